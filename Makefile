@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make all` and `make test`. Python 3.11, git and make are enough.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
+
+.PHONY: all test lint lock clean
+
+all: $(INSTALLED)
+	$(VENV)/bin/snakemake --cores 4 all
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/snakefmt --check --compact-diff Snakefile rules
+	$(VENV)/bin/mypy
+
+# --no-deps: the lock is complete, and leaves out torchvision and openvino-telemetry on purpose
+# (docs/toolchain.md). pip honours the proxies, CA bundles and indexes of the environment.
+$(INSTALLED): envs/main.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11. Remedy: make $(or $(MAKECMDGOALS),all) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --no-deps --require-hashes -r envs/main.lock || { \
+	  echo "error: the environment is not complete. If pip found no $(TORCH): name PyTorch's CPU wheel index to pip (README, 'Which torch'); then run again" >&2; exit 1; }
+	touch $(INSTALLED)
+
+# The two packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install pip-tools
+	$(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --unsafe-package torchvision --unsafe-package openvino-telemetry \
+	  --output-file envs/main.lock pyproject.toml
+	rm -r $(VENV)-lock
+
+clean:
+	rm -rf .snakemake $(filter-out artifacts/README.md,$(wildcard artifacts/*))

@@ -1,0 +1,41 @@
+# phiforge: a pinned Phi-3 in, validated release artifacts for AI PCs out.
+from snakemake.utils import min_version
+
+min_version("9.27.1")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/reference.smk"
+include: "rules/convert.smk"
+include: "rules/check.smk"
+include: "rules/gate.smk"
+include: "rules/release.smk"
+
+
+localrules:
+    all,
+    receipts,
+
+
+rule all:
+    default_target: True
+    input:
+        release_manifests(),
+        wanted_receipts(),
+
+
+rule receipts:
+    input:
+        wanted_receipts(),
+
+
+onsuccess:
+    shell("{PYTHON:q} -m release summary {SUMMARY_ARGUMENTS:q}")
+
+
+onerror:
+    shell("{PYTHON:q} -m release summary {SUMMARY_ARGUMENTS:q}")

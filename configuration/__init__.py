@@ -1,0 +1,1 @@
+"""The configuration as a contract: closed schemas, one-line errors, one plan of what is built."""

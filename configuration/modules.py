@@ -1,0 +1,96 @@
+"""Which of our own files and which pinned versions a module's result depends on.
+
+Snakemake sees neither changes in imported modules nor in installed packages; rules declare the
+files found here as ``input:`` and the versions as ``params:``. Modules are read, never imported.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from configuration.documents import ConfigurationError
+
+LOCK = Path("envs/main.lock")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def module_files(*modules: str) -> tuple[str, ...]:
+    """The files of ``modules`` and of every module of this checkout they import, sorted.
+
+    Paths are relative to the checkout.
+
+    >>> module_files("records.record")
+    ('records/__init__.py', 'records/errors.py', 'records/record.py')
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        for file in _files_of(waiting.pop()):
+            if file not in found:
+                found.add(file)
+                waiting += _imports(ROOT / file)
+    return tuple(sorted(found))
+
+
+def _files_of(module: str) -> Iterator[str]:
+    """The module's own file and the ``__init__`` files of the packages it is in."""
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        stem = Path(*parts[:depth])
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if (ROOT / file).is_file():
+                yield file.as_posix()
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def pinned_toolchain(*modules: str) -> dict[str, str]:
+    """Locked versions of what ``modules`` and their local imports name in a literal ``TOOLCHAIN``.
+
+    Raises:
+        ConfigurationError: a named distribution is not in the lock file.
+    """
+    pinned = locked_versions()
+    versions = {}
+    for file in module_files(*modules):
+        for name in _declared_toolchain(ROOT / file):
+            if name not in pinned:
+                raise ConfigurationError(
+                    f"TOOLCHAIN names '{name}', which {LOCK} does not pin",
+                    where=file,
+                    remedy="add it to pyproject.toml and run 'make lock'",
+                )
+            versions[name] = pinned[name]
+    return dict(sorted(versions.items()))
+
+
+def _declared_toolchain(file: Path) -> tuple[str, ...]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == "TOOLCHAIN" for target in targets):
+            return tuple(ast.literal_eval(value))
+    return ()
+
+
+@cache
+def locked_versions() -> dict[str, str]:
+    """Distribution name (normalised) to version, of everything the lock file pins."""
+    text = (ROOT / LOCK).read_text(encoding="utf-8")
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", text, flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}

@@ -1,0 +1,130 @@
+"""What is built: decided once, at parse time, from the configuration and from which files exist.
+
+No runtime is imported and no network touched here.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configuration.settings import Device, Model, Settings, Variant
+
+GIGABYTE_MB = 1000
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a device row can run here; if not, why, and what to do about it."""
+
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every (model, variant) pair to build, ancestors included, and what is wanted of each.
+
+    Attributes:
+        builds: pairs that are converted.
+        checks: pairs that are checked, on each of the variant's rows.
+        releases: pairs that are released; synthetic models never are.
+    """
+
+    builds: tuple[tuple[str, str], ...]
+    checks: tuple[tuple[str, str], ...]
+    releases: tuple[tuple[str, str], ...]
+
+
+def plan(settings: Settings) -> Plan:
+    """Decide what the chosen models and variants need."""
+    builds: dict[tuple[str, str], None] = {}
+    checks: dict[tuple[str, str], None] = {}
+    releases: dict[tuple[str, str], None] = {}
+    for model_name in settings.chosen_models:
+        model = settings.models[model_name]
+        for name in settings.chosen_variants:
+            if model.variants is not None and name not in model.variants:
+                continue
+            checks[model_name, name] = None
+            if not model.synthetic:
+                releases[model_name, name] = None
+            for ancestor in ancestry(settings.variants, name):
+                builds[model_name, ancestor] = None
+    return Plan(tuple(builds), tuple(checks), tuple(releases))
+
+
+def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
+    """The variant and what it is derived from, itself first."""
+    chain = [name]
+    while (base := variants[chain[-1]].base) is not None:
+        chain.append(base)
+    return tuple(chain)
+
+
+def availability(device: Device) -> Availability:
+    """Look for the files and packages that ``device.detect`` names."""
+    detect = device.detect
+    if "platform" in detect and not sys.platform.startswith(detect["platform"]):
+        return Availability(
+            False,
+            f"no {device.summary} here: it needs {detect['platform']}, this is {sys.platform}",
+            device.remedy,
+        )
+    for pattern in detect.get("files", []):
+        if not _matches(pattern, detect.get("containing")):
+            return Availability(
+                False, f"no {device.summary} here: {pattern} is missing", device.remedy
+            )
+    for distribution in detect.get("distributions", []):
+        try:
+            importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return Availability(
+                False,
+                f"{device.summary}: the package {distribution} is not installed",
+                device.remedy,
+            )
+    return Availability(True)
+
+
+def _matches(pattern: str, containing: str | None) -> bool:
+    for path in Path("/").glob(pattern.lstrip("/")):
+        if containing is None:
+            return True
+        try:
+            if containing in path.read_text(encoding="utf-8", errors="replace"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
+    """What the validator is told about a row: kind, runtime module and its settings."""
+    runtime = device.runtimes[variant.format]
+    return {
+        "kind": device.kind,
+        "standin_for": device.standin_for,
+        "module": runtime["module"],
+        "settings": runtime.get("settings", {}),
+    }
+
+
+def convert_memory_mb(model: Model, variant: Variant) -> int:
+    """Memory that a conversion needs: its libraries and its share for every parameter."""
+    return 2 * GIGABYTE_MB + int(model.parameters * variant.memory_bytes_per_parameter / 1e6)
+
+
+def reference_memory_mb(model: Model) -> int:
+    """Float32 weights and their activations (measured: docs/performance.md)."""
+    return 2 * GIGABYTE_MB + int(model.parameters * 4.4 / 1e6)
+
+
+def check_memory_mb(model: Model, variant: Variant) -> int:
+    """A runtime in float32 numerics holds FP16 weights widened, INT4 ones repacked."""
+    widened = {"fp16": 4.6, "int8": 3.0, "int4": 5.2}[variant.precision]
+    return 2 * GIGABYTE_MB + int(model.parameters * widened / 1e6)

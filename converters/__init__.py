@@ -1,0 +1,1 @@
+"""How a model is converted: one module a toolchain, one contract (`converters.contract`)."""

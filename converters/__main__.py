@@ -1,0 +1,133 @@
+"""``python -m converters``: one conversion, from a verified source to a sealed payload.
+
+The payload appears whole or not at all; ``BUILD.json`` is written last.
+"""
+
+import argparse
+import importlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from converters.contract import BuildRecord, ConvertError
+from records.errors import run_command
+from records.offline import go_offline
+from records.record import read_record, write_record
+from records.tree import files_under, fresh_tree, make_read_only
+from release.manifest import seal
+
+
+def main() -> None:
+    arguments = _parse()
+    _refuse_too_little_memory(arguments.memory_mb)
+    go_offline()
+    block = json.loads(arguments.variant)
+    source_record = read_record(arguments.source)
+    source = arguments.source.parent / "files"
+    base_record = read_record(arguments.base) if arguments.base else None
+    base = arguments.base.parent / "payload" if arguments.base else None
+    converter = importlib.import_module(f"converters.{block['converter']}")
+    into: Path = arguments.into
+    with fresh_tree(into / "payload") as payload:
+        print(f"converting {arguments.model} to {arguments.name}", flush=True)
+        record: BuildRecord = converter.convert(
+            source, payload, options=block["options"], base=base
+        )
+        _add_licence(source, payload)
+        facts = _facts(arguments, block, source_record, base_record, record)
+        artifact_sha256 = seal(payload, facts, _forbidden(payload, source))
+        make_read_only(payload)
+    write_record(into / "BUILD.json", {**facts, "artifact_sha256": artifact_sha256})
+    print(f"built {arguments.model} {arguments.name}: {artifact_sha256}", flush=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m converters", description=__doc__)
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--name", required=True, help="name of the variant")
+    parser.add_argument("--facts", required=True, help="title and license of the model, as JSON")
+    parser.add_argument("--variant", required=True, help="the variant's block, as JSON")
+    parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
+    parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the 'from' variant")
+    parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
+    parser.add_argument("--into", required=True, type=Path, help="folder of the build")
+    return parser.parse_args()
+
+
+def _refuse_too_little_memory(needed_mb: int) -> None:
+    """Snakemake caps a job's memory at the profile's budget in silence; the machine decides."""
+    machine_mb = psutil.virtual_memory().total // 1_000_000
+    if needed_mb > machine_mb:
+        raise ConvertError(
+            "this conversion does not fit this machine",
+            expected=f"{needed_mb} MB of memory",
+            found=f"{machine_mb} MB",
+            remedy="run it on a larger machine, or leave the variant out with --config variants=",
+        )
+
+
+def _add_licence(source: Path, payload: Path) -> None:
+    """Every payload carries the model's own licence (and notices) at its top."""
+    texts = [path for path in files_under(source) if path.name.startswith(("LICENSE", "NOTICE"))]
+    if not any(path.name.startswith("LICENSE") for path in texts):
+        raise ConvertError(
+            "the source has no LICENSE file",
+            where=source,
+            remedy="add the model's licence text to the source",
+        )
+    for path in texts:
+        target = payload / ("LICENSE" if path.name.startswith("LICENSE") else path.name)
+        target.unlink(missing_ok=True)
+        target.write_bytes((source / path).read_bytes())
+
+
+def _facts(
+    arguments: argparse.Namespace,
+    block: dict[str, Any],
+    source_record: dict[str, Any],
+    base_record: dict[str, Any] | None,
+    record: BuildRecord,
+) -> dict[str, Any]:
+    facts = {
+        "schema": "phiforge/manifest/1",
+        "model": arguments.model,
+        "variant": arguments.name,
+        **json.loads(arguments.facts),
+        "format": block["format"],
+        "precision": block["precision"],
+        "converter": block["converter"],
+        "source": source_record,
+        "recipe": dict(record.recipe),
+        "toolchain": dict(record.toolchain),
+        "notes": list(record.notes),
+    }
+    if base_record is not None:
+        facts["derived_from"] = {
+            "variant": base_record["variant"],
+            "artifact_sha256": base_record["artifact_sha256"],
+            "recipe": base_record["recipe"],
+        }
+    return facts
+
+
+def _forbidden(payload: Path, source: Path) -> list[str]:
+    """Texts that would tell where, or from which commit of ours, a payload was built."""
+    checkout = Path(__file__).resolve().parent.parent
+    texts = {str(payload.resolve()), str(source.resolve()), str(checkout)}
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if head.returncode == 0:
+        texts.add(head.stdout.strip())
+    # A very short path ("/a") occurs in random weights by chance; a longer one does not.
+    return sorted(text for text in texts if len(text) >= 8)
+
+
+if __name__ == "__main__":
+    run_command(main)

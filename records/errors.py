@@ -1,0 +1,47 @@
+"""Errors for the person who must act: one line, a remedy, an exit code that is not 0."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class PhiforgeError(Exception):
+    """What is wrong, where, expected against found, and what to do about it.
+
+    ``str(error)`` is one line. Subclasses name the noun that failed; a traceback is never
+    shown for one of these.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | Path | None = None,
+        expected: object = None,
+        found: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        parts = [f"{where}: {what}" if where is not None else what]
+        if expected is not None or found is not None:
+            parts.append(f"expected {expected}, found {found}")
+        line = "; ".join(parts)
+        if remedy:
+            line += f". Remedy: {remedy}"
+        super().__init__(" ".join(line.split()))
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command's ``main``; print a `PhiforgeError` as one line and exit with 1."""
+    try:
+        main()
+    except PhiforgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing unfinished was left in place", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        # A full disk or a missing permission is for the person who runs the agent, not for us.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None

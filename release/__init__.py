@@ -1,0 +1,1 @@
+"""A checked build becomes a release: manifest, gate, staging, card, summary."""

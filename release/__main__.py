@@ -1,0 +1,54 @@
+"""``python -m release gate|stage|summary``: from receipts to a release folder."""
+
+import argparse
+from pathlib import Path
+
+from records.errors import run_command
+from release.gate import gate
+
+
+def main() -> None:
+    arguments = _parse()
+    if arguments.command == "gate":
+        gate(arguments.build, arguments.receipts, arguments.channel, arguments.verdict)
+    elif arguments.command == "stage":
+        from release.stage import stage  # jinja2: a gate need not wait for it
+
+        stage(
+            arguments.build,
+            arguments.verdict,
+            arguments.receipts,
+            {"summary": arguments.summary, "snippet": arguments.snippet.read_text("utf-8").strip()},
+            arguments.into,
+        )
+    else:
+        from release.summary import summarize
+
+        summarize((tuple(pair.split("/", 1)) for pair in arguments.pairs), arguments.root)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_text in (
+        ("gate", "judge a variant's receipts"),
+        ("stage", "lay out a release folder"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--build", required=True, type=Path, help="BUILD.json")
+        command.add_argument("--verdict", required=True, type=Path, help="the gate's verdict")
+        command.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
+        if name == "gate":
+            command.add_argument("--channel", required=True, help="the channel's name")
+        else:
+            command.add_argument("--summary", required=True, help="the card's first sentence")
+            command.add_argument("--snippet", required=True, type=Path, help="loading snippet")
+            command.add_argument("--into", required=True, type=Path, help="the release folder")
+    summary = commands.add_parser("summary", help="print the table of a run")
+    summary.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
+    summary.add_argument("pairs", nargs="*", metavar="MODEL/VARIANT", help="what was wanted")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_command(main)

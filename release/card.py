@@ -1,0 +1,53 @@
+"""The card of a release: a Hub-style README that says what it is and how to load it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from records.tree import files_under
+
+_TEMPLATE = "card.md.j2"
+
+
+def render(
+    build: Mapping[str, Any],
+    receipts: Sequence[Mapping[str, Any]],
+    verdict: Mapping[str, Any],
+    card_facts: Mapping[str, Any],
+    payload: Path,
+) -> str:
+    """Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML
+    )
+    environment.filters["size"] = readable_size
+    sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
+    return environment.get_template(_TEMPLATE).render(
+        build=build,
+        receipts=receipts,
+        verdict=verdict,
+        card=card_facts,
+        sizes=sizes,
+        total=sum(sizes.values()),
+    )
+
+
+def readable_size(size: int) -> str:
+    """Bytes in the unit that leaves one to four digits before the point.
+
+    >>> readable_size(19_400_000)
+    '19.4 MB'
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,77 @@
+"""Whether a variant's receipts meet a channel's policy."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from records.errors import PhiforgeError
+from records.record import read_record, write_record
+from records.tree import sha256_file
+
+
+class GateError(PhiforgeError):
+    """A variant must not be released; the message names every receipt that stands against it."""
+
+
+def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Reasons against a candidate release, empty when there is none.
+
+    A candidate needs every receipt to be of this very artifact, none ``failed``, every stand-in
+    ``passed``, and at least one row that really executed.
+    """
+    against = []
+    for receipt in receipts:
+        row, verdict = receipt["device"], receipt["verdict"]
+        if receipt["artifact_sha256"] != build["artifact_sha256"]:
+            against.append(f"{row}: stale, it is about another artifact")
+        elif verdict == "failed":
+            against.append(f"{row}: failed ({receipt['reason']})")
+        elif verdict == "blocked" and receipt["kind"] == "standin":
+            against.append(f"{row}: stand-in is blocked ({receipt['reason']})")
+    if not against and not any(receipt["verdict"] == "passed" for receipt in receipts):
+        against.append("no receipt passed: nothing executed this artifact")
+    return tuple(against)
+
+
+def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Device rows whose receipt is not ``passed``; stable needs them all."""
+    return tuple(
+        receipt["device"]
+        for receipt in receipts
+        if receipt["kind"] == "device" and receipt["verdict"] != "passed"
+    )
+
+
+def gate(build_path: Path, receipt_paths: Sequence[Path], channel: str, verdict: Path) -> None:
+    """Write the verdict of a variant that may be released.
+
+    Raises:
+        GateError: it may not; no verdict is written.
+    """
+    build = read_record(build_path)
+    receipts = [read_record(path) for path in receipt_paths]
+    against = judge(build, receipts)
+    if against:
+        raise GateError(
+            f"{build['model']} {build['variant']} is not released to {channel}: "
+            + "; ".join(against),
+            remedy=f"read {receipt_paths[0].parent}/ and the logs of its checks",
+        )
+    write_record(
+        verdict,
+        {
+            "model": build["model"],
+            "variant": build["variant"],
+            "channel": channel,
+            "artifact_sha256": build["artifact_sha256"],
+            "receipts": {
+                receipt["device"]: {
+                    "kind": receipt["kind"],
+                    "verdict": receipt["verdict"],
+                    "sha256": sha256_file(path),
+                }
+                for receipt, path in zip(receipts, receipt_paths, strict=True)
+            },
+            "missing_for_stable": list(missing_for_stable(receipts)),
+        },
+    )

@@ -1,0 +1,15 @@
+# DirectML (Windows): pip install onnxruntime-genai-winml
+# CUDA: pip install onnxruntime-genai-cuda; CPU: pip install onnxruntime-genai
+import onnxruntime_genai as og
+
+folder = "."  # this folder
+model = og.Model(folder)
+tokenizer = og.Tokenizer(model)
+params = og.GeneratorParams(model)
+params.set_search_options(max_length=256, do_sample=False)
+generator = og.Generator(model, params)
+generator.append_tokens(tokenizer.encode("<|user|>Can you introduce yourself?<|end|><|assistant|>"))
+start = generator.token_count()
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)[start:]))

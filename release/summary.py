@@ -1,0 +1,79 @@
+"""The table at the end of a run: variant, size, verdict per row, what stable still needs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from records.record import RecordError, read_record
+from release.card import readable_size
+from release.gate import judge, missing_for_stable
+from release.manifest import MANIFEST
+
+_STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
+
+
+def summarize(pairs: Iterable[tuple[str, str]], root: Path) -> None:
+    """Print one row for each (model, variant), from the records below ``root``."""
+    table = Table(title="phiforge", title_justify="left")
+    for heading in ("model", "variant", "size", "receipts", "release", "missing for stable"):
+        table.add_column(heading, overflow="fold")
+    remedies: dict[str, str] = {}
+    for model, variant in pairs:
+        receipts = _receipts(root / "checks" / model / variant)
+        for receipt in receipts:
+            if receipt["verdict"] == "blocked":
+                remedies[receipt["device"]] = f"{receipt['reason']}. {receipt.get('remedy', '')}"
+        table.add_row(
+            model,
+            variant,
+            _size(root / "build" / model / variant / "payload"),
+            _verdicts(receipts),
+            _release(root, model, variant, receipts),
+            ", ".join(missing_for_stable(receipts)) or "-",
+        )
+    console = Console()
+    # In a log there is no terminal to fit in; wide enough that no name is folded.
+    Console(width=max(console.width, 132)).print(table)
+    for row, remedy in sorted(remedies.items()):
+        console.print(f"{row}: {remedy}", soft_wrap=True, highlight=False)
+
+
+def _receipts(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(read_record(path))
+        except RecordError:
+            continue
+    return found
+
+
+def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
+    text = Text()
+    for receipt in receipts:
+        if text:
+            text.append("\n")
+        verdict = receipt["verdict"]
+        text.append(f"{receipt['device']} ")
+        text.append(verdict, style=_STYLES.get(verdict, ""))
+    return text or Text("not checked", style="bold red")
+
+
+def _size(payload: Path) -> str:
+    if not payload.is_dir():
+        return "not built"
+    return readable_size(sum(p.stat().st_size for p in payload.rglob("*") if p.is_file()))
+
+
+def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]]) -> str:
+    folder = root / "release" / model / variant
+    build = root / "build" / model / variant / "BUILD.json"
+    if not (folder / MANIFEST).is_file():
+        return "none"
+    if not build.is_file() or judge(read_record(build), receipts):
+        return "an older one stands"
+    return "candidate"

@@ -1,0 +1,180 @@
+# The configuration, read once, and the named functions that the rules ask.
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from configuration.modules import module_files, pinned_toolchain
+from configuration.plan import (
+    ancestry,
+    availability,
+    check_memory_mb,
+    convert_memory_mb,
+    plan,
+    reference_memory_mb,
+    row_settings,
+)
+from configuration.settings import load
+from records.errors import PhiforgeError
+
+PYTHON = sys.executable
+
+try:
+    SETTINGS = load(config)
+except PhiforgeError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+PLAN = plan(SETTINGS)
+AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items()}
+SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, SETTINGS.models)),
+    variant="|".join(map(re.escape, SETTINGS.variants)),
+    device="|".join(map(re.escape, SETTINGS.devices)),
+
+
+def release_manifests():
+    return [
+        f"artifacts/release/{model}/{variant}/MANIFEST.json" for model, variant in PLAN.releases
+    ]
+
+
+def wanted_receipts():
+    return [
+        f"artifacts/checks/{model}/{variant}/{row}.json"
+        for model, variant in PLAN.checks
+        for row in SETTINGS.variants[variant].devices
+    ]
+
+
+def model_of(wildcards):
+    return SETTINGS.models[wildcards.model]
+
+
+def variant_of(wildcards):
+    return SETTINGS.variants[wildcards.variant]
+
+
+def model_source(wildcards):
+    return json.dumps(dict(model_of(wildcards).source), sort_keys=True)
+
+
+def local_source_files(wildcards):
+    """A local source's own files; what is missing is reported by fetch, by name."""
+    source = model_of(wildcards).source
+    if "path" not in source:
+        return []
+    folder = Path(source["path"])
+    names = [source["checksums"]]
+    if (folder / source["checksums"]).is_file():
+        listing = (folder / source["checksums"]).read_text(encoding="utf-8")
+        names += [line[66:].strip() for line in listing.splitlines() if line.strip()]
+    return [str(folder / name) for name in names if (folder / name).is_file()]
+
+
+def golden_file(wildcards):
+    return str(model_of(wildcards).golden)
+
+
+def synthetic_flag(wildcards):
+    return ["--synthetic"] if model_of(wildcards).synthetic else []
+
+
+def base_build(wildcards):
+    base = variant_of(wildcards).base
+    return f"artifacts/build/{wildcards.model}/{base}/BUILD.json" if base else []
+
+
+def variant_block(wildcards):
+    """What the converter is told: everything of the variant's block that shapes its bytes."""
+    variant = variant_of(wildcards)
+    block = {
+        "converter": variant.converter,
+        "format": variant.format,
+        "precision": variant.precision,
+        "from": variant.base,
+        "options": dict(variant.options),
+    }
+    return json.dumps(block, sort_keys=True)
+
+
+def model_facts(wildcards):
+    model = model_of(wildcards)
+    return json.dumps({"title": model.title, "license": model.license}, sort_keys=True)
+
+
+def converter_modules(wildcards):
+    return module_files("converters.__main__", f"converters.{variant_of(wildcards).converter}")
+
+
+def converter_toolchain(wildcards):
+    return pinned_toolchain(f"converters.{variant_of(wildcards).converter}")
+
+
+def convert_memory(wildcards):
+    return convert_memory_mb(model_of(wildcards), variant_of(wildcards))
+
+
+def reference_memory(wildcards):
+    return reference_memory_mb(model_of(wildcards))
+
+
+def check_memory(wildcards):
+    if not AVAILABILITY[wildcards.device].available:
+        return 200
+    return check_memory_mb(model_of(wildcards), variant_of(wildcards))
+
+
+def row_block(wildcards):
+    return row_settings(SETTINGS.devices[wildcards.device], variant_of(wildcards))
+
+
+def row_json(wildcards):
+    return json.dumps(row_block(wildcards), sort_keys=True)
+
+
+def runtime_modules(wildcards):
+    return module_files("validators.check", f"validators.runtimes.{row_block(wildcards)['module']}")
+
+
+def runtime_toolchain(wildcards):
+    return pinned_toolchain(
+        "validators.check", f"validators.runtimes.{row_block(wildcards)['module']}"
+    )
+
+
+def blocked_arguments(wildcards):
+    """Why a row cannot run here; as params, so that a device that appears reruns its own jobs."""
+    found = AVAILABILITY[wildcards.device]
+    return [] if found.available else ["--blocked", found.reason, "--remedy", found.remedy]
+
+
+def acceptance_overrides(wildcards):
+    return json.dumps(dict(model_of(wildcards).acceptance), sort_keys=True)
+
+
+def receipts_of(wildcards):
+    return [
+        f"artifacts/checks/{wildcards.model}/{wildcards.variant}/{row}.json"
+        for row in variant_of(wildcards).devices
+    ]
+
+
+def check_tokens(wildcards):
+    return model_of(wildcards).check_tokens
+
+
+def snippet_file(wildcards):
+    return str(variant_of(wildcards).snippet)
+
+
+def variant_summary(wildcards):
+    return variant_of(wildcards).summary
+
+
+def check_threads(wildcards):
+    return 2 if AVAILABILITY[wildcards.device].available else 1

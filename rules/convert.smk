@@ -1,0 +1,27 @@
+rule convert:
+    """A source tree, or an earlier variant, becomes a variant's payload."""
+    input:
+        source="artifacts/source/{model}/SOURCE.json",
+        base=base_build,
+        modules=converter_modules,
+    output:
+        record="artifacts/build/{model}/{variant}/BUILD.json",
+    log:
+        "artifacts/logs/convert/{model}.{variant}.log",
+    benchmark:
+        "artifacts/benchmarks/convert/{model}.{variant}.tsv"
+    threads: 2
+    resources:
+        mem_mb=convert_memory,
+    params:
+        variant=variant_block,
+        facts=model_facts,
+        toolchain=converter_toolchain,
+        into=subpath(output.record, parent=True),
+    message:
+        "convert {wildcards.model} to {wildcards.variant}"
+    shell:
+        "{PYTHON:q} -m converters --model {wildcards.model:q} --name {wildcards.variant:q}"
+        " --facts {params.facts:q} --variant {params.variant:q}"
+        " --source {input.source:q} --base {input.base:q}"
+        " --memory-mb {resources.mem_mb} --into {params.into:q} > {log:q} 2>&1"

@@ -1,0 +1,24 @@
+rule release:
+    """Payload, card and evidence appear together; a failure leaves the old release in place."""
+    input:
+        build="artifacts/build/{model}/{variant}/BUILD.json",
+        verdict="artifacts/gates/{model}/{variant}.json",
+        receipts=receipts_of,
+        modules=module_files("release.stage"),
+        template="release/card.md.j2",
+        snippet=snippet_file,
+    output:
+        # update(): Snakemake would delete the old release's manifest before the job starts.
+        manifest=update("artifacts/release/{model}/{variant}/MANIFEST.json"),
+    log:
+        "artifacts/logs/release/{model}.{variant}.log",
+    resources:
+        mem_mb=500,
+    params:
+        into=subpath(output.manifest, parent=True),
+        summary=variant_summary,
+    message:
+        "release {wildcards.model} {wildcards.variant}"
+    shell:
+        "{PYTHON:q} -m release stage --build {input.build:q} --verdict {input.verdict:q}"
+        " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q} {input.receipts:q} > {log:q} 2>&1"
