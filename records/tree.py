@@ -80,16 +80,19 @@ def fresh_tree(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.partial")
     lock_path = target.with_name(f".{target.name}.lock")
-    with lock_path.open("w") as lock:
+    with lock_path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.seek(0)
             raise TreeError(
-                "another job is writing here",
+                f"another job (process {lock.read().strip() or 'unknown'}) is writing here",
                 where=target,
-                remedy="wait for it to end, or end it (fuser "
-                f"{lock_path} names it), then run again",
+                remedy="wait for it to end, or kill it, then run again",
             ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         _recover(target)
         remove_tree(scratch)
         scratch.mkdir()

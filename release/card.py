@@ -9,6 +9,7 @@ import jinja2
 from records.tree import files_under
 
 _TEMPLATE = "card.md.j2"
+_METRICS = ("top1_agreement", "mean_kl", "max_kl", "perplexity_ratio")
 
 
 def render(
@@ -33,7 +34,7 @@ def render(
         build=build,
         receipts=receipts,
         verdict=verdict,
-        card=card_facts,
+        card={**card_facts, "metrics": _METRICS},
         sizes=sizes,
         total=sum(sizes.values()),
     )

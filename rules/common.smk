@@ -138,12 +138,18 @@ def row_json(wildcards):
 
 
 def runtime_modules(wildcards):
-    return module_files("validators.check", f"validators.runtimes.{row_block(wildcards)['module']}")
+    return module_files(
+        "validators.check",
+        "validators.worker",
+        f"validators.runtimes.{row_block(wildcards)['module']}",
+    )
 
 
 def runtime_toolchain(wildcards):
     return pinned_toolchain(
-        "validators.check", f"validators.runtimes.{row_block(wildcards)['module']}"
+        "validators.check",
+        "validators.worker",
+        f"validators.runtimes.{row_block(wildcards)['module']}",
     )
 
 

@@ -1,0 +1,92 @@
+"""Kills and full disks while the pipeline works: nothing half-done, and the next run completes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checkout import Checkout, make_checkout
+
+OPTIONS = ["--cores", "2", "all", "--config", "variants=openvino-fp16,genai-dml-fp16"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return make_checkout(tmp_path / "phiforge")
+
+
+def scratch_folders(checkout: Checkout) -> list[Path]:
+    return list((checkout.folder / "artifacts").rglob(".*.partial"))
+
+
+def finished_but_unsealed(checkout: Checkout) -> list[Path]:
+    """Payloads or releases in their places that lack what is written last."""
+    artifacts = checkout.folder / "artifacts"
+    payloads = [*artifacts.glob("build/*/*/payload"), *artifacts.glob("release/*/*")]
+    return [p for p in payloads if any(p.iterdir()) and not (p / "SHA256SUMS").is_file()]
+
+
+def test_a_killed_run_leaves_nothing_half_done_and_the_next_completes(checkout: Checkout) -> None:
+    running = subprocess.Popen(
+        [str(Path(sys.executable).parent / "snakemake"), *OPTIONS],
+        cwd=checkout.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (checkout.folder / "artifacts/build/phi3-tiny/openvino-fp16").is_dir():
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.05)
+    while not scratch_folders(checkout):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert finished_but_unsealed(checkout) == []
+    assert not list((checkout.folder / "artifacts").glob("release/*/*/MANIFEST.json"))
+
+    checkout.snakemake("--unlock")
+    checkout.snakemake(*OPTIONS)
+    for variant in ("openvino-fp16", "genai-dml-fp16"):
+        release = checkout.folder / "artifacts/release/phi3-tiny" / variant
+        subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=release, check=True)
+    assert scratch_folders(checkout) == []
+
+
+@pytest.fixture
+def small_disk(checkout: Checkout) -> Iterator[Path]:
+    """A file system of 30 MB where the builds go."""
+    build = checkout.folder / "artifacts/build"
+    build.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(build)], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs (root)")
+    try:
+        yield build
+    finally:
+        subprocess.run(["umount", str(build)], check=True)
+
+
+def test_a_full_disk_is_named_and_the_next_run_completes(
+    checkout: Checkout, small_disk: Path
+) -> None:
+    done = checkout.snakemake(*OPTIONS, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "No space left on device" in output or "disk" in output.lower()
+    assert "Traceback" not in output
+    assert finished_but_unsealed(checkout) == []
+    assert scratch_folders(checkout) == []
+
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    checkout.snakemake(*OPTIONS)
+    releases = list((checkout.folder / "artifacts").glob("release/*/*/MANIFEST.json"))
+    assert len(releases) == 2
