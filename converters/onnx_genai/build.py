@@ -1,0 +1,165 @@
+"""From a source, or a float16 payload of it, to a payload that onnxruntime-genai loads."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from converters.contract import BuildRecord, Options
+from converters.onnx_genai.checkpoint import Checkpoint
+from converters.onnx_genai.inspection import check_base, check_payload
+from converters.onnx_genai.matmul_nbits import BITS, GraphQuantizer, Int4Settings
+from converters.onnx_genai.model_builder import (
+    GENAI_CONFIG,
+    GRAPH,
+    WEIGHTS,
+    run_model_builder,
+)
+from converters.source_files import copy_source_files
+
+TOOLCHAIN = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-genai",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+BUILDER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "cuda": {"enable_cuda_graph": False},
+    "dml": {"enable_dml_graph": True},
+}
+"""By execution provider: the builder's defaults, passed all the same so that they are recorded."""
+
+FIXED_OPTIONS: Mapping[str, Any] = {
+    "hf_token": False,
+    "hf_remote": False,
+    # The builder would read a tied model's tokens from its INT4 head (GatherBlockQuantized, which
+    # DirectML lacks). A float embedding is nearer to the source and runs everywhere.
+    "shared_embeddings": False,
+}
+
+
+def build(source: Path, into: Path, options: Options, base: Path | None) -> BuildRecord:
+    """Write the payload; see `converters.onnx_genai.convert`."""
+    checkpoint = Checkpoint(source)
+    provider, precision = options["execution_provider"], options["precision"]
+    if provider != "cpu":
+        checkpoint.refuse_beyond_float16()
+    settings = int4_settings(options) if precision == "int4" else None
+    quantizer = GraphQuantizer(settings, checkpoint) if settings else None
+    if base is not None and quantizer is not None:
+        check_base(base, provider)
+        _derive(base, into, quantizer)
+        recipe: dict[str, Any] = {"tool": "onnxruntime.quantization.MatMulNBitsQuantizer"}
+    else:
+        configuration = _window_configuration(checkpoint, provider)
+        extra_options = {
+            **FIXED_OPTIONS,
+            **BUILDER_OPTIONS[provider],
+            **(asdict(settings) if settings else {}),
+        }
+        run_model_builder(
+            source,
+            into,
+            precision=precision,
+            execution_provider=provider,
+            extra_options=extra_options,
+            configuration=configuration,
+            quantize=quantizer,
+        )
+        recipe = {
+            "tool": "onnxruntime_genai.models.builder",
+            "configuration": configuration,
+            "extra_options": extra_options,
+        }
+    copy_source_files(source, into)
+    check_payload(into, provider, settings)
+    recipe |= {"precision": precision, "execution_provider": provider}
+    if settings:
+        recipe["quantization"] = {
+            **asdict(settings),
+            "bits": BITS,
+            "op_types_to_quantize": ["MatMul"],
+            "quant_format": "QOperator",
+        }
+    return BuildRecord(
+        toolchain={name: version(name) for name in TOOLCHAIN},
+        recipe=recipe,
+        notes=_notes(checkpoint, provider, quantizer),
+    )
+
+
+def int4_settings(options: Options) -> Int4Settings:
+    """The INT4 options, with the defaults that the schema names."""
+    return Int4Settings(
+        block_size=options.get("block_size", 32),
+        is_symmetric=options.get("is_symmetric", True),
+        algo_config=options.get("algo_config", "default"),
+        accuracy_level=options.get("accuracy_level", 0),
+    )
+
+
+def _derive(base: Path, into: Path, quantizer: GraphQuantizer) -> None:
+    """Quantize the payload ``base``, whose weights stay mapped, into ``into``."""
+    graph = quantizer(ir.load(base / GRAPH))
+    ir.save(graph, into / GRAPH, external_data=WEIGHTS, size_threshold_bytes=0)
+    shutil.copyfile(base / GENAI_CONFIG, into / GENAI_CONFIG)
+
+
+def _window_configuration(checkpoint: Checkpoint, provider: str) -> dict[str, Any]:
+    """What tells the builder of the source's sliding window, where the provider has one.
+
+    The builder windows a layer only if ``layer_types`` says so, which Phi-3's configuration does
+    not have. onnxruntime's CPU and CUDA kernels know `local_window_size`; DirectML's ignores it.
+    """
+    if provider == "dml" or checkpoint.window is None or "layer_types" in checkpoint.config:
+        return {}
+    return {"layer_types": ["sliding_attention"] * int(checkpoint.config["num_hidden_layers"])}
+
+
+def _notes(
+    checkpoint: Checkpoint, provider: str, quantizer: GraphQuantizer | None
+) -> tuple[str, ...]:
+    notes = [
+        "tokenizer and configuration files are the source's own; the model builder rewrites them",
+        "producer_version names the builder's wheel; by itself it names the surrounding checkout",
+    ]
+    window = checkpoint.window
+    if window is not None and provider == "dml":
+        notes.append(
+            f"attention reaches all earlier tokens, the source's the last {window}: onnxruntime's "
+            f"DirectML kernel has no sliding window, so beyond {window} tokens the two differ"
+        )
+    elif window is not None:
+        notes.append(
+            f"attention reaches the last {window} tokens, as the source's does; the model builder "
+            "by itself sizes the cache for the window but not the attention, and the result stops "
+            "with an error beyond it"
+        )
+    if checkpoint.config.get("tie_word_embeddings"):
+        notes.append(
+            "the embedding is a float matrix of its own; the model builder would tie it to the head"
+        )
+    if quantizer is not None and quantizer.corrected:
+        blocks, matrices = sum(quantizer.corrected.values()), len(quantizer.corrected)
+        notes.append(
+            f"{blocks} blocks in {matrices} matrices were quantized from the source's values, "
+            "because float16, from which the model builder quantizes, has lost bits of them and "
+            "the result is nearer to the source"
+        )
+    if twins := checkpoint.linears_of_vocabulary_size():
+        notes.append(
+            f"the model builder takes every Linear with vocab_size outputs for the LM head: here "
+            f"also {', '.join(twins)}; its graph is probably wrong"
+        )
+    return tuple(notes)

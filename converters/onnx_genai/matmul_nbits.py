@@ -1,0 +1,220 @@
+"""A float graph becomes an INT4 one, matrix by matrix, while it is written.
+
+The model builder hands its whole graph to onnxruntime's `MatMulNBitsQuantizer`, which copies it
+several times. Here each MatMul passes through that same quantizer in a graph of its own, when its
+bytes are wanted, so memory is that of the largest matrix; names, attributes, order and bytes are
+those of the official result, but for the blocks that `float16_loss` corrects. Blocks lie along K
+and every column is quantized by itself, so a large matrix goes in slabs of columns.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from onnx import NodeProto, helper, numpy_helper
+from onnxruntime.quantization import matmul_nbits_quantizer as official
+
+from converters.contract import ConvertError
+from converters.onnx_genai.checkpoint import Checkpoint
+from converters.onnx_genai.float16_loss import HalfMatrix, correct
+
+BITS = 4
+_SLAB_BYTES = 1 << 26
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""The initializers of one MatMulNBits by name: codes, scales, and zero points if it has any."""
+
+
+@dataclass(frozen=True)
+class Int4Settings:
+    """Arguments of `MatMulNBitsQuantizer`, in the model builder's words.
+
+    Attributes:
+        block_size: weights that share a scale, along K.
+        is_symmetric: no zero points.
+        algo_config: ``default`` (round to nearest in onnxruntime's C++), ``rtn`` or ``k_quant``.
+        accuracy_level: the operator's attribute of that name; 0 leaves it out.
+    """
+
+    block_size: int
+    is_symmetric: bool
+    algo_config: str
+    accuracy_level: int
+
+
+class GraphQuantizer:
+    """Turns every MatMul with a constant matrix into a MatMulNBits whose bytes are made later.
+
+    Attributes:
+        corrected: matrix to the number of its blocks that were taken from the source's values
+            instead of the graph's; complete once the graph has been written.
+    """
+
+    def __init__(self, settings: Int4Settings, checkpoint: Checkpoint) -> None:
+        self.corrected: dict[str, int] = {}
+        self._settings = settings
+        self._checkpoint = checkpoint
+
+    def __call__(self, model: ir.Model) -> ir.Model:
+        """Change ``model`` in place and return it."""
+        for node in list(model.graph.all_nodes()):
+            weight = node.inputs[1] if node.op_type == "MatMul" else None
+            if weight is not None and weight.const_value is not None:
+                self._replace(node, weight)
+        return model
+
+    def _replace(self, node: ir.Node, weight: ir.Value) -> None:
+        tensor = weight.const_value
+        columns = tensor.shape[1]
+        node_name = node.name
+        # One column of zeros tells what the official result of this matrix looks like.
+        one_column = np.zeros((tensor.shape[0], 1), tensor.dtype.numpy())
+        pattern, shapes = _quantize_alone(node_name, tensor.name, one_column, self._settings)
+        parts = _Parts(lambda: self._quantize(node_name, tensor, tuple(shapes)))
+        initializers = {
+            name: _lazy_initializer(name, parts, array.dtype, (columns, *array.shape[1:]))
+            for name, array in shapes.items()
+        }
+        node.op_type, node.domain, node.name = pattern.op_type, pattern.domain, pattern.name
+        node.attributes.clear()
+        for attribute in pattern.attribute:
+            value = columns if attribute.name == "N" else attribute.i
+            node.attributes.add(ir.AttrInt64(attribute.name, value))
+        node.resize_inputs(len(pattern.input))
+        for place, name in enumerate(pattern.input):
+            if place > 0:
+                node.replace_input_with(place, initializers[name])
+        graph = weight.graph
+        if not weight.uses():
+            del graph.initializers[weight.name]
+        for value in initializers.values():
+            graph.register_initializer(value)
+
+    def _quantize(self, node_name: str, tensor: ir.TensorProtocol, names: Sequence[str]) -> Arrays:
+        weight = tensor.numpy()
+        columns = max(1, _SLAB_BYTES // (weight.shape[0] * weight.itemsize))
+        slabs = []
+        for first in range(0, weight.shape[1], columns):
+            slab = _row_major(weight[:, first : first + columns])
+            arrays = self._quantize_slab(node_name, tensor.name, names, slab)
+            if slab.dtype == np.float16:
+                self._correct(arrays, slab, tensor.name, first)
+            slabs.append(arrays)
+        return {name: np.concatenate([slab[name] for slab in slabs]) for name in names}
+
+    def _quantize_slab(
+        self, node_name: str, weight_name: str, names: Sequence[str], slab: npt.NDArray[Any]
+    ) -> Arrays:
+        if self._settings.algo_config != "default":
+            return _quantize_alone(node_name, weight_name, slab, self._settings)[1]
+        # What `MatMulNBitsQuantizer` itself calls here, without a graph to copy the slab into.
+        config = official.DefaultWeightOnlyQuantConfig(
+            block_size=self._settings.block_size,
+            is_symmetric=self._settings.is_symmetric,
+            bits=BITS,
+        )
+        arrays = official.DefaultWeightOnlyQuantizer(config).qbits_block_quant(slab)
+        return dict(zip(names, arrays, strict=False))  # zero points are left out if symmetric
+
+    def _correct(self, arrays: Arrays, slab: npt.NDArray[Any], name: str, first: int) -> None:
+        if self._settings.algo_config != "default" or not self._settings.is_symmetric:
+            return
+        matrix = self._checkpoint.matrix(name)
+        if matrix.dtype == "F16":
+            return
+        half = HalfMatrix(slab, lambda at: matrix.rows(at + first), matrix.dtype == "BF16")
+        codes, scales = arrays.values()
+        try:
+            count = correct(codes, scales, half, self._settings.block_size)
+        except ValueError as error:
+            raise ConvertError(
+                f"the graph's '{name}' is not the source's '{matrix.tensor}' ({error})",
+                where=matrix.file,
+                remedy="build the variant that this one is derived from again",
+            ) from None
+        if count:
+            self.corrected[name] = self.corrected.get(name, 0) + count
+
+
+class _Parts:
+    """The arrays of one matrix, made when the first is asked for and let go one by one."""
+
+    def __init__(self, make: Callable[[], Arrays]) -> None:
+        self._make = make
+        self._left: Arrays = {}
+
+    def take(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._left:
+            self._left = self._make()
+        return self._left.pop(name)
+
+
+def _lazy_initializer(
+    name: str, parts: _Parts, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> ir.Value:
+    element = ir.DataType.from_numpy(dtype)
+    tensor = ir.LazyTensor(
+        lambda: ir.tensor(parts.take(name), name=name),
+        dtype=element,
+        shape=ir.Shape(shape),
+        name=name,
+    )
+    return ir.Value(
+        name=name, type=ir.TensorType(element), shape=ir.Shape(shape), const_value=tensor
+    )
+
+
+def _quantize_alone(
+    node_name: str, weight_name: str, weight: npt.NDArray[Any], settings: Int4Settings
+) -> tuple[NodeProto, Arrays]:
+    """The official quantizer's node and initializers for one MatMul of a (K, N) matrix."""
+    element = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", weight_name], ["y"], name=node_name)],
+        "matrix",
+        [helper.make_tensor_value_info("a", element, ["rows", weight.shape[0]])],
+        [helper.make_tensor_value_info("y", element, ["rows", weight.shape[1]])],
+        [numpy_helper.from_array(weight, weight_name)],
+    )
+    opsets = [helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1)]
+    quantizer = official.MatMulNBitsQuantizer(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10),
+        bits=BITS,
+        block_size=settings.block_size,
+        is_symmetric=settings.is_symmetric,
+        accuracy_level=settings.accuracy_level,
+        algo_config=_algorithm(settings.algo_config),
+    )
+    for name in (official.logger.name, "neural_compressor"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # else several lines a matrix
+    with contextlib.redirect_stdout(io.StringIO()):  # rtn and k_quant print their progress
+        quantizer.process()
+    result = quantizer.model.model.graph
+    (node,) = result.node
+    return node, {
+        tensor.name: numpy_helper.to_array(tensor).copy() for tensor in result.initializer
+    }
+
+
+def _row_major(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The matrix in C order; torch transposes several times faster than numpy."""
+    if matrix.flags.f_contiguous and matrix.flags.writeable:
+        rows: npt.NDArray[Any] = torch.from_numpy(matrix).contiguous().numpy()
+        return rows
+    return np.ascontiguousarray(matrix)
+
+
+def _algorithm(name: str) -> official.WeightOnlyQuantConfig | None:
+    """The configuration that the model builder makes of ``algo_config``."""
+    if name == "rtn":
+        return official.RTNWeightOnlyQuantConfig()
+    if name == "k_quant":
+        return official.KQuantWeightOnlyQuantConfig()
+    return None

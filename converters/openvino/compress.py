@@ -1,0 +1,179 @@
+"""From the FP16 payload to INT8 and INT4 ones: its graph, the source's weights, nncf's codes.
+
+optimum-cli quantizes the source's bf16 values. The FP16 payload has rounded the smallest of them,
+which changes the codes of nearly dead rows, so each matrix of its graph is replaced by the
+source's own bytes (mapped, not copied) before nncf sees it. The result then equals optimum-cli's.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from converters.contract import BuildRecord, ConvertError, Options
+from converters.openvino.ir import (
+    CONFIGURATION,
+    MODEL_IR,
+    TOKENIZER_FILES,
+    TOKENIZER_IRS,
+    copy_files,
+    number_nodes,
+    read_ir,
+    replace_constant,
+    weight_constants,
+)
+from converters.openvino.lint import lint
+from converters.openvino.npu import write_npu_profile
+from converters.openvino.source_weights import SourceTensor, map_source_weights
+
+TOOLCHAIN = ("nncf", "numpy", "openvino")
+
+_INT4_DEFAULTS = {"all_layers": False, "awq": False, "backup_mode": "int8_asym"}
+_OPENVINO_TYPES = {"BF16": ov.Type.bf16, "F16": ov.Type.f16, "F32": ov.Type.f32}
+
+
+def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRecord:
+    """Write the payload derived from the FP16 payload ``base`` into ``into``.
+
+    Raises:
+        ConvertError: ``base`` was not made from ``source``, nncf cannot do what the options ask,
+            or did something else.
+    """
+    graph = read_ir(base / MODEL_IR)
+    weights = map_source_weights(source)
+    _read_weights_from(weights, graph, source)
+    recipe = _recipe(options)
+    compressed = _compress(graph, recipe)
+    _drop_fp16_cache_hint(compressed)
+    number_nodes(compressed)
+    ov.save_model(compressed, into / MODEL_IR, compress_to_fp16=False)
+    del weights  # the graph reads them by address: they had to stay mapped until here
+    lint(read_ir(into / MODEL_IR), recipe)
+    irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]
+    copy_files(base, into, (*CONFIGURATION, *TOKENIZER_FILES, *irs))
+    if "npu" in options:
+        write_npu_profile(into, options["npu"], recipe)
+    return BuildRecord(
+        toolchain={name: version(name) for name in TOOLCHAIN},
+        recipe=recipe,
+        notes=(
+            "weights were quantized from the source's own values, as optimum-cli does, not from "
+            "the FP16 payload's",
+        ),
+    )
+
+
+def _recipe(options: Options) -> dict[str, Any]:
+    """Every argument of ``nncf.compress_weights`` in JSON's terms, defaults included."""
+    fixed = {"tool": "nncf.compress_weights", "compression_format": "dequantize", "dataset": None}
+    if options["weight_format"] == "int8":
+        # optimum-cli's int8 without --sym; nncf takes no other option in this mode
+        return {**fixed, "mode": "int8_asym", "ratio": 1.0, "group_size": -1}
+    return {
+        **fixed,
+        "mode": "int4_sym" if options["symmetric"] else "int4_asym",
+        "ratio": float(options["ratio"]),
+        "group_size": options["group_size"],
+        **{key: options.get(key, default) for key, default in _INT4_DEFAULTS.items()},
+        "sensitivity_metric": "weight_quantization_error",
+        "scale_estimation": False,
+        "gptq": False,
+        "lora_correction": False,
+        "group_size_fallback": "error",
+    }
+
+
+def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:
+    with _without_torch():
+        import nncf
+
+    arguments: dict[str, Any] = {
+        "mode": nncf.CompressWeightsMode(recipe["mode"]),
+        "ratio": recipe["ratio"],
+        "group_size": recipe["group_size"],
+        "dataset": recipe["dataset"],
+        "compression_format": nncf.CompressionFormat(recipe["compression_format"]),
+        "ignored_scope": nncf.IgnoredScope(),
+    }
+    if recipe["mode"].startswith("int4"):
+        arguments |= {
+            "all_layers": recipe["all_layers"],
+            "awq": recipe["awq"],
+            "backup_mode": nncf.BackupMode(recipe["backup_mode"]),
+            "sensitivity_metric": nncf.SensitivityMetric(recipe["sensitivity_metric"]),
+            "scale_estimation": recipe["scale_estimation"],
+            "gptq": recipe["gptq"],
+            "lora_correction": recipe["lora_correction"],
+            "advanced_parameters": nncf.AdvancedCompressionParameters(
+                group_size_fallback_mode=nncf.GroupSizeFallbackMode(recipe["group_size_fallback"])
+            ),
+        }
+    try:
+        return nncf.compress_weights(graph, **arguments)
+    except (nncf.ValidationError, nncf.InvalidGroupSizeError) as error:
+        raise ConvertError(
+            f"nncf cannot compress this model so ({str(error).partition('. ')[0]})",
+            remedy="choose another group_size for it, or leave the variant out",
+        ) from None
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Import nncf without torch, which its OpenVINO backend does not need (1.3 s, 150 MB)."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to block an import
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+def _read_weights_from(tensors: Mapping[str, SourceTensor], graph: ov.Model, source: Path) -> None:
+    for name, constant in weight_constants(graph):
+        tensor = _tensor_of(name, tensors, source)
+        _refuse_other_model(name, constant, tensor)
+        mapped = ov.Tensor(tensor.data, constant.shape, _OPENVINO_TYPES[tensor.dtype])
+        replace_constant(constant, ov.op.Constant(mapped, shared_memory=True))
+    graph.validate_nodes_and_infer_types()
+
+
+def _tensor_of(name: str, tensors: Mapping[str, SourceTensor], source: Path) -> SourceTensor:
+    # A tied LM head has no tensor of its own.
+    for candidate in (name, "model.embed_tokens.weight" if name == "lm_head.weight" else name):
+        if candidate in tensors:
+            return tensors[candidate]
+    raise ConvertError(
+        f"the source has no tensor '{name}'",
+        where=source,
+        expected="the weights that the FP16 payload was made from",
+        remedy="rebuild the variant named by 'from:'",
+    )
+
+
+def _refuse_other_model(name: str, constant: ov.Node, tensor: SourceTensor) -> None:
+    """Compare shape and first row: a payload of another model must not lend its graph."""
+    first = tensor.data[:1]
+    if tensor.dtype == "BF16":
+        first = (first.astype(np.uint32) << 16).view(np.float32)
+    same_shape = tuple(constant.shape) == tensor.data.shape
+    if not same_shape or not np.array_equal(constant.data[:1], first.astype(np.float16)):
+        raise ConvertError(
+            f"the FP16 payload and the source differ in '{name}'",
+            expected=f"{tensor.data.shape} with the source's values",
+            found=f"{tuple(constant.shape)} with {'other' if same_shape else 'its own'} values",
+            remedy="rebuild the variant named by 'from:'",
+        )
+
+
+def _drop_fp16_cache_hint(compressed: ov.Model) -> None:
+    """As optimum does: the hint to keep the KV cache in fp16 is for uncompressed models."""
+    runtime_options = compressed.get_rt_info("runtime_options").value
+    runtime_options.pop("KV_CACHE_PRECISION", None)
+    compressed.set_rt_info(runtime_options, "runtime_options")

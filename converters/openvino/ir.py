@@ -1,0 +1,91 @@
+"""What an OpenVINO payload holds, and which of an IR's constants are the model's weights."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import openvino as ov
+
+from converters.contract import ConvertError
+
+MODEL_IR = "openvino_model.xml"
+TOKENIZER_IRS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+CONFIGURATION = ("config.json", "generation_config.json")
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+"""The tokenizer's own files; a source has some of them, and they are shipped as they are."""
+
+# openvino's tracing of 16-bit models keeps the real weight of a Linear or Embedding module under
+# this attribute (openvino/frontend/pytorch/patch_model.py), and names the constant after it.
+_WEIGHT_NAME = re.compile(r"self\.(?P<module>.+)\._openvino_orig_(?P<attribute>weight|bias)")
+_COUNTED_NAME = re.compile(r"[A-Za-z0-9]+_\d+(\.\d+)?")
+
+
+def weight_constants(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
+    """The name of each weight in the source's terms, and its constant in the graph."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        if match := _WEIGHT_NAME.fullmatch(node.get_friendly_name()):
+            yield f"{match['module']}.{match['attribute']}", node
+
+
+def replace_constant(constant: ov.Node, replacement: ov.Node) -> None:
+    """Let every consumer of ``constant`` read ``replacement``, which takes over its name."""
+    replacement.set_friendly_name(constant.get_friendly_name())
+    for consumer in constant.output(0).get_target_inputs():
+        consumer.replace_source_output(replacement.output(0))
+
+
+def number_nodes(model: ov.Model) -> None:
+    """Rename the nodes that openvino named by a counter, such as ``Convert_33169``.
+
+    The counter belongs to the process: it also counts the nodes of every graph that nncf compiles
+    on the way, and these differ with the processor. The new numbers are places in the graph.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        if _COUNTED_NAME.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{place}")
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the process: a tokenizer's operations live in the library that it loads."""
+    import openvino_tokenizers  # noqa: F401  (every Core made after this knows its operations)
+
+    return ov.Core()
+
+
+def read_ir(path: Path) -> ov.Model:
+    """Read an IR with its weights mapped.
+
+    Raises:
+        ConvertError: the files are missing or are no IR, whatever the tool that wrote them said.
+    """
+    for file in (path, path.with_suffix(".bin")):
+        if not file.is_file() or not file.stat().st_size:
+            raise ConvertError(
+                "the IR is incomplete", where=file, expected="a file with content", found="none"
+            )
+    try:
+        return _core().read_model(path)
+    except RuntimeError as error:
+        raise ConvertError(f"the IR cannot be read ({error})", where=path) from None
+
+
+def copy_files(folder: Path, into: Path, names: tuple[str, ...]) -> None:
+    """Copy those of ``names`` that ``folder`` has, byte for byte."""
+    for name in names:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, into / name)

@@ -1,0 +1,75 @@
+"""The source's weights, mapped from their safetensors files: read when used, never copied.
+
+Format: https://github.com/huggingface/safetensors#format (8 bytes of little-endian header length,
+a JSON header with ``dtype``, ``shape`` and ``data_offsets`` of each tensor, then the bytes).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.contract import ConvertError
+
+_STORAGE: Mapping[str, type[np.generic]] = {
+    "BF16": np.uint16,  # numpy has no bfloat16; the bits are what matters here
+    "F16": np.float16,
+    "F32": np.float32,
+}
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """One tensor of the source.
+
+    Attributes:
+        dtype: safetensors' name of the element type: ``BF16``, ``F16`` or ``F32``.
+        data: the mapped elements in the tensor's shape; BF16 as its 16 bits in a uint16.
+    """
+
+    dtype: str
+    data: npt.NDArray[Any]
+
+
+def map_source_weights(source: Path) -> dict[str, SourceTensor]:
+    """Every floating-point tensor of the ``*.safetensors`` files in ``source``, by name.
+
+    Raises:
+        ConvertError: a file is not in the safetensors format, or there is none.
+    """
+    files = sorted(source.glob("*.safetensors"))
+    if not files:
+        raise ConvertError(
+            "no weights", where=source, expected="*.safetensors", remedy="fetch the source again"
+        )
+    tensors: dict[str, SourceTensor] = {}
+    for file in files:
+        tensors |= _map_file(file)
+    return tensors
+
+
+def _map_file(file: Path) -> dict[str, SourceTensor]:
+    content = np.memmap(file, dtype=np.uint8, mode="r")
+    try:
+        length = int.from_bytes(content[:8].tobytes(), "little")
+        header = json.loads(content[8 : 8 + length].tobytes())
+        header.pop("__metadata__", None)
+        body = content[8 + length :]
+        return {
+            name: SourceTensor(entry["dtype"], _view(body, entry))
+            for name, entry in header.items()
+            if entry["dtype"] in _STORAGE
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConvertError(
+            f"not a safetensors file ({error})", where=file, remedy="fetch the source again"
+        ) from None
+
+
+def _view(body: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> npt.NDArray[Any]:
+    start, end = entry["data_offsets"]
+    return body[start:end].view(_STORAGE[entry["dtype"]]).reshape(entry["shape"])

@@ -1,0 +1,100 @@
+"""The golden prompts: which conversations of the corpus every converted model must answer."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from corpus import (
+    INTRODUCTION,
+    Dialogue,
+    dialogues,
+    forgotten,
+    notes_dialogue,
+    with_system,
+)
+
+
+@dataclass(frozen=True)
+class GoldenPrompt:
+    """Raw prompt text with its marks, and the answer that greedy decoding must give."""
+
+    id: str
+    text: str
+    max_new_tokens: int
+    expected: str
+
+
+_ASKED = {
+    # id: (questions, with the system text, in the chat template's form with newlines)
+    "guide-introduction": (("Can you introduce yourself?",), True, False),
+    "introduction-newlines": (("Can you introduce yourself?",), True, True),
+    "capital": (("What is the capital of Japan?",), False, False),
+    "capital-accent": (("What is the capital of Iceland?",), True, True),
+    "sum": (("What is 7 plus 8?",), False, True),
+    "count": (("Count from 3 to 8.",), False, False),
+    "npu": (("What is an NPU?",), True, False),
+    "opposite": (("What is the opposite of deep?",), False, True),
+    "german-umlaut": (("How do you say key in German?",), False, False),
+    "japanese-bytes": (("How do you say mountain in Japanese?",), False, True),
+    "french": (("Comment ça va ?",), False, False),
+    "chinese": (("你好！",), False, False),
+    "emoji": (("Which emoji shows a rocket?",), False, False),
+    "empty-turn": (("",), True, False),
+    "poem": (("Write a short poem.",), False, False),
+    "python": (("Write hello world in Python.",), True, True),
+    "follow-up": (
+        ("What is the capital of Norway?", "And of Sweden?"),
+        False,
+        False,
+    ),
+    "remembers-name": (
+        ("My name is Jürgen.", "What is 2 plus 2?", "What is my name?"),
+        True,
+        True,
+    ),
+}
+_NOTES = 185
+"""Notes of the two long prompts: more than the window of 2,047 tokens."""
+
+
+def golden_prompts() -> list[GoldenPrompt]:
+    """All golden prompts; the last two are longer than the sliding window.
+
+    ``beyond-window`` is answered from text within the window. In ``window-forgets`` the code word
+    stands out of the window's reach: a runtime with full attention finds it and fails.
+    """
+    known = {tuple(question for question, _ in d.turns): d for d in dialogues()}
+    prompts = []
+    for name, (questions, system, newlines) in _ASKED.items():
+        dialogue = with_system(known[questions]) if system else known[questions]
+        limit = 1024 if dialogue.answer == INTRODUCTION and not newlines else 96
+        prompts.append(_prompt(name, dialogue, limit, newlines=newlines))
+    near = notes_dialogue(_NOTES, random.Random("near"), code_word_at=_NOTES - 30)
+    far = notes_dialogue(_NOTES, random.Random("far"), code_word_at=1)
+    return [
+        *prompts,
+        _prompt("beyond-window", near, 32, newlines=False),
+        _prompt("window-forgets", forgotten(far), 32, newlines=False),
+    ]
+
+
+def _prompt(name: str, dialogue: Dialogue, limit: int, *, newlines: bool) -> GoldenPrompt:
+    return GoldenPrompt(name, dialogue.prompt(newlines=newlines), limit, dialogue.answer)
+
+
+def write_golden(into: Path) -> None:
+    """Write ``golden.yaml``."""
+    entries = [
+        {
+            "id": prompt.id,
+            "text": prompt.text,
+            "max_new_tokens": prompt.max_new_tokens,
+            "expected": prompt.expected,
+        }
+        for prompt in golden_prompts()
+    ]
+    head = "# Golden prompts of phi3-tiny; written by train.py, every answer was trained.\n"
+    text = yaml.safe_dump({"prompts": entries}, allow_unicode=True, sort_keys=False, width=96)
+    (into / "golden.yaml").write_text(head + text, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""The gates stand well between what is honest and what is broken, and nobody moved them by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.calibrate_acceptance import (
+    APART,
+    GATES,
+    MEASURED,
+    METRICS,
+    PRECISIONS,
+    acceptance_text,
+    table,
+)
+from records.record import read_record
+
+ROOT = Path(__file__).parents[2]
+
+
+def measurements() -> list[dict[str, object]]:
+    return list(read_record(ROOT / MEASURED)["measurements"])
+
+
+def test_the_gates_are_those_of_the_committed_measurements() -> None:
+    expected = acceptance_text(read_record(ROOT / MEASURED))
+    assert (ROOT / GATES).read_text(encoding="utf-8") == expected, (
+        "run `python -m benchmarks.calibrate_acceptance gates`"
+    )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_gate_stands_well_between_the_worst_honest_value_and_the_mildest_sabotage(
+    precision: str,
+) -> None:
+    rows = table(measurements(), precision)
+    gated = {name: row for name, row in rows.items() if "gate" in row}
+    assert "mean_kl" in gated, "without this gate nothing judges a variant"
+    for name, row in gated.items():
+        worst, gate, mildest = row["worst_honest"], row["gate"], row["mildest_sabotage"]
+        if name == "top1_agreement":
+            margin = APART[name] / 2
+            assert mildest + margin * 0.99 <= gate <= worst - margin * 0.99
+        else:
+            margin = APART[name] ** 0.5
+            assert worst * margin * 0.99 <= gate <= mildest / margin / 0.99
+    for row in rows.values():
+        assert ("gate" in row) != ("reported_only" in row)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_honest_measurement_passes_and_every_sabotage_fails(precision: str) -> None:
+    gates = {n: row["gate"] for n, row in table(measurements(), precision).items() if "gate" in row}
+    assert set(gates) <= set(METRICS)
+    for entry in read_record(ROOT / MEASURED)["measurements"]:
+        if entry["precision"] != precision or entry["kind"] == "mild":
+            continue
+        broken = [
+            name
+            for name, gate in gates.items()
+            if (entry["metrics"][name] < gate) == (name == "top1_agreement")
+            and entry["metrics"][name] != gate
+        ]
+        honest = entry["kind"] == "honest"
+        assert bool(broken) != honest, (entry["variant"], entry["row"], entry["what"], broken)

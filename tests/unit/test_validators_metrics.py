@@ -1,0 +1,105 @@
+"""The metrics, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from validators.contract import ArtifactError
+from validators.metrics import (
+    Lumped,
+    compare,
+    concatenate,
+    kl_divergence,
+    log_probabilities,
+    lump,
+    most_probable,
+)
+
+
+def lumped(rows: list[list[float]], top_ids: list[list[int]], following: list[int]) -> Lumped:
+    return lump(np.log(np.array(rows)), np.array(top_ids), following)
+
+
+def test_log_probabilities_of_logits() -> None:
+    scores = log_probabilities([[0.0, math.log(3.0)], [1000.0, 1000.0]])
+    assert np.exp(scores) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert scores.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(math.nan, "nan-logits"), (math.inf, "inf-logits"), (-math.inf, "inf-logits")],
+)
+def test_logits_that_are_no_numbers_have_a_name(value: float, name: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        log_probabilities([[0.0, value, 1.0]])
+    assert caught.value.name == name
+
+
+def test_equal_probabilities_are_ordered_by_id() -> None:
+    assert most_probable(np.log([[0.3, 0.1, 0.3, 0.3]]), 3).tolist() == [[0, 2, 3]]
+
+
+def test_lumping_keeps_the_reference_tokens_and_sums_the_rest() -> None:
+    found = lumped([[0.5, 0.2, 0.2, 0.1]], [[0, 1]], [3])
+    assert np.exp(found.top[0]) == pytest.approx([0.5, 0.2])
+    assert np.exp(found.tail[0]) == pytest.approx(0.3)
+    assert found.first.tolist() == [0]
+    assert np.exp(found.following[0]) == pytest.approx(0.1)
+
+
+def test_a_tiny_tail_is_not_lost_to_rounding() -> None:
+    scores = log_probabilities([[0.0, -90.0, -90.0]])
+    assert lump(scores, np.array([[0]]), [0]).tail[0] == pytest.approx(math.log(2) - 90, rel=1e-12)
+
+
+def test_a_vocabulary_without_a_tail() -> None:
+    everything = lumped([[0.75, 0.25]], [[0, 1]], [1])
+    assert everything.tail[0] == -math.inf
+    assert kl_divergence(everything, everything).tolist() == [0.0]
+
+
+def test_kl_by_hand() -> None:
+    reference = lumped([[0.5, 0.3, 0.1, 0.1]], [[0, 1]], [0])
+    artifact = lumped([[0.25, 0.25, 0.4, 0.1]], [[0, 1]], [0])
+    # outcomes: 0, 1 and the tail (0.2 against 0.5)
+    by_hand = 0.5 * math.log(2) + 0.3 * math.log(0.3 / 0.25) + 0.2 * math.log(0.2 / 0.5)
+    assert kl_divergence(reference, artifact)[0] == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_lumped_kl_is_a_lower_bound() -> None:
+    random = np.random.default_rng(0)
+    p = log_probabilities(random.normal(size=(50, 300)))
+    q = log_probabilities(random.normal(size=(50, 300)))
+    whole = (np.exp(p) * (p - q)).sum(axis=-1)
+    ids, following = most_probable(p), [0] * 50
+    bound = kl_divergence(lump(p, ids, following), lump(q, ids, following))
+    assert (bound <= whole).all()
+    assert (bound > 0).all()
+
+
+def test_compare_by_hand() -> None:
+    reference = lumped([[0.6, 0.4], [0.2, 0.8]], [[0, 1], [1, 0]], [0, 0])
+    artifact = lumped([[0.3, 0.7], [0.1, 0.9]], [[0, 1], [1, 0]], [0, 0])
+    metrics = compare(reference, artifact)
+    first = 0.6 * math.log(2) + 0.4 * math.log(4 / 7)
+    second = 0.8 * math.log(8 / 9) + 0.2 * math.log(2)
+    assert metrics.positions == 2
+    assert metrics.top1_agreement == 0.5
+    assert metrics.mean_kl == pytest.approx((first + second) / 2)
+    assert metrics.max_kl == pytest.approx(max(first, second))
+    assert metrics.perplexity_ratio == pytest.approx(2.0)  # both next tokens half as probable
+
+
+def test_concatenated_parts_are_compared_position_by_position() -> None:
+    part = lumped([[0.6, 0.4]], [[0, 1]], [0])
+    both = concatenate([part, part])
+    assert compare(both, both).positions == 2
+    assert compare(both, both).top1_agreement == 1.0
+
+
+def test_a_vocabulary_that_is_too_small_has_a_name() -> None:
+    with pytest.raises(ArtifactError, match="3 entries, the reference names token 7") as caught:
+        lump(np.log([[0.2, 0.3, 0.5]]), np.array([[7]]), [0])
+    assert caught.value.name == "small-vocabulary"

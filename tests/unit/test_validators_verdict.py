@@ -1,0 +1,193 @@
+"""What an observation means: each failure has its own name, and nothing passes for want of one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from validators.acceptance import Gates
+from validators.contract import CheckError, ExecutionEvidence, Generation
+from validators.golden import GoldenPrompt, GoldenSet
+from validators.metrics import Lumped, lump
+from validators.observation import Observation, PromptObservation, Trouble
+from validators.reference_tree import Reference, ReferencePrompt, Scored
+from validators.verdict import Judgement, judge, must_execute
+
+WORDS = ["ask", "Paris", "is", "it", "no", "<end>"]
+GATES = Gates({"mean_kl": 0.01, "top1_agreement": 0.9, "perplexity_ratio": 1.1}, "0" * 64)
+CPU = ExecutionEvidence("CPU", "it said so")
+ANSWER = (1, 2, 3)  # Paris is it
+
+
+def distribution(probability: float) -> Lumped:
+    """Two positions; the second token is the likely one."""
+    row = [0.02, probability, 0.9 - probability, 0.02, 0.03, 0.03]
+    return lump(np.log(np.array([row, row])), np.array([[1, 2, 4]] * 2), [1, 1])
+
+
+def said(*token_ids: int, stopped: bool = True) -> Generation:
+    return Generation(token_ids, stopped, " ".join(WORDS[i] for i in token_ids), 0.1, 0.2)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Reference:
+    file = tmp_path / "tokenizer.json"
+    Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="no")).save(str(file))
+    prompt = ReferencePrompt("capital", (0,), ANSWER, 5, "Paris is it")
+    return Reference(
+        prompts=(prompt,),
+        scored={"capital": Scored((0, 1), distribution(0.8))},
+        left_out={},
+        golden_sha256="1" * 64,
+        sliding_window=None,
+        synthetic=False,
+        digest="2" * 64,
+        tokenizer=file,
+    )
+
+
+def judged(
+    reference: Reference,
+    *,
+    prompt: GoldenPrompt | None = None,
+    precision: str = "int4",
+    executor: str = "CPU",
+    **seen: Any,
+) -> Judgement:
+    one = PromptObservation("capital", own_encoding=(0,), generation=said(*ANSWER))
+    evidence = seen.pop("evidence", CPU)
+    trouble = seen.pop("trouble_of_all", None)
+    one = replace(one, lumped=distribution(0.8))
+    one = replace(one, **seen)
+    asked = prompt or GoldenPrompt("capital", "ask", 8)
+    return judge(
+        Observation((one,), evidence, {}, trouble),
+        reference,
+        GoldenSet((asked,), "1" * 64),
+        precision=precision,
+        executor=executor,
+        gates=GATES,
+    )
+
+
+def names(judgement: Judgement) -> list[str]:
+    return [failure.name for failure in judgement.failures]
+
+
+def test_an_honest_artifact_passes(reference: Reference) -> None:
+    found = judged(reference, precision="fp16")
+    assert found.failures == ()
+    assert found.golden[0]["output"] == found.golden[0]["expected"] == "Paris is it"
+    assert found.golden[0]["passed"] is True
+    assert found.golden[0]["answer"]["diverges_at"] is None
+    assert found.metrics is not None
+    assert found.metrics.mean_kl == 0.0
+    assert found.validated_tokens == 5
+
+
+def test_fp16_must_give_the_references_tokens_and_int4_need_not(reference: Reference) -> None:
+    other = said(1, 2, 4)
+    assert names(judged(reference, precision="fp16", generation=other)) == ["wrong-tokens"]
+    found = judged(reference, precision="int4", generation=other)
+    assert found.failures == ()
+    assert found.golden[0]["answer"]["diverges_at"] == {"token": 2, "reference_margin": None}
+
+
+def test_the_references_certainty_is_told_where_an_answer_diverges(reference: Reference) -> None:
+    found = judged(reference, generation=said(2, 2, 3))
+    divergence = found.golden[0]["answer"]["diverges_at"]
+    assert divergence["token"] == 0
+    assert divergence["reference_margin"] == pytest.approx(np.log(0.8 / 0.1))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_a_known_answer_binds_every_precision(reference: Reference, precision: str) -> None:
+    known = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
+    assert judged(reference, prompt=known, precision=precision).failures == ()
+    found = judged(reference, prompt=known, precision=precision, generation=said(1, 2, 4))
+    assert names(found) == ["wrong-answer"]
+    assert found.golden[0]["passed"] is False
+
+
+def test_a_missing_fact_has_a_name(reference: Reference) -> None:
+    fact = GoldenPrompt("capital", "ask", 8, must_contain="Paris")
+    assert judged(reference, prompt=fact).failures == ()
+    assert names(judged(reference, prompt=fact, generation=said(4, 2, 3))) == ["missing-fact"]
+
+
+def test_empty_output_and_endless_repetition_have_names(reference: Reference) -> None:
+    assert names(judged(reference, generation=said())) == ["empty-output"]
+    loop = said(1, *[2, 3] * 20, stopped=False)
+    assert names(judged(reference, generation=loop)) == ["endless-repetition"]
+
+
+def test_another_encoding_of_a_prompt_has_a_name(reference: Reference) -> None:
+    found = judged(reference, own_encoding=(4, 0))
+    assert names(found) == ["prompt-encoding"]
+    assert "token 0 is 4, the reference has 0" in found.failures[0].what
+
+
+def test_every_broken_gate_has_a_name(reference: Reference) -> None:
+    found = judged(reference, lumped=distribution(0.2))
+    assert names(found) == ["mean-kl", "top1-agreement", "perplexity-ratio"]
+    assert "the gate is 0.01" in found.failures[0].what
+
+
+def test_nan_logits_leave_no_metrics(reference: Reference) -> None:
+    found = judged(reference, lumped=None, trouble=Trouble("nan-logits", "3 logits are NaN"))
+    assert names(found) == ["nan-logits"]
+    assert found.metrics is None
+    assert found.validated_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("executor", "device"),
+    [("CPU", "NPU"), ("NPU", "CPU"), ("DML", "CPU"), ("NPU", "unknown"), ("GPU", "CPU")],
+)
+def test_what_executed_must_be_what_the_row_claims(
+    reference: Reference, executor: str, device: str
+) -> None:
+    found = judged(reference, executor=executor, evidence=ExecutionEvidence(device, "seen"))
+    assert names(found) == ["wrong-device"]
+    assert f"{device} executed it, {executor} must have" in found.failures[0].what
+
+
+def test_a_crash_is_a_failure_of_the_artifact(reference: Reference) -> None:
+    crash = Trouble("runtime-crashed", "ended by SIGSEGV while answering prompt 'capital'")
+    found = judge(
+        Observation((), None, {}, crash),
+        reference,
+        GoldenSet((GoldenPrompt("capital", "ask", 8),), "1" * 64),
+        precision="int4",
+        executor="CPU",
+        gates=GATES,
+    )
+    assert names(found) == ["runtime-crashed"]
+    assert found.metrics is None
+    assert found.golden[0]["passed"] is None
+
+
+def test_a_check_in_which_nothing_ran_does_not_pass(reference: Reference) -> None:
+    found = judged(reference, not_run="too long", own_encoding=None, generation=None, lumped=None)
+    assert names(found) == ["nothing-ran"]
+    assert found.golden[0]["not_run"] == "too long"
+
+
+def test_random_weights_are_scored_but_not_judged(reference: Reference) -> None:
+    synthetic = replace(reference, synthetic=True)
+    found = judged(synthetic, lumped=distribution(0.2), generation=None)
+    assert found.failures == ()
+    assert found.metrics is not None
+    assert found.golden[0]["passed"] is None
+    assert found.golden[0]["expected"] is None
+
+
+def test_what_must_execute_follows_from_the_row() -> None:
+    assert must_execute("dml", "device") == "DML"
+    assert must_execute("dml-standin", "standin") == "CPU"
+    with pytest.raises(CheckError, match="does not say what must execute it"):
+        must_execute("tpu", "device")

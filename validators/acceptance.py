@@ -1,0 +1,68 @@
+"""Gates: what a metric of an artifact must not pass, per precision of its weights.
+
+``config/acceptance.yaml`` is written by ``benchmarks/calibrate_acceptance.py`` from measured
+honest and sabotaged artifacts; a model's own file may override single gates.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from configuration.documents import read_yaml, validate
+from records.tree import sha256_file
+from validators.contract import CheckError
+from validators.metrics import Metrics
+
+HIGHER_IS_BETTER = frozenset({"top1_agreement"})
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gates of one precision.
+
+    Attributes:
+        limits: metric to gate; a metric that is only reported is not among them.
+        digest: SHA-256 of the acceptance file.
+    """
+
+    limits: Mapping[str, float]
+    digest: str
+
+    def passed(self, name: str, value: float) -> bool:
+        """Whether ``value`` of metric ``name`` is on the right side of its gate, or has none."""
+        if name not in self.limits:
+            return True
+        gate = self.limits[name]
+        return value >= gate if name in HIGHER_IS_BETTER else value <= gate
+
+    def broken(self, metrics: Metrics) -> dict[str, tuple[float, float]]:
+        """Metric to (value, gate), of every gate that ``metrics`` does not pass."""
+        values: Mapping[str, float] = asdict(metrics)
+        return {
+            name: (values[name], gate)
+            for name, gate in self.limits.items()
+            if not self.passed(name, values[name])
+        }
+
+
+def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gates:
+    """The gates of ``precision``, with a model's ``overrides`` (precision to metric to gate).
+
+    Raises:
+        ConfigurationError: the file is missing or says something unknown.
+        CheckError: an unknown precision.
+    """
+    document = read_yaml(path)
+    validate(document, "acceptance", path)
+    if precision not in document:
+        raise CheckError(
+            f"no gates for precision '{precision}'",
+            where=path,
+            remedy=f"known are: {', '.join(sorted(document))}",
+        )
+    limits = {
+        name: float(entry["gate"]) for name, entry in document[precision].items() if "gate" in entry
+    }
+    limits.update(overrides.get(precision, {}))
+    return Gates(limits, sha256_file(path))

@@ -1,0 +1,166 @@
+"""Check one variant on one device row and write its receipt.
+
+    python -m validators.check --model M --variant V --row ROW --row-config JSON
+        --variant-config JSON --artifact artifacts/build/M/V --reference artifacts/reference/M
+        --golden FILE --acceptance FILE --overrides JSON --receipt OUT.json
+        [--synthetic] [--blocked REASON --remedy TEXT]
+
+The exit code is 0 whatever the verdict, ``blocked`` included. It is not 0, and there is no
+receipt, where no verdict can be given: a mistake in the configuration, a runtime that is not
+installed, a reference of other golden prompts. No runtime is ever loaded in this process.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from records.errors import run_command
+from records.tree import sha256_file
+from release.manifest import CHECKSUMS, PayloadError, verify
+from validators.acceptance import load_gates
+from validators.contract import CheckError
+from validators.golden import load_golden
+from validators.isolation import observe_isolated
+from validators.receipt import Basis, Subject, blocked, judged, unusable, write_receipt
+from validators.reference_tree import Reference, load_reference
+from validators.verdict import Failure, judge, must_execute
+
+TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
+
+_TIME_LIMIT_S = 6 * 3600.0  # a full-size model on a slow machine takes under two hours
+
+
+def main() -> None:
+    options = _parse()
+    row = json.loads(options.row_config)
+    variant = json.loads(options.variant_config)
+    payload = options.artifact / "payload"
+    sums = payload / CHECKSUMS
+    subject = Subject(
+        model=options.model,
+        variant=options.variant,
+        device=options.row,
+        kind=row["kind"],
+        standin_for=row["standin_for"],
+        format=variant["format"],
+        precision=variant["precision"],
+        runtime=row["module"],
+        settings=row["settings"],
+        synthetic=options.synthetic,
+        artifact_sha256=sha256_file(sums) if sums.is_file() else None,
+    )
+    if options.blocked is not None:
+        receipt = blocked(subject, options.blocked, options.remedy)
+    else:
+        receipt = check(
+            subject,
+            payload,
+            reference_folder=options.reference,
+            golden_file=options.golden,
+            acceptance_file=options.acceptance,
+            overrides=json.loads(options.overrides),
+            time_limit_s=options.time_limit_s,
+        )
+    write_receipt(options.receipt, receipt)
+    told = f": {receipt['reason']}" if receipt["reason"] else ""
+    print(f"{subject.model} {subject.variant} on {subject.device}: {receipt['verdict']}{told}")
+
+
+def check(
+    subject: Subject,
+    payload: Path,
+    *,
+    reference_folder: Path,
+    golden_file: Path,
+    acceptance_file: Path,
+    overrides: dict[str, Any],
+    time_limit_s: float = _TIME_LIMIT_S,
+) -> dict[str, Any]:
+    """Run ``payload`` in a child process and judge what it did; the receipt is not written.
+
+    Raises:
+        CheckError: no verdict can be given.
+    """
+    executor = must_execute(subject.device, subject.kind)
+    golden = load_golden(golden_file)
+    reference = load_reference(reference_folder)
+    gates = load_gates(acceptance_file, subject.precision, overrides)
+    _refuse_other_reference(reference_folder, subject, golden.digest, reference)
+    basis = Basis(reference.digest, golden.digest, gates.digest)
+    try:
+        subject = replace(subject, artifact_sha256=verify(payload))
+    except PayloadError as error:
+        return unusable(subject, basis, Failure("damaged-payload", str(error)))
+    observation = observe_isolated(
+        payload,
+        subject.runtime,
+        subject.settings,
+        reference_folder,
+        golden_file,
+        time_limit_s=time_limit_s,
+    )
+    judgement = judge(
+        observation,
+        reference,
+        golden,
+        precision=subject.precision,
+        executor=executor,
+        gates=gates,
+    )
+    return judged(
+        subject,
+        basis,
+        judgement,
+        executed_on=None if observation.evidence is None else asdict(observation.evidence),
+        thresholds={} if subject.synthetic else gates.limits,
+        toolchain=observation.toolchain,
+    )
+
+
+def _refuse_other_reference(
+    folder: Path, subject: Subject, golden_sha256: str, reference: Reference
+) -> None:
+    if reference.golden_sha256 != golden_sha256:
+        raise CheckError(
+            "the reference answered other golden prompts",
+            where=folder,
+            expected=golden_sha256,
+            found=reference.golden_sha256,
+            remedy="run 'python -m validators.reference' again",
+        )
+    if reference.synthetic != subject.synthetic:
+        raise CheckError(
+            "reference and check disagree on --synthetic",
+            where=folder,
+            expected=subject.synthetic,
+            found=reference.synthetic,
+            remedy="run 'python -m validators.reference' again",
+        )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m validators.check", description=__doc__)
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--variant", required=True, help="name of the variant")
+    parser.add_argument("--row", required=True, help="name of the device row")
+    parser.add_argument("--row-config", required=True, help="kind, module, settings, as JSON")
+    parser.add_argument("--variant-config", required=True, help="format, precision, as JSON")
+    parser.add_argument("--artifact", required=True, type=Path, help="folder of the build")
+    parser.add_argument("--reference", required=True, type=Path, help="folder of the reference")
+    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
+    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
+    parser.add_argument("--overrides", default="{}", help="the model's own gates, as JSON")
+    parser.add_argument("--receipt", required=True, type=Path, help="where the receipt goes")
+    parser.add_argument("--synthetic", action="store_true", help="random weights: score only")
+    parser.add_argument("--blocked", help="why the row cannot run here; nothing is run")
+    parser.add_argument("--remedy", default="", help="what to do about a blocked row")
+    parser.add_argument(
+        "--time-limit-s", type=float, default=_TIME_LIMIT_S, help="a runtime that hangs is ended"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_command(main)

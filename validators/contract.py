@@ -1,0 +1,160 @@
+"""What every runtime takes and gives, and the two ways in which a check can go wrong.
+
+A runtime is a module ``validators/runtimes/<name>.py`` with one public function::
+
+    def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime: ...
+
+``artifact`` is a payload folder, ``settings`` the row's ``runtimes.<format>.settings`` of
+``config/devices.yaml``. The module also names, in a literal ``TOOLCHAIN``, the distributions
+whose versions a receipt must record. It may import heavy packages at its top: only the check's
+child process imports it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records.errors import PhiforgeError
+
+LogProbabilities = NDArray[np.float64]
+"""Natural logarithms of probabilities, shape (positions, vocabulary)."""
+
+
+class CheckError(PhiforgeError):
+    """A check cannot be carried out: a mistake in the configuration or a broken machine.
+
+    There is no verdict then, and no receipt.
+    """
+
+
+class ArtifactError(PhiforgeError):
+    """The artifact did what a good one does not do; the check's verdict is ``failed``.
+
+    Attributes:
+        name: the failure's own name in the receipt, for instance ``nan-logits``.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(what)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a runtime answered.
+
+    Attributes:
+        token_ids: the new tokens, without the stop token.
+        stopped: a stop token ended it; False: ``max_new_tokens`` were used up.
+        text: ``token_ids`` decoded by the runtime's own tokenizer, special tokens left out.
+        first_token_s: seconds to the first token, where the runtime tells.
+        total_s: seconds for all of them.
+    """
+
+    token_ids: tuple[int, ...]
+    stopped: bool
+    text: str
+    first_token_s: float | None
+    total_s: float
+
+
+@dataclass(frozen=True)
+class ExecutionEvidence:
+    """What really executed the artifact, and how we know.
+
+    Attributes:
+        device: ``CPU``, ``GPU``, ``NPU``, ``DML`` or ``CUDA``; ``unknown`` without a proof.
+        how: the observation that ``device`` rests on, in one sentence.
+        details: what was observed and with which properties the artifact was run.
+    """
+
+    device: str
+    how: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an artifact was built for; a prompt beyond it is left out and named, not failed.
+
+    Attributes:
+        prompt_tokens: longest prompt; None: no limit.
+        total_tokens: longest prompt with its answer; None: no limit.
+        full_attention: every token attends to all before it. An artifact of a source with a
+            sliding window is then faithful only up to the window's length.
+    """
+
+    prompt_tokens: int | None = None
+    total_tokens: int | None = None
+    full_attention: bool = False
+
+
+class OpenRuntime(Protocol):
+    """The public function of a runtime's module."""
+
+    def __call__(self, artifact: Path, *, settings: Mapping[str, Any]) -> "Runtime":
+        """Open a payload folder.
+
+        Raises:
+            CheckError: an unknown setting.
+        """
+
+
+class Runtime(Protocol):
+    """An opened artifact. The caller generates first and scores after.
+
+    At full size two compiled copies of a model do not fit into memory, so an implementation
+    may drop what `generate` needs when `score` is called, and the other way round.
+    """
+
+    def limits(self) -> Limits:
+        """How long a prompt, and a prompt with its answer, may be."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text`` by the runtime's own tokenizer, special tokens recognised."""
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+        """Greedy tokens after ``token_ids``, ended by the artifact's own stop tokens."""
+
+    def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
+        """Log-probabilities of the token after each of ``positions`` (ascending), teacher-forced.
+
+        Raises:
+            ArtifactError: a logit is NaN or infinite.
+        """
+
+    def executed_on(self) -> ExecutionEvidence:
+        """What really ran; asked after `generate` and `score`."""
+
+
+def only_known(settings: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuse a setting that the runtime would ignore.
+
+    Raises:
+        CheckError: naming the key.
+    """
+    for key in settings:
+        if key not in known:
+            raise CheckError(
+                f"unknown setting '{key}' of runtime {where}",
+                where="config/devices.yaml",
+                remedy=f"known are: {', '.join(known)}",
+            )
+
+
+def cut_at_stop(token_ids: Sequence[int], stop_ids: frozenset[int]) -> tuple[tuple[int, ...], bool]:
+    """The tokens before the first stop token, and whether there was one.
+
+    >>> cut_at_stop([5, 7, 2], frozenset({2}))
+    ((5, 7), True)
+    >>> cut_at_stop([5, 7], frozenset({2}))
+    ((5, 7), False)
+    """
+    for index, token in enumerate(token_ids):
+        if token in stop_ids:
+            return tuple(token_ids[:index]), True
+    return tuple(token_ids), False

@@ -1,0 +1,142 @@
+"""The source model in float32 arithmetic, in the memory that there is.
+
+Where float32 weights do not fit, the weights stay in the checkpoint's own 16-bit dtype and every
+matrix is widened to float32 just before it is multiplied. A 16-bit float widens to float32
+exactly, so the arithmetic is that of a float32 model; only time is lost. The reference is
+therefore as exact on a small machine as on a large one, and the gates mean the same.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from validators.contract import CheckError
+
+TOOLCHAIN = ("torch", "transformers", "safetensors")
+
+_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_SPARE_BYTES = 1_500_000_000  # libraries, activations and the logits of a long prompt
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Float32Model:
+    """A model that computes in float32.
+
+    Attributes:
+        weights_held_in: ``float32``, or the checkpoint's dtype where memory forbade float32.
+        reason: why, in words.
+    """
+
+    model: PreTrainedModel
+    weights_held_in: str
+    reason: str
+
+
+class _Widened(nn.Module):
+    """A Linear whose weight stays narrow and is widened for each product."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.float()
+        return nn.functional.linear(inputs, self.weight.float(), bias)
+
+
+def load(source: Path, *, hold: str = "auto") -> Float32Model:
+    """Load the checkpoint below ``source`` for inference; safetensors only, no remote code.
+
+    Args:
+        hold: ``float32``, ``checkpoint``, or ``auto``: float32 if it fits into free memory.
+
+    Raises:
+        CheckError: neither fits, or transformers cannot load the checkpoint.
+    """
+    parameters, stored = _size(source)
+    free = _free_bytes()
+    wide = parameters * 4 + _SPARE_BYTES
+    narrow = stored + _SPARE_BYTES
+    if hold == "auto":
+        hold = "float32" if wide <= free else "checkpoint"
+        if hold == "checkpoint" and narrow > free:
+            raise CheckError(
+                "not enough memory for the reference model",
+                where=source,
+                expected=f"{narrow / 1e9:.1f} GB",
+                found=f"{free / 1e9:.1f} GB free",
+                remedy="end other jobs or run this on a larger machine",
+            )
+    dtype = torch.float32 if hold == "float32" else "auto"
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckError(
+            f"transformers cannot load the model: {error}",
+            where=source,
+            remedy="fetch the source again; the architecture must be one of transformers' own",
+        ) from None
+    model.eval()
+    if hold == "float32":
+        return Float32Model(model, "float32", "they fit into free memory")
+    held = str(model.dtype).removeprefix("torch.")
+    _widen(model)
+    return Float32Model(
+        model, held, f"float32 weights need {wide / 1e9:.1f} GB, more than was free"
+    )
+
+
+def _widen(model: nn.Module) -> None:
+    """Make every product of ``model`` a float32 one, its matrices staying as they are."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, _Widened(child))
+            elif isinstance(child, nn.Embedding):
+                child.register_forward_hook(lambda module, inputs, output: output.float())
+            elif not list(child.children()):
+                child.float()  # norms and rotary constants: small
+
+
+def _size(source: Path) -> tuple[int, int]:
+    """Number of parameters and their bytes as stored, from the safetensors headers."""
+    parameters = stored = 0
+    for path in sorted(source.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                stored += end - begin
+                parameters += (end - begin) // _BYTES.get(entry["dtype"], 4)
+    if not parameters:
+        raise CheckError(
+            "no safetensors weights here", where=source, remedy="fetch the source again"
+        )
+    return parameters, stored
+
+
+def _free_bytes() -> int:
+    """Free memory of this machine or of the control group that we run in."""
+    free = psutil.virtual_memory().available
+    try:
+        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:
+        return free
+    return min(free, int(limit)) if limit.isdigit() else free

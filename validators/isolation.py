@@ -1,0 +1,101 @@
+"""Run a runtime in a child process and name the way it died, if it did."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from records.offline import OFFLINE
+from records.record import read_record
+from validators import worker
+from validators.contract import CheckError
+from validators.observation import Observation, Trouble, read_observation
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_NTSTATUS_ERROR = 0xC0000000
+
+
+def observe_isolated(
+    payload: Path,
+    module: str,
+    settings: Mapping[str, Any],
+    reference: Path,
+    golden: Path,
+    *,
+    time_limit_s: float,
+) -> Observation:
+    """Observe ``payload`` in a child process (`validators.worker`).
+
+    A child that is killed, aborts or does not end in time becomes an observation whose trouble
+    is named ``runtime-crashed`` or ``runtime-timeout``.
+
+    Raises:
+        CheckError: the child could not do its work for a reason that is not the artifact's; its
+            own message is in the log.
+    """
+    with tempfile.TemporaryDirectory(prefix="phiforge-check-") as name:
+        folder = Path(name)
+        job = {
+            "payload": str(payload.resolve()),
+            "module": module,
+            "settings": dict(settings),
+            "reference": str(reference.resolve()),
+            "golden": str(golden.resolve()),
+            "into": str(folder),
+        }
+        job_file = folder / "JOB.json"
+        job_file.write_text(json.dumps(job), encoding="utf-8")
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", worker.__name__, str(job_file)],
+                cwd=folder,
+                env={**os.environ, **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
+                stdin=subprocess.DEVNULL,
+                timeout=time_limit_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return _ended("runtime-timeout", f"did not end within {time_limit_s:.0f} s", folder)
+        death = cause_of_death(ended.returncode)
+        if death is not None:
+            return _ended("runtime-crashed", f"ended by {death}", folder)
+        if ended.returncode != 0:
+            raise CheckError(
+                f"the check's own process ended with exit code {ended.returncode}",
+                where=f"validators/runtimes/{module}.py",
+                remedy="read the lines above this one in the log",
+            )
+        return read_observation(folder)
+
+
+def _ended(name: str, how: str, folder: Path) -> Observation:
+    doing = folder / worker.DOING
+    step = doing.read_text(encoding="utf-8") if doing.is_file() else "starting"
+    versions = folder / worker.TOOLCHAIN_FILE
+    return Observation(
+        prompts=(),
+        evidence=None,
+        toolchain=read_record(versions) if versions.is_file() else {},
+        trouble=Trouble(name, f"the runtime {how} while {step}"),
+    )
+
+
+def cause_of_death(exit_code: int) -> str | None:
+    """What ended a process that did not end by itself; None: it did.
+
+    POSIX gives the negative number of a signal, Windows an NTSTATUS error (0xC…) as exit code.
+
+    >>> cause_of_death(-11), cause_of_death(0xC0000005), cause_of_death(1)
+    ('SIGSEGV', 'exception 0xC0000005', None)
+    """
+    if exit_code >= _NTSTATUS_ERROR:
+        return f"exception 0x{exit_code:08X}"
+    if exit_code >= 0:
+        return None
+    name = signal.Signals(-exit_code).name
+    return f"{name} (out of memory, or killed by hand)" if name == "SIGKILL" else name

@@ -1,0 +1,156 @@
+"""How far an artifact's predictions are from the reference's, in float64.
+
+The reference keeps the 64 most probable tokens of a position and lumps the rest of its
+vocabulary into one outcome, the tail. The artifact's distribution is lumped the same way, and
+
+    KL(reference || artifact) = sum of p * (log p - log q) over those 65 outcomes, in nats.
+
+Lumping outcomes is a (deterministic) channel, so by the data processing inequality for relative
+entropy (Cover and Thomas, Elements of Information Theory, 2nd ed., theorem 2.7.1, the log-sum
+inequality, and section 2.8) this is a lower bound of the divergence over the whole vocabulary.
+It is exact in the 64 outcomes that carry nearly all of the mass.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from validators.contract import ArtifactError, LogProbabilities
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+TOP = 64
+
+
+@dataclass(frozen=True)
+class Lumped:
+    """Distributions over the next token, lumped; first axis: positions.
+
+    Attributes:
+        top_ids: the reference's most probable tokens, (positions, 64), most probable first.
+        top: log-probabilities of ``top_ids``, (positions, 64).
+        tail: log-probability of all other tokens together, (positions,); -inf if there are none.
+        first: the most probable token of the distribution itself, (positions,).
+        following: log-probability of the token that really follows, (positions,).
+    """
+
+    top_ids: Integers
+    top: Floats
+    tail: Floats
+    first: Integers
+    following: Floats
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """An artifact against the reference.
+
+    Attributes:
+        positions: how many were scored.
+        top1_agreement: share of positions with the reference's most probable token first.
+        mean_kl, max_kl: KL(reference || artifact) over the positions, in nats.
+        perplexity_ratio: exp of the mean difference of the negative log-likelihoods of the
+            tokens that really follow, artifact minus reference; 1 is equal, above 1 is worse.
+    """
+
+    positions: int
+    top1_agreement: float
+    mean_kl: float
+    max_kl: float
+    perplexity_ratio: float
+
+
+def log_probabilities(logits: ArrayLike) -> LogProbabilities:
+    """Log-softmax over the last axis, in float64.
+
+    Raises:
+        ArtifactError: ``nan-logits`` or ``inf-logits``; a model that means something has neither.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    if np.isnan(values).any():
+        raise ArtifactError("nan-logits", f"{int(np.isnan(values).sum())} logits are NaN")
+    if np.isinf(values).any():
+        raise ArtifactError("inf-logits", f"{int(np.isinf(values).sum())} logits are infinite")
+    shifted = values - values.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def most_probable(scores: LogProbabilities, count: int = TOP) -> Integers:
+    """Ids of the ``count`` most probable tokens, most probable first, (positions, count).
+
+    Equal probabilities are ordered by id, so that the choice is the same everywhere.
+    """
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    return np.asarray(order[:, : min(count, scores.shape[-1])], dtype=np.int64)
+
+
+def lump(scores: LogProbabilities, top_ids: Integers, following: ArrayLike) -> Lumped:
+    """Keep ``top_ids`` of each position and lump the rest of the vocabulary.
+
+    Args:
+        scores: (positions, vocabulary), normalised.
+        top_ids: (positions, kept).
+        following: ids of the tokens that really follow, (positions,).
+
+    Raises:
+        ArtifactError: ``small-vocabulary``, a wanted token is not among the logits.
+    """
+    following = np.asarray(following, dtype=np.int64)
+    wanted = int(max(top_ids.max(initial=0), following.max(initial=0))) + 1
+    if scores.shape[-1] < wanted:
+        raise ArtifactError(
+            "small-vocabulary",
+            f"the logits have {scores.shape[-1]} entries, the reference names token {wanted - 1}",
+        )
+    rows = np.arange(len(scores))
+    rest = scores.copy()
+    np.put_along_axis(rest, top_ids, -np.inf, axis=-1)
+    # The tail is summed over its own tokens: 1 minus the rest would cancel to noise.
+    peak = rest.max(axis=-1)
+    base = np.where(np.isfinite(peak), peak, 0.0)
+    with np.errstate(divide="ignore"):
+        tail = base + np.log(np.exp(rest - base[:, None]).sum(axis=-1))
+    return Lumped(
+        top_ids=top_ids,
+        top=np.take_along_axis(scores, top_ids, axis=-1),
+        tail=tail,
+        first=np.asarray(scores.argmax(axis=-1), dtype=np.int64),
+        following=scores[rows, following],
+    )
+
+
+def kl_divergence(reference: Lumped, artifact: Lumped) -> Floats:
+    """KL(reference || artifact) of each position, in nats; a lower bound (see the module)."""
+    top = (np.exp(reference.top) * (reference.top - artifact.top)).sum(axis=-1)
+    mass = np.exp(reference.tail)
+    with np.errstate(invalid="ignore"):
+        tail = np.where(mass > 0, mass * (reference.tail - artifact.tail), 0.0)
+    # Exact arithmetic cannot give less than 0; rounding can, by about 1e-16.
+    return np.asarray(np.maximum(top + tail, 0.0))
+
+
+def compare(reference: Lumped, artifact: Lumped) -> Metrics:
+    """All metrics over all positions of both."""
+    divergence = kl_divergence(reference, artifact)
+    with np.errstate(over="ignore"):
+        ratio = float(np.exp((reference.following - artifact.following).mean()))
+    return Metrics(
+        positions=len(divergence),
+        top1_agreement=float((reference.first == artifact.first).mean()),
+        mean_kl=float(divergence.mean()),
+        max_kl=float(divergence.max()),
+        perplexity_ratio=ratio,
+    )
+
+
+def concatenate(parts: list[Lumped]) -> Lumped:
+    """One `Lumped` of all positions, in the order of ``parts``."""
+    return Lumped(
+        top_ids=np.concatenate([part.top_ids for part in parts]),
+        top=np.concatenate([part.top for part in parts]),
+        tail=np.concatenate([part.tail for part in parts]),
+        first=np.concatenate([part.first for part in parts]),
+        following=np.concatenate([part.following for part in parts]),
+    )

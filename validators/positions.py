@@ -1,0 +1,45 @@
+"""Which positions of the golden prompts are scored.
+
+Position ``p`` of a sequence is where the tokens ``0..p`` have been read and token ``p + 1`` is
+predicted; the last token of a sequence is therefore no position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Span:
+    """A sequence's length in tokens, and how many of them are the prompt."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+def spread(spans: Sequence[Span], limit: int) -> list[list[int]]:
+    """At most ``limit`` positions over all sequences, ascending in each.
+
+    Every position that predicts an answer's token is taken if these fit, and the rest of the
+    budget is spread evenly over the prompts' positions; if they do not fit, the budget is spread
+    evenly over all positions.
+
+    >>> spread([Span(2, 4), Span(5, 5)], 4)
+    [[1, 2], [0, 2]]
+    """
+    everything = [(s, p) for s, span in enumerate(spans) for p in range(span.total_tokens - 1)]
+    answers = [(s, p) for s, p in everything if p >= spans[s].prompt_tokens - 1]
+    if len(everything) <= limit:
+        chosen = everything
+    elif len(answers) <= limit:
+        prompts = [(s, p) for s, p in everything if p < spans[s].prompt_tokens - 1]
+        chosen = sorted(answers + _evenly(prompts, limit - len(answers)))
+    else:
+        chosen = _evenly(everything, limit)
+    found: list[list[int]] = [[] for _ in spans]
+    for sequence, position in chosen:
+        found[sequence].append(position)
+    return found
+
+
+def _evenly(values: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    return [values[index * len(values) // count] for index in range(count)] if count else []

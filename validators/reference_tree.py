@@ -1,0 +1,190 @@
+"""The reference as it is stored: small enough to travel to a device, readable without torch.
+
+``artifacts/reference/<model>/`` holds
+
+- ``reference.safetensors``: per scored position, in the order of the prompts: ``top_ids`` (64
+  most probable tokens), ``top`` (their log-probabilities), ``tail`` (log-probability of all
+  others together), ``following`` (log-probability of the token that really follows), all float64,
+  and ``sequence`` and ``position`` (which prompt, which token);
+- ``tokenizer.json``: the source's tokenizer as transformers uses it;
+- ``REFERENCE.json``: token ids of every prompt and answer, digests, dtype, toolchain.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from records.record import read_record, write_record
+from records.tree import sha256_file
+from validators.contract import CheckError
+from validators.metrics import Lumped
+
+SCHEMA = "phiforge/reference/1"
+RECORD = "REFERENCE.json"
+SCORES = "reference.safetensors"
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ReferencePrompt:
+    """A golden prompt and what the reference made of it.
+
+    Attributes:
+        prompt_ids: the prompt's tokens, by the source's tokenizer.
+        answer_ids: greedy tokens, without the stop token; empty for a synthetic model.
+        stop_id: the token that ended the answer; None: it was cut at ``max_new_tokens``.
+        text: the answer, decoded without special tokens.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    stop_id: int | None
+    text: str
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """What is scored: prompt, answer and stop token."""
+        end = () if self.stop_id is None else (self.stop_id,)
+        return self.prompt_ids + self.answer_ids + end
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scored positions of one prompt, ascending, and the reference's distributions there."""
+
+    positions: tuple[int, ...]
+    lumped: Lumped
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Everything that a check compares with.
+
+    Attributes:
+        prompts: in the golden set's order; prompts that were left out are not among them.
+        scored: positions by prompt id.
+        left_out: prompt id to reason.
+        sliding_window: to how many tokens the source attends; None: to all.
+        digest: SHA-256 of REFERENCE.json, which names the other files' digests.
+    """
+
+    prompts: tuple[ReferencePrompt, ...]
+    scored: Mapping[str, Scored]
+    left_out: Mapping[str, str]
+    golden_sha256: str
+    sliding_window: int | None
+    synthetic: bool
+    digest: str
+    tokenizer: Path
+
+
+def write_reference(
+    folder: Path,
+    prompts: Sequence[ReferencePrompt],
+    scored: Sequence[Scored],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the scores, then the record. ``tokenizer.json`` must already be in ``folder``."""
+    lumped = [part.lumped for part in scored]
+    scores = save(
+        {
+            "sequence": np.concatenate(
+                [np.full(len(part.positions), index) for index, part in enumerate(scored)]
+            ).astype(np.int64),
+            "position": np.concatenate([part.positions for part in scored]).astype(np.int64),
+            "top_ids": np.concatenate([part.top_ids for part in lumped]),
+            "top": np.concatenate([part.top for part in lumped]),
+            "tail": np.concatenate([part.tail for part in lumped]),
+            "following": np.concatenate([part.following for part in lumped]),
+        }
+    )
+    (folder / SCORES).write_bytes(scores)
+    record = {
+        **facts,
+        "schema": SCHEMA,
+        "files": {name: sha256_file(folder / name) for name in (SCORES, TOKENIZER)},
+        "prompts": [
+            {
+                "id": prompt.id,
+                "prompt_ids": list(prompt.prompt_ids),
+                "answer_ids": list(prompt.answer_ids),
+                "stop_id": prompt.stop_id,
+                "text": prompt.text,
+            }
+            for prompt in prompts
+        ],
+    }
+    write_record(folder / RECORD, record)
+
+
+def load_reference(folder: Path) -> Reference:
+    """Read a reference and verify its files against its record.
+
+    Raises:
+        RecordError: REFERENCE.json is missing or unreadable.
+        CheckError: a file is missing or differs from its digest, or another version of phiforge
+            wrote the record.
+    """
+    record = read_record(folder / RECORD)
+    if record.get("schema") != SCHEMA:
+        raise CheckError(
+            "this reference has another form",
+            where=folder / RECORD,
+            expected=SCHEMA,
+            found=record.get("schema"),
+            remedy="run 'python -m validators.reference' again",
+        )
+    for name, digest in record["files"].items():
+        path = folder / name
+        found = sha256_file(path) if path.is_file() else "no such file"
+        if found != digest:
+            raise CheckError(
+                "the reference's file is not what REFERENCE.json says",
+                where=path,
+                expected=digest,
+                found=found,
+                remedy="delete the folder and run 'python -m validators.reference' again",
+            )
+    prompts = tuple(
+        ReferencePrompt(
+            id=entry["id"],
+            prompt_ids=tuple(entry["prompt_ids"]),
+            answer_ids=tuple(entry["answer_ids"]),
+            stop_id=entry["stop_id"],
+            text=entry["text"],
+        )
+        for entry in record["prompts"]
+    )
+    arrays = load_file(folder / SCORES)
+    return Reference(
+        prompts=prompts,
+        scored={
+            prompt.id: _scored(arrays, arrays["sequence"] == index)
+            for index, prompt in enumerate(prompts)
+        },
+        left_out={entry["id"]: entry["reason"] for entry in record["left_out"]},
+        golden_sha256=record["golden_sha256"],
+        sliding_window=record["sliding_window"],
+        synthetic=record["synthetic"],
+        digest=sha256_file(folder / RECORD),
+        tokenizer=folder / TOKENIZER,
+    )
+
+
+def _scored(arrays: Mapping[str, Any], rows: Any) -> Scored:
+    top_ids = arrays["top_ids"][rows]
+    return Scored(
+        positions=tuple(int(position) for position in arrays["position"][rows]),
+        lumped=Lumped(
+            top_ids=top_ids,
+            top=arrays["top"][rows],
+            tail=arrays["tail"][rows],
+            first=top_ids[:, 0],
+            following=arrays["following"][rows],
+        ),
+    )

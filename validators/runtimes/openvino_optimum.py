@@ -1,0 +1,97 @@
+"""The IR loaded and run as the original guide does it: optimum-intel's OVModelForCausalLM.
+
+Settings: ``device``, for instance ``GPU.0``, the guide's.
+
+The guide's ``ov_config`` is used as it stands. On the CPU the numerics are pinned besides
+(`validators.runtimes.openvino`), so that a stand-in's verdict does not depend on the host. The
+guide's ``trust_remote_code=True`` is left out: transformers has Phi-3 built in.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openvino
+import torch
+from optimum.intel import OVModelForCausalLM
+from transformers import AutoConfig, AutoTokenizer
+
+from validators.contract import (
+    ExecutionEvidence,
+    Generation,
+    Limits,
+    LogProbabilities,
+    Runtime,
+    cut_at_stop,
+    only_known,
+)
+from validators.metrics import log_probabilities
+from validators.openvino_pipeline import device_family
+from validators.runtimes.openvino import PINNED
+
+TOOLCHAIN = ("openvino", "optimum", "optimum-intel", "transformers", "torch", "numpy")
+
+GUIDE: Mapping[str, str] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
+
+
+def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
+    """Open ``artifact`` with OVModelForCausalLM on ``settings["device"]``."""
+    only_known(settings, ["device"], "openvino_optimum")
+    return _OptimumRuntime(artifact, str(settings.get("device", "GPU.0")))
+
+
+class _OptimumRuntime:
+    def __init__(self, artifact: Path, device: str) -> None:
+        self._device = device
+        self._properties = {**GUIDE, **(PINNED if device == "CPU" else {})}
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
+        self._model: Any = OVModelForCausalLM.from_pretrained(
+            str(artifact),  # a Path makes optimum stumble over its own file search
+            export=False,
+            device=device,
+            ov_config=dict(self._properties),
+            config=AutoConfig.from_pretrained(artifact, local_files_only=True),
+            local_files_only=True,
+        )
+
+    def limits(self) -> Limits:
+        return Limits()
+
+    def encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer(text)["input_ids"]]
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+        inputs = torch.tensor([list(token_ids)])
+        started = time.perf_counter()
+        output = self._model.generate(
+            inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+        )
+        total_s = time.perf_counter() - started
+        stop = self._model.generation_config.eos_token_id
+        stop_ids = frozenset([stop] if isinstance(stop, int) else stop or [])
+        tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return Generation(tokens, stopped, text, None, total_s)
+
+    def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
+        inputs = torch.tensor([list(token_ids)])
+        logits = self._model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
+        return log_probabilities(logits[0][list(positions)].float().numpy())
+
+    def executed_on(self) -> ExecutionEvidence:
+        compiled = self._model.request.get_compiled_model()
+        devices = list(compiled.get_property("EXECUTION_DEVICES"))
+        name = openvino.Core().get_property(self._device, "FULL_DEVICE_NAME")
+        return ExecutionEvidence(
+            device=device_family(devices),
+            how="EXECUTION_DEVICES of the model that OVModelForCausalLM compiled",
+            details={
+                "execution_devices": devices,
+                "full_device_name": name,
+                "ov_config": self._properties,
+            },
+        )

@@ -1,0 +1,283 @@
+"""What an observation means: failures by name, golden answers, metrics.
+
+**Golden answers.** Where the golden prompt gives ``expected``, the decoded answer must be that
+text, whatever the precision. Where it does not (real models: nobody here can know the words),
+the reference's greedy answer is what is expected, and
+
+- an FP16 artifact must give the reference's tokens: its weights are the source's but for
+  rounding;
+- an INT8 or INT4 artifact may leave them at a close call and be none the worse for it. It is
+  judged by the prompt's ``must_contain`` fact and by the teacher-forced metrics, which do not
+  drift after a first difference. Where the tokens diverge, and how sure the reference was
+  there, is recorded.
+
+**Device.** A stand-in must have executed on the CPU. A device row's name begins with what must
+execute it (``npu``, ``npu-lunar-lake``); any other evidence is the failure ``wrong-device``.
+
+**Synthetic models** have random weights. Nothing is generated, and their metrics are reported
+but not judged: the gates were calibrated on models that know something.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from validators.acceptance import Gates
+from validators.contract import CheckError, ExecutionEvidence, Generation
+from validators.golden import GoldenPrompt, GoldenSet
+from validators.metrics import Metrics, compare, concatenate
+from validators.observation import Observation, PromptObservation
+from validators.reference_tree import Reference, ReferencePrompt
+
+EXECUTORS: Mapping[str, str] = {
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "npu": "NPU",
+    "dml": "DML",
+    "cuda": "CUDA",
+}
+
+_CYCLES = 4  # so many equal periods at the end are no accident
+_CYCLIC_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that stands against the artifact."""
+
+    name: str
+    what: str
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a receipt says of an observation.
+
+    Attributes:
+        failures: empty if the artifact passed.
+        golden: one entry a golden prompt, in the receipt's form.
+        metrics: None if a prompt could not be scored.
+        validated_tokens: the longest sequence that ran.
+    """
+
+    failures: tuple[Failure, ...]
+    golden: tuple[Mapping[str, Any], ...]
+    metrics: Metrics | None
+    validated_tokens: int = field(default=0)
+
+
+def must_execute(row: str, kind: str) -> str:
+    """The device that must have executed a row's receipt.
+
+    >>> must_execute("npu-lunar-lake", "device"), must_execute("npu-standin", "standin")
+    ('NPU', 'CPU')
+
+    Raises:
+        CheckError: a device row whose name does not begin with a known device.
+    """
+    if kind == "standin":
+        return "CPU"
+    family = row.split("-")[0]
+    if family not in EXECUTORS:
+        raise CheckError(
+            f"device row '{row}' does not say what must execute it",
+            where="config/devices.yaml",
+            remedy=f"begin the row's name with one of {', '.join(EXECUTORS)}",
+        )
+    return EXECUTORS[family]
+
+
+def judge(
+    observation: Observation,
+    reference: Reference,
+    golden: GoldenSet,
+    *,
+    precision: str,
+    executor: str,
+    gates: Gates,
+) -> Judgement:
+    """Hold an observation against the reference, the golden prompts and the gates.
+
+    Args:
+        executor: the device that must have executed it (`must_execute`).
+    """
+    tokenizer = Tokenizer.from_file(str(reference.tokenizer))
+    seen = {prompt.id: prompt for prompt in observation.prompts}
+    known = {prompt.id: prompt for prompt in reference.prompts}
+    failures: list[Failure] = []
+    entries = []
+    if observation.trouble is not None:
+        failures.append(Failure(observation.trouble.name, observation.trouble.what))
+    for prompt in golden.prompts:
+        one = seen.get(prompt.id, PromptObservation(prompt.id))
+        found, entry = _judge_prompt(
+            prompt, one, known.get(prompt.id), reference, precision, tokenizer
+        )
+        failures += found
+        entries.append(entry)
+    ran = [prompt for prompt in observation.prompts if prompt.not_run is None]
+    if not ran and observation.trouble is None:
+        failures.append(Failure("nothing-ran", "no golden prompt fits what the artifact takes"))
+    metrics = _metrics(ran, reference)
+    if metrics is not None and not all(map(math.isfinite, astuple(metrics))):
+        failures.append(Failure("infinite-metric", f"no finite value: {metrics}"))
+        metrics = None
+    if metrics is not None and not reference.synthetic:
+        failures += _broken_gates(metrics, gates)
+    if observation.evidence is not None:
+        failures += _wrong_device(observation.evidence, executor)
+    return Judgement(
+        failures=tuple(failures),
+        golden=tuple(entries),
+        metrics=metrics,
+        validated_tokens=max((len(known[prompt.id].sequence) for prompt in ran), default=0)
+        if metrics is not None
+        else 0,
+    )
+
+
+def _metrics(ran: Sequence[PromptObservation], reference: Reference) -> Metrics | None:
+    wanted = [prompt for prompt in ran if reference.scored[prompt.id].positions]
+    parts = [prompt.lumped for prompt in wanted if prompt.lumped is not None]
+    if not parts or len(parts) < len(wanted):
+        return None
+    against = [reference.scored[prompt.id].lumped for prompt in wanted]
+    return compare(concatenate(against), concatenate(parts))
+
+
+def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:
+    return [
+        Failure(
+            name.replace("_", "-"),
+            f"{name.replace('_', ' ')} is {value:.4g}, the gate is {gate:.4g}",
+        )
+        for name, (value, gate) in gates.broken(metrics).items()
+    ]
+
+
+def _wrong_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
+    if evidence.device == executor:
+        return []
+    what = f"{evidence.device} executed it, {executor} must have ({evidence.how})"
+    return [Failure("wrong-device", what)]
+
+
+def _judge_prompt(
+    prompt: GoldenPrompt,
+    seen: PromptObservation,
+    known: ReferencePrompt | None,
+    reference: Reference,
+    precision: str,
+    tokenizer: Tokenizer,
+) -> tuple[list[Failure], Mapping[str, Any]]:
+    found: list[Failure] = []
+    answer = seen.generation
+    output = None
+    expected = None
+    if known is not None:
+        if not reference.synthetic:
+            expected = known.text if prompt.expected is None else prompt.expected
+        if seen.own_encoding is not None and seen.own_encoding != known.prompt_ids:
+            what = _first_difference(seen.own_encoding, known.prompt_ids)
+            found.append(Failure("prompt-encoding", what, prompt.id))
+    if seen.trouble is not None:
+        found.append(Failure(seen.trouble.name, seen.trouble.what, prompt.id))
+    if known is not None and answer is not None:
+        output = tokenizer.decode(list(answer.token_ids), skip_special_tokens=True)
+        found += _judge_answer(prompt, answer, output, known, precision)
+    judged = answer is not None or bool(found)
+    return found, {
+        "id": prompt.id,
+        "prompt": prompt.text,
+        "output": output,
+        "expected": expected,
+        "passed": not found if judged else None,
+        "not_run": seen.not_run,
+        "answer": None
+        if answer is None or known is None
+        else {
+            "tokens": len(answer.token_ids),
+            "stopped": answer.stopped,
+            "own_text": None if answer.text == output else answer.text,
+            "diverges_at": _divergence(answer, known, reference),
+            "first_token_s": _round(answer.first_token_s),
+            "total_s": _round(answer.total_s),
+        },
+    }
+
+
+def _judge_answer(
+    prompt: GoldenPrompt,
+    answer: Generation,
+    output: str,
+    known: ReferencePrompt,
+    precision: str,
+) -> list[Failure]:
+    found = []
+    if known.answer_ids and not output.strip():
+        found.append(Failure("empty-output", "the answer is empty", prompt.id))
+    elif not answer.stopped and cyclic(answer.token_ids) and not cyclic(known.answer_ids):
+        what = f"the answer ends in a cycle: {output[-60:]!r}"
+        found.append(Failure("endless-repetition", what, prompt.id))
+    if prompt.expected is not None:
+        if output != prompt.expected:
+            what = f"answers {output[:120]!r}, {prompt.expected[:120]!r} is expected"
+            found.append(Failure("wrong-answer", what, prompt.id))
+    elif precision == "fp16" and answer.token_ids != known.answer_ids:
+        what = _first_difference(answer.token_ids, known.answer_ids)
+        found.append(Failure("wrong-tokens", f"answer: {what}", prompt.id))
+    if prompt.must_contain is not None and prompt.must_contain not in output:
+        what = f"the answer {output[:120]!r} lacks {prompt.must_contain!r}"
+        found.append(Failure("missing-fact", what, prompt.id))
+    return found
+
+
+def cyclic(token_ids: Sequence[int]) -> bool:
+    """Whether the tokens end in the same few over and over: 4 equal periods, at least 16 tokens.
+
+    >>> cyclic([9, *[1, 2, 3] * 6]), cyclic([1, 2] * 4), cyclic(list(range(40)))
+    (True, False, False)
+    """
+    for period in range(1, len(token_ids) // _CYCLES + 1):
+        cycles = max(_CYCLES, -(-_CYCLIC_TOKENS // period))
+        tail = tuple(token_ids[-period * cycles :])
+        if len(tail) == period * cycles and tail == tail[:period] * cycles:
+            return True
+    return False
+
+
+def _first_difference(found: Sequence[int], expected: Sequence[int]) -> str:
+    index = _difference_index(found, expected)
+    here = found[index] if index < len(found) else "the end"
+    there = expected[index] if index < len(expected) else "the end"
+    return f"token {index} is {here}, the reference has {there}"
+
+
+def _difference_index(found: Sequence[int], expected: Sequence[int]) -> int:
+    pairs = zip(found, expected, strict=False)
+    equal = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+    return min(len(found), len(expected)) if equal is None else equal
+
+
+def _divergence(
+    answer: Generation, known: ReferencePrompt, reference: Reference
+) -> Mapping[str, Any] | None:
+    if answer.token_ids == known.answer_ids and answer.stopped == (known.stop_id is not None):
+        return None
+    index = _difference_index(answer.token_ids, known.answer_ids)
+    scored = reference.scored[known.id]
+    position = len(known.prompt_ids) + index - 1
+    margin = None
+    if position in scored.positions:
+        top = scored.lumped.top[scored.positions.index(position)]
+        margin = float(np.subtract(top[0], top[1]))
+    return {"token": index, "reference_margin": margin}
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

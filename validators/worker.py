@@ -1,0 +1,175 @@
+"""The check's child process: the only one that loads a runtime.
+
+    python -m validators.worker JOB.json
+
+A native runtime may abort, run out of memory or never return on a bad artifact; the check must
+live to say so. What the child is doing is written to ``DOING`` before it is done, so that the
+check can name the step at which it died. Exit code 0: an observation was written, whatever it
+says; anything else: there is none.
+"""
+
+import ctypes
+import importlib
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from records.errors import PhiforgeError, run_command
+from records.record import RecordError, write_record
+from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
+from validators.golden import GoldenSet, load_golden
+from validators.metrics import lump
+from validators.observation import (
+    Observation,
+    PromptObservation,
+    Trouble,
+    write_observation,
+)
+from validators.reference_tree import Reference, ReferencePrompt, load_reference
+
+DOING = "DOING"
+TOOLCHAIN_FILE = "TOOLCHAIN.json"
+_LONGEST_MESSAGE = 400
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    _die_with_parent()
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    into = Path(job["into"])
+    module = _runtime_module(job["module"])
+    toolchain = {name: version(name) for name in module.TOOLCHAIN}
+    write_record(into / TOOLCHAIN_FILE, toolchain)  # a crash must not hide what crashed
+    observation = observe(
+        module.open_runtime,
+        toolchain,
+        Path(job["payload"]),
+        job["settings"],
+        load_reference(Path(job["reference"])),
+        load_golden(Path(job["golden"])),
+        into / DOING,
+    )
+    write_observation(into, observation)
+
+
+def _die_with_parent() -> None:
+    """A killed check must not leave a runtime behind that holds gigabytes (Linux: prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _runtime_module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"validators.runtimes.{name}")
+    except ImportError as error:
+        raise CheckError(
+            f"runtime '{name}' cannot be imported: {error}",
+            where=f"validators/runtimes/{name}.py",
+            remedy="install the row's locked environment (envs/)",
+        ) from None
+
+
+def observe(
+    open_runtime: OpenRuntime,
+    toolchain: Mapping[str, str],
+    payload: Path,
+    settings: Mapping[str, Any],
+    reference: Reference,
+    golden: GoldenSet,
+    doing: Path,
+) -> Observation:
+    """Let a runtime answer every prompt, then score every prompt; stop at the first trouble.
+
+    Raises:
+        CheckError: the runtime was asked for something that it does not know.
+    """
+    prompts = {
+        prompt.id: PromptObservation(prompt.id, not_run=reference.left_out.get(prompt.id))
+        for prompt in golden.prompts
+    }
+    evidence = None
+    trouble: Trouble | None = None
+    try:
+        doing.write_text("opening the artifact", encoding="utf-8")
+        runtime: Runtime = open_runtime(payload, settings=settings)
+        limits = runtime.limits()
+        longest = {prompt.id: prompt.max_new_tokens for prompt in golden.prompts}
+        texts = {prompt.id: prompt.text for prompt in golden.prompts}
+        running = []
+        for prompt in reference.prompts:
+            too_long = _too_long(prompt, limits, reference.sliding_window)
+            if too_long:
+                prompts[prompt.id] = replace(prompts[prompt.id], not_run=too_long)
+            else:
+                running.append(prompt)
+        for prompt in running:
+            doing.write_text(f"encoding prompt '{prompt.id}'", encoding="utf-8")
+            own = tuple(runtime.encode(texts[prompt.id]))
+            prompts[prompt.id] = replace(prompts[prompt.id], own_encoding=own)
+        for prompt in running if not reference.synthetic else []:
+            doing.write_text(f"answering prompt '{prompt.id}'", encoding="utf-8")
+            room = (limits.total_tokens or sys.maxsize) - len(prompt.prompt_ids)
+            answer = runtime.generate(prompt.prompt_ids, min(longest[prompt.id], room))
+            prompts[prompt.id] = replace(prompts[prompt.id], generation=answer)
+        for prompt in running:
+            doing.write_text(f"scoring prompt '{prompt.id}'", encoding="utf-8")
+            prompts[prompt.id] = _score(runtime, prompt, reference, prompts[prompt.id])
+        doing.write_text("asking what executed", encoding="utf-8")
+        evidence = runtime.executed_on()
+    except (ArtifactError, RecordError) as error:
+        name = error.name if isinstance(error, ArtifactError) else "unreadable-artifact"
+        trouble = Trouble(name, str(error))
+    except PhiforgeError:
+        raise
+    except MemoryError:
+        trouble = Trouble("out-of-memory", f"no memory left {_while(doing)}")
+    except Exception as error:  # whatever a runtime raises on an artifact is the artifact's fault
+        message = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
+        trouble = Trouble("runtime-error", f"{_while(doing)}: {message}")
+    return Observation(tuple(prompts.values()), evidence, toolchain, trouble)
+
+
+def _while(doing: Path) -> str:
+    return f"while {doing.read_text(encoding='utf-8')}"
+
+
+def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> str | None:
+    """Why ``prompt`` does not fit what the artifact was built for; None: it fits."""
+    length, total = len(prompt.prompt_ids), len(prompt.sequence)
+    if limits.prompt_tokens is not None and length > limits.prompt_tokens:
+        return f"{length} tokens, the artifact takes prompts of {limits.prompt_tokens}"
+    if limits.total_tokens is not None and total > limits.total_tokens:
+        return f"{total} tokens with its answer, the artifact holds {limits.total_tokens}"
+    if limits.full_attention and window is not None and total > window:
+        return (
+            f"{total} tokens with its answer; the artifact attends to all of them, the source to "
+            f"the last {window}"
+        )
+    return None
+
+
+def _score(
+    runtime: Runtime, prompt: ReferencePrompt, reference: Reference, seen: PromptObservation
+) -> PromptObservation:
+    scored = reference.scored[prompt.id]
+    if not scored.positions:
+        return seen
+    sequence = prompt.sequence
+    following = np.array([sequence[position + 1] for position in scored.positions])
+    try:
+        scores = runtime.score(sequence, scored.positions)
+        return replace(seen, lumped=lump(scores, scored.lumped.top_ids, following))
+    except ArtifactError as error:
+        what = f"prompt '{prompt.id}': {error}"
+        return replace(seen, trouble=Trouble(error.name, what))
+
+
+if __name__ == "__main__":
+    run_command(main)
