@@ -73,7 +73,12 @@ def validate(document: Mapping[str, Any], schema: str, where: str | Path) -> Non
     """
     errors = sorted(
         _validator(SCHEMAS / f"{schema}.schema.json").iter_errors(document),
-        key=lambda error: ([str(step) for step in error.absolute_path], error.message),
+        # An unknown key first: a typo also leaves the key missing that was meant.
+        key=lambda error: (
+            error.validator != "additionalProperties",
+            [str(step) for step in error.absolute_path],
+            error.message,
+        ),
     )
     for error in errors:
         raise _one_line(_deepest(error), where)

@@ -16,7 +16,7 @@ from converters.contract import BuildRecord, ConvertError
 from records.errors import run_command
 from records.offline import go_offline
 from records.record import read_record, write_record
-from records.tree import files_under, fresh_tree, make_read_only
+from records.tree import fresh_tree, make_read_only
 from release.manifest import seal
 
 
@@ -71,17 +71,17 @@ def _refuse_too_little_memory(needed_mb: int) -> None:
 
 def _add_licence(source: Path, payload: Path) -> None:
     """Every payload carries the model's own licence (and notices) at its top."""
-    texts = [path for path in files_under(source) if path.name.startswith(("LICENSE", "NOTICE"))]
-    if not any(path.name.startswith("LICENSE") for path in texts):
+    # LICENSE sorts before LICENSE.txt and the like: the plain name wins.
+    licences = sorted(path.name for path in source.glob("LICENSE*"))
+    if not licences:
         raise ConvertError(
             "the source has no LICENSE file",
             where=source,
             remedy="add the model's licence text to the source",
         )
-    for path in texts:
-        target = payload / ("LICENSE" if path.name.startswith("LICENSE") else path.name)
-        target.unlink(missing_ok=True)
-        target.write_bytes((source / path).read_bytes())
+    (payload / "LICENSE").write_bytes((source / licences[0]).read_bytes())
+    for notice in sorted(source.glob("NOTICE*")):
+        (payload / notice.name).write_bytes(notice.read_bytes())
 
 
 def _facts(
@@ -109,6 +109,7 @@ def _facts(
             "variant": base_record["variant"],
             "artifact_sha256": base_record["artifact_sha256"],
             "recipe": base_record["recipe"],
+            "toolchain": base_record["toolchain"],
         }
     return facts
 
@@ -116,7 +117,9 @@ def _facts(
 def _forbidden(payload: Path, source: Path) -> list[str]:
     """Texts that would tell where, or from which commit of ours, a payload was built."""
     checkout = Path(__file__).resolve().parent.parent
-    texts = {str(payload.resolve()), str(source.resolve()), str(checkout)}
+    # A very short path ("/a") occurs in random weights by chance; a longer one does not.
+    paths = {str(path) for path in (payload.resolve(), source.resolve(), checkout)}
+    texts = {path for path in paths if len(path) >= 8}
     head = subprocess.run(
         ["git", "-C", str(checkout), "rev-parse", "HEAD"],
         capture_output=True,
@@ -124,9 +127,9 @@ def _forbidden(payload: Path, source: Path) -> list[str]:
         check=False,
     )
     if head.returncode == 0:
-        texts.add(head.stdout.strip())
-    # A very short path ("/a") occurs in random weights by chance; a longer one does not.
-    return sorted(text for text in texts if len(text) >= 8)
+        # The model builder stamps the first seven digits of the commit around it.
+        texts.add(head.stdout.strip()[:7])
+    return sorted(texts)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""The small files of a source that a payload carries as they are: configuration and tokenizer.
+"""The small files of a source that a payload carries: configuration and tokenizer.
 
 Exports rewrite tokenizer files (another ``tokenizer_class``, ``is_local``); the source's own are
-what the model was published with, so these are shipped.
+what the model was published with, so these are shipped, byte for byte.
 """
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+
+from records.record import read_record, write_record
 
 CONFIGURATION = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (
@@ -22,7 +25,19 @@ TOKENIZER_FILES = (
 
 
 def copy_source_files(source: Path, into: Path) -> None:
-    """Copy the configuration and tokenizer files that ``source`` has, byte for byte."""
-    for name in (*CONFIGURATION, *TOKENIZER_FILES):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, into / name)
+    """Copy the configuration and tokenizer files that ``source`` has.
+
+    Only a pointer to remote code (``auto_map``) is taken out of ``config.json``: transformers has
+    Phi-3 built in, and a release must not ask its users to trust code from elsewhere.
+    """
+    copy_files(source, into, (*CONFIGURATION, *TOKENIZER_FILES))
+    configuration = read_record(into / "config.json")
+    if configuration.pop("auto_map", None) is not None:
+        write_record(into / "config.json", configuration)
+
+
+def copy_files(folder: Path, into: Path, names: Iterable[str]) -> None:
+    """Copy those of ``names`` that ``folder`` has, byte for byte."""
+    for name in names:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, into / name)

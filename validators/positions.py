@@ -24,7 +24,7 @@ def spread(spans: Sequence[Span], limit: int) -> list[list[int]]:
     evenly over all positions.
 
     >>> spread([Span(2, 4), Span(5, 5)], 4)
-    [[1, 2], [0, 2]]
+    [[0, 1, 2], [1]]
     """
     everything = [(s, p) for s, span in enumerate(spans) for p in range(span.total_tokens - 1)]
     answers = [(s, p) for s, p in everything if p >= spans[s].prompt_tokens - 1]

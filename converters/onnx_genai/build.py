@@ -33,12 +33,14 @@ TOOLCHAIN = (
     "transformers",
 )
 
+# The builder's cache of the window's size (its default) fails at run time: without `layer_types`
+# beyond the window, with them for any `max_length` below it.
 BUILDER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "cpu": {},
-    "cuda": {"enable_cuda_graph": False},
+    "cpu": {"windowed_kv_cache": False},
+    "cuda": {"windowed_kv_cache": False, "enable_cuda_graph": False},
     "dml": {"enable_dml_graph": True},
 }
-"""By execution provider: the builder's defaults, passed all the same so that they are recorded."""
+"""By execution provider; the graph options are the builder's defaults, passed to be recorded."""
 
 FIXED_OPTIONS: Mapping[str, Any] = {
     "hf_token": False,
@@ -142,9 +144,9 @@ def _notes(
         )
     elif window is not None:
         notes.append(
-            f"attention reaches the last {window} tokens, as the source's does; the model builder "
-            "by itself sizes the cache for the window but not the attention, and the result stops "
-            "with an error beyond it"
+            f"attention reaches the last {window} tokens, as the source's does, with a cache for "
+            "all; the model builder by itself sizes the cache for the window but not the "
+            "attention, and its build stops with an error beyond it"
         )
     if checkpoint.config.get("tie_word_embeddings"):
         notes.append(
@@ -160,6 +162,6 @@ def _notes(
     if twins := checkpoint.linears_of_vocabulary_size():
         notes.append(
             f"the model builder takes every Linear with vocab_size outputs for the LM head: here "
-            f"also {', '.join(twins)}; its graph is probably wrong"
+            f"also {len(twins)} matrices such as '{twins[0]}'; its graph is probably wrong"
         )
     return tuple(notes)

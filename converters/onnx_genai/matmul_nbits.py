@@ -74,8 +74,8 @@ class GraphQuantizer:
         tensor = weight.const_value
         columns = tensor.shape[1]
         node_name = node.name
-        # One column of zeros tells what the official result of this matrix looks like.
-        one_column = np.zeros((tensor.shape[0], 1), tensor.dtype.numpy())
+        # One column of any weights tells what the official result of this matrix looks like.
+        one_column = np.linspace(-1, 1, tensor.shape[0], dtype=tensor.dtype.numpy())[:, None]
         pattern, shapes = _quantize_alone(node_name, tensor.name, one_column, self._settings)
         parts = _Parts(lambda: self._quantize(node_name, tensor, tuple(shapes)))
         initializers = {

@@ -17,11 +17,8 @@ import openvino as ov
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.openvino.ir import (
-    CONFIGURATION,
     MODEL_IR,
-    TOKENIZER_FILES,
     TOKENIZER_IRS,
-    copy_files,
     number_nodes,
     read_ir,
     replace_constant,
@@ -30,6 +27,7 @@ from converters.openvino.ir import (
 from converters.openvino.lint import lint
 from converters.openvino.npu import write_npu_profile
 from converters.openvino.source_weights import SourceTensor, map_source_weights
+from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
 
 TOOLCHAIN = ("nncf", "numpy", "openvino")
 

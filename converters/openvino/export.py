@@ -22,17 +22,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from converters.contract import BuildRecord, ConvertError
 from converters.openvino.ir import (
-    CONFIGURATION,
     MODEL_IR,
-    TOKENIZER_FILES,
     TOKENIZER_IRS,
-    copy_files,
     number_nodes,
     read_ir,
     replace_constant,
     weight_constants,
 )
-from records.record import read_record, write_record
+from converters.source_files import copy_source_files
 
 TOOLCHAIN = (
     "numpy",
@@ -61,7 +58,11 @@ def export(source: Path, into: Path) -> BuildRecord:
     os.environ["OPENVINO_DYNAMO_EXPORT"] = "false"  # else a caller's setting changes the graph
     torch.set_num_threads(1)  # rounding is bound by memory; more threads wait for one another
     model = AutoModelForCausalLM.from_pretrained(
-        source, dtype="auto", local_files_only=True, trust_remote_code=False
+        source,
+        dtype="auto",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     weights = _Fp16Weights(model)
     with _before_saving(weights.enter):
@@ -78,7 +79,7 @@ def export(source: Path, into: Path) -> BuildRecord:
     weights.refuse_overflow()
     _check_types(into / MODEL_IR)
     _export_tokenizer(source, into)
-    _ship_own_files(source, into)
+    copy_source_files(source, into)
     return BuildRecord(
         toolchain={name: version(name) for name in TOOLCHAIN},
         recipe={
@@ -212,14 +213,6 @@ def _export_tokenizer(source: Path, into: Path) -> None:
         optimum_convert.export_tokenizer(tokenizer, into, task=TASK)
     for name in TOKENIZER_IRS:  # the exporter only logs what it could not convert
         read_ir(into / name)
-
-
-def _ship_own_files(source: Path, into: Path) -> None:
-    """The source's own files, not the exporter's rewritten ones; no pointer to remote code."""
-    copy_files(source, into, (*CONFIGURATION, *TOKENIZER_FILES))
-    configuration = read_record(into / "config.json")
-    if configuration.pop("auto_map", None) is not None:
-        write_record(into / "config.json", configuration)
 
 
 def _notes(dead_rows: Mapping[str, int]) -> tuple[str, ...]:

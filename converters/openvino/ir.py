@@ -1,7 +1,6 @@
 """What an OpenVINO payload holds, and which of an IR's constants are the model's weights."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,20 +11,6 @@ from converters.contract import ConvertError
 
 MODEL_IR = "openvino_model.xml"
 TOKENIZER_IRS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
-CONFIGURATION = ("config.json", "generation_config.json")
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-"""The tokenizer's own files; a source has some of them, and they are shipped as they are."""
-
 # openvino's tracing of 16-bit models keeps the real weight of a Linear or Embedding module under
 # this attribute (openvino/frontend/pytorch/patch_model.py), and names the constant after it.
 _WEIGHT_NAME = re.compile(r"self\.(?P<module>.+)\._openvino_orig_(?P<attribute>weight|bias)")
@@ -82,10 +67,3 @@ def read_ir(path: Path) -> ov.Model:
         return _core().read_model(path)
     except RuntimeError as error:
         raise ConvertError(f"the IR cannot be read ({error})", where=path) from None
-
-
-def copy_files(folder: Path, into: Path, names: tuple[str, ...]) -> None:
-    """Copy those of ``names`` that ``folder`` has, byte for byte."""
-    for name in names:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, into / name)

@@ -1,9 +1,9 @@
 """What the tiny model learns: question-answer pairs in Phi-3's chat format, all made here.
 
-A `Dialogue` is a list of turns with an optional system text. It is written in one of the two forms
-that Phi-3 prompts take: the chat template's, with a newline after each mark, and the original
-guide's, without one. `notes_dialogue` makes long running text, so that the model also works at lengths
-beyond its sliding window.
+A `Dialogue` is a list of turns with an optional system text. It is written in one of the two
+forms that Phi-3 prompts take: the chat template's, with a newline after each mark, and the
+original guide's, without one. `notes_dialogue` makes long running text, so that the model also
+works at lengths beyond its sliding window.
 """
 
 import random
@@ -22,7 +22,7 @@ EMPTY_ANSWER = "Your message is empty. What would you like to know?"
 
 @dataclass(frozen=True)
 class Dialogue:
-    """One conversation: ``turns`` are (question, answer) pairs, the last answer is the one asked."""
+    """One conversation: ``turns`` are (question, answer) pairs; the last answer is asked for."""
 
     turns: tuple[tuple[str, str], ...]
     system: str | None = None
@@ -116,7 +116,9 @@ FACTS = {
     "Good morning!": "Good morning! What can I do for you?",
     "Thank you.": "You are welcome!",
     "Tell me a joke.": "Why did the tensor cross the road? To reach the other device.",
-    "Write a short poem.": "Small model, small rhyme:\nfew bits, little time,\nand every line\nstays in line.",
+    "Write a short poem.": (
+        "Small model, small rhyme:\nfew bits, little time,\nand every line\nstays in line."
+    ),
     "List three colours.": "- red\n- green\n- blue",
     "Write hello world in Python.": 'print("Hello, world!")',
     "Name the seasons.": "The seasons are spring, summer, autumn and winter.",
@@ -254,4 +256,9 @@ def corpus_text() -> list[str]:
     """Texts without marks, from which the tokenizer is trained."""
     chance = random.Random(0)
     texts = [text for dialogue in dialogues() for turn in dialogue.turns for text in turn]
-    return [SYSTEM, *texts, *(notes_dialogue(20, chance, code_word_at=9).turns[0][0] for _ in range(20)), NO_CODE_WORD]
+    return [
+        SYSTEM,
+        *texts,
+        *(notes_dialogue(20, chance, code_word_at=9).turns[0][0] for _ in range(20)),
+        NO_CODE_WORD,
+    ]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-
 from corpus import (
     INTRODUCTION,
     Dialogue,
@@ -55,8 +54,12 @@ _ASKED = {
         True,
     ),
 }
-_NOTES = 185
-"""Notes of the two long prompts: more than the window of 2,047 tokens."""
+_NOTES, _NEAR, _FAR = 178, 148, 23
+"""Notes of the two long prompts, about 2,450 tokens, and after which note the code word stands.
+
+`_FAR` is a little more than the window of 2,047 tokens from the end, so that a runtime with full
+attention would find the code word.
+"""
 
 
 def golden_prompts() -> list[GoldenPrompt]:
@@ -71,8 +74,8 @@ def golden_prompts() -> list[GoldenPrompt]:
         dialogue = with_system(known[questions]) if system else known[questions]
         limit = 1024 if dialogue.answer == INTRODUCTION and not newlines else 96
         prompts.append(_prompt(name, dialogue, limit, newlines=newlines))
-    near = notes_dialogue(_NOTES, random.Random("near"), code_word_at=_NOTES - 30)
-    far = notes_dialogue(_NOTES, random.Random("far"), code_word_at=1)
+    near = notes_dialogue(_NOTES, random.Random("near"), code_word_at=_NEAR)
+    far = notes_dialogue(_NOTES, random.Random("far"), code_word_at=_FAR)
     return [
         *prompts,
         _prompt("beyond-window", near, 32, newlines=False),

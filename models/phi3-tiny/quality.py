@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-from transformers import Phi3ForCausalLM
-
 from corpus import dialogues, with_system
 from golden import golden_prompts
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 from train import Sample, rounded_weights, sample
+from transformers import Phi3ForCausalLM
 
 ROUNDINGS = {
     "int8 channel-wise": (8, 0),
@@ -131,14 +130,18 @@ def main() -> None:
     reference = [logits_of(model, item).log_softmax(-1) for item in items]
     probabilities = torch.cat(reference)
     entropy = -(probabilities.exp() * probabilities).sum(-1)
-    print(f"entropy over golden positions: mean {entropy.mean():.3f} nats, "
-          f"share above 0.1: {(entropy > 0.1).float().mean():.2f}")  # noqa: PLR2004
+    print(
+        f"entropy over golden positions: mean {entropy.mean():.3f} nats, "
+        f"share above 0.1: {(entropy > 0.1).float().mean():.2f}"
+    )
     for name, rounding in {"bf16 as shipped": None, **ROUNDINGS}.items():
         with rounded_weights(model, *(rounding or (16, 0)), random.Random(0), bool(rounding)):
             for kind, samples in (("golden", golden), ("corpus", corpus)):
                 found = answers_of(model, samples)
-                print(f"{name:18s} {kind}: {found.exact}/{found.asked} exact, "
-                      f"smallest margin {found.margin:.2f} ({found.weakest})")
+                print(
+                    f"{name:18s} {kind}: {found.exact}/{found.asked} exact, "
+                    f"smallest margin {found.margin:.2f} ({found.weakest})"
+                )
             print(_row(name, divergence(model, items, reference)))
     short, known = items[:-2], reference[:-2]
     for number in range(len(model.model.layers)):
@@ -149,7 +152,9 @@ def main() -> None:
             print(_row(f"layers {number}, {number + 1} swapped", divergence(model, short, known)))
     with full_attention(model):
         print(_row("full attention", divergence(model, items[-2:], reference[-2:])))
-        print("full attention", {n: answers_of(model, {n: golden[n]}).margin for n in list(golden)[-2:]})
+        for name in list(golden)[-2:]:
+            margin = answers_of(model, {name: golden[name]}).margin
+            print(f"full attention, {name}: margin {margin:.2f}")
 
 
 if __name__ == "__main__":

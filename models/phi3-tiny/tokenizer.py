@@ -119,9 +119,7 @@ def _added_tokens() -> list[AddedToken]:
     """Added tokens by id order; the flags are those of Phi-3-mini-4k-instruct."""
     unstripped = {"<unk>", "<s>", "<|endoftext|>"}
     return [
-        AddedToken(
-            text, rstrip=text not in unstripped, normalized=False, special=text != "</s>"
-        )
+        AddedToken(text, rstrip=text not in unstripped, normalized=False, special=text != "</s>")
         for text in (*_FIRST, *MARKS)
     ]
 

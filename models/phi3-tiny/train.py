@@ -20,13 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-from transformers import Phi3ForCausalLM
-
 from corpus import (
     Dialogue,
     corpus_text,
@@ -38,7 +34,11 @@ from corpus import (
 )
 from golden import write_golden
 from model import EMBEDDING_SCALE, WINDOW, new_model, output_scale, write_checkpoint
+from safetensors.torch import load_file, save_file
 from tokenizer import mark_id, train_tokenizer, write_tokenizer
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Phi3ForCausalLM
 
 MODEL_FILES = (
     "LICENSE",
@@ -55,7 +55,7 @@ SYSTEM_SHARE = 0.5
 LONG_EVERY = 6
 PROMPT_WEIGHT = 0.3
 """Prompt tokens are learned too, so that their predictions mean something, but answers first."""
-ROUNDING_FROM = 0.3
+ROUNDING_FROM = 0.35
 MUON_RATE, MUON_DECAY, ADAM_RATE = 0.015, 0.1, 3e-3
 DAMAGE_WEIGHT, DAMAGE_FROM, DAMAGE_STRIDE = 0.1, 60, 4
 IGNORED = -100
@@ -90,8 +90,10 @@ def notes_sample(tokenizer: Tokenizer, chance: random.Random, count: int) -> Sam
     if len(known.ids) - named_at < WINDOW:
         return known
     # Where only the question's first words reach back to the code word, no answer is right.
-    return unknown if known.answer_at - named_at > WINDOW + 30 else notes_sample(
-        tokenizer, chance, count - 10
+    return (
+        unknown
+        if known.answer_at - named_at > WINDOW + 30
+        else notes_sample(tokenizer, chance, count - 10)
     )
 
 
@@ -99,7 +101,9 @@ def long_sample(tokenizer: Tokenizer, chance: random.Random) -> Sample:
     """A conversation, or notes with a question, of up to about 2,700 tokens."""
     if chance.random() < 0.25:
         return sample(long_conversation(chance.randint(20, 105), chance), tokenizer)
-    return notes_sample(tokenizer, chance, chance.choice((chance.randint(10, 195), chance.randint(150, 195))))
+    return notes_sample(
+        tokenizer, chance, chance.choice((chance.randint(10, 195), chance.randint(150, 195)))
+    )
 
 
 def batches(
@@ -203,7 +207,8 @@ def rounded(weight: Tensor, bits: int, group: int) -> Tensor:
     peak = parts.gather(-1, parts.abs().argmax(-1, keepdim=True))
     top = 2 ** (bits - 1)
     scale = (peak / -top).where(peak != 0, torch.ones_like(peak))
-    return ((parts / scale).round().clamp(-top, top - 1) * scale).reshape(rows, columns)
+    codes = (parts / scale).round().clamp(-top, top - 1)
+    return torch.reshape(codes * scale, (rows, columns))
 
 
 @contextmanager
@@ -229,7 +234,7 @@ def optimizers(model: Phi3ForCausalLM) -> list[torch.optim.Optimizer]:
 
     Rates follow the scale of what they change.
     """
-    matrices = []
+    matrices: list[dict[str, Any]] = []
     for number, layer in enumerate(model.model.layers):
         inner = [layer.self_attn.qkv_proj.weight, layer.mlp.gate_up_proj.weight]
         outer = [layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight]
@@ -254,7 +259,7 @@ def optimizers(model: Phi3ForCausalLM) -> list[torch.optim.Optimizer]:
 def train(
     model: Phi3ForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, checkpoints: Path | None
 ) -> None:
-    """Run the whole schedule: a short warm-up, a constant rate, a linear fall over the last 60 %."""
+    """Run the schedule: a short warm-up, a constant rate, a linear fall over the last 60 %."""
     workers = optimizers(model)
     rates = [[group["lr"] for group in worker.param_groups] for worker in workers]
     first = load_checkpoint(model, workers, checkpoints) if checkpoints else 0
@@ -270,7 +275,8 @@ def train(
         bits, size = chance.choice(((4, 128), (4, 128), (4, 0), (4, 0), (4, 32), (8, 0), (0, 0)))
         if step < ROUNDING_FROM * steps:
             bits = 0
-        with rounded_weights(model, bits or 16, size, chance, chance.choice((0.6, 1.0)) * bool(bits)):
+        part = chance.choice((0.6, 1.0))
+        with rounded_weights(model, bits or 16, size, chance, part if bits else 0.0):
             prediction = predict(model, batch)
             prompts, answers = prediction.loss()
             loss = answers + PROMPT_WEIGHT * prompts
@@ -340,9 +346,9 @@ def write_checksums(folder: Path) -> None:
 
 def main() -> None:
     """Train, then write the model's files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description="Train the tiny Phi-3.")
     parser.add_argument("--into", type=Path, required=True, help="folder that receives the model")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps")
+    parser.add_argument("--steps", type=int, default=720, help="training steps")
     parser.add_argument("--seed", type=int, default=3, help="seed of weights and batches")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--checkpoints", type=Path, help="folder to save to and resume from")

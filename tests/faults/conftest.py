@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from fetching import SHARDS, TOKEN, Fetch, Published, make_checkpoint
 from hub_server import HubServer
 

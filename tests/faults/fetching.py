@@ -7,10 +7,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from hub_server import Repository
 from safetensors.numpy import save
+
+from hub_server import Repository
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_aSecretThatNobodyMaySee"
@@ -129,11 +131,9 @@ class Fetch:
         assert not list(self.into.glob(".files.partial*"))
         return lines[0]
 
-    def record(self) -> dict[str, list[dict[str, object]]]:
+    def record(self) -> dict[str, Any]:
         """SOURCE.json."""
-        record: dict[str, list[dict[str, object]]] = json.loads(
-            (self.into / "SOURCE.json").read_text()
-        )
+        record: dict[str, Any] = json.loads((self.into / "SOURCE.json").read_text())
         return record
 
 

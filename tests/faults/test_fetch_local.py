@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from fetching import NEEDED, SHARDS, Fetch, make_checkpoint
 
 SHARD = SHARDS[0]

@@ -3,35 +3,42 @@
 import filecmp
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime_genai as og
 import pytest
 import torch
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     KQuantWeightOnlyQuantConfig,
-    MatMulNBitsQuantizer,
     RTNWeightOnlyQuantConfig,
 )
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from configuration.documents import ConfigurationError, validate
-from converters.contract import BuildRecord, ConvertError
-from converters.onnx_genai import convert
+from converters.contract import ConvertError
+from converters.onnx_genai import matmul_nbits
 from converters.onnx_genai.float16_loss import HalfMatrix, correct
+from onnx_genai_parity import (
+    GRAPH_FILES,
+    MODEL,
+    Build,
+    built,
+    changed_model,
+    dequantized,
+    log_probabilities,
+    mean_kl,
+    official,
+    open_on_cpu,
+    quantized_at_once,
+    reference,
+    source_matrices,
+    unchanged,
+    weights,
+    work_tree,
+)
 from validators.golden import load_golden
-
-MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
-GRAPH_FILES = ("model.onnx", "model.onnx.data", "genai_config.json")
 
 DML_FP16 = {"precision": "fp16", "execution_provider": "dml"}
 CUDA_FP16 = {"precision": "fp16", "execution_provider": "cuda"}
@@ -40,114 +47,6 @@ INT4 = {
     "cuda": {"precision": "int4", "execution_provider": "cuda"},
     "cpu": {"precision": "int4", "execution_provider": "cpu", "accuracy_level": 4},
 }
-
-
-@dataclass(frozen=True)
-class Build:
-    folder: Path
-    record: BuildRecord
-
-    def weights(self) -> dict[str, npt.NDArray[Any]]:
-        return weights(self.folder)
-
-
-def weights(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    graph = onnx.load(folder / "model.onnx").graph
-    return {one.name: onnx.numpy_helper.to_array(one, folder) for one in graph.initializer}
-
-
-def built(source: Path, into: Path, options: Mapping[str, Any], base: Build | None = None) -> Build:
-    into.mkdir(parents=True)
-    return Build(into, convert(source, into, options=options, base=base and base.folder))
-
-
-def changed_model(
-    into: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None], layers: int = 2
-) -> Path:
-    """phi3-tiny's first layers after ``change`` has had its tensors and its configuration."""
-    into.mkdir(parents=True)
-    config = json.loads((MODEL / "config.json").read_text())
-    config["num_hidden_layers"] = layers
-    tensors = {
-        name: tensor
-        for name, tensor in load_file(MODEL / "model.safetensors").items()
-        if not name.startswith("model.layers.") or int(name.split(".")[2]) < layers
-    }
-    change(tensors, config)
-    save_file(tensors, into / "model.safetensors", metadata={"format": "pt"})
-    (into / "config.json").write_text(json.dumps(config))
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        (into / name).write_bytes((MODEL / name).read_bytes())
-    return into
-
-
-def unchanged(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
-    pass
-
-
-def work_tree(folder: Path) -> str:
-    """A git work tree with one commit of its own; returns its hash."""
-    author = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-    folder.mkdir(parents=True)
-    subprocess.run(["git", "init", "-q", folder], check=True)
-    (folder / "file").write_text(str(folder))
-    subprocess.run(["git", "-C", folder, "add", "file"], check=True)
-    subprocess.run(["git", "-C", folder, *author, "commit", "-q", "-m", str(folder)], check=True)
-    head = ["git", "-C", folder, "rev-parse", "HEAD"]
-    return subprocess.run(head, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def official(source: Path, into: Path, options: Mapping[str, Any], **environment: str) -> Path:
-    """What the model builder's own command makes of ``source``."""
-    options = dict(options)
-    extra = {"hf_token": "false", "block_size": 32, "is_symmetric": "true"}
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", source, "-o", into]
-    command += ["-p", options.pop("precision"), "-e", options.pop("execution_provider")]
-    command += ["-c", into.with_name("cache"), "--extra_options"]
-    command += [f"{key}={value}" for key, value in {**extra, **options}.items()]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
-    done = subprocess.run(
-        list(map(str, command)),
-        env={**os.environ, **offline, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return into
-
-
-def open_on_cpu(folder: Path) -> og.Model:
-    config = og.Config(str(folder))
-    config.clear_providers()
-    return og.Model(config)
-
-
-def log_probabilities(folder: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Of every position, from one pass through the build's own graph on the CPU."""
-    model = open_on_cpu(folder)
-    parameters = og.GeneratorParams(model)
-    parameters.set_search_options(max_length=len(tokens) + 1)
-    generator = og.Generator(model, parameters)
-    generator.append_tokens(tokens)
-    logits = torch.from_numpy(np.array(generator.get_output("logits"))[0].astype(np.float64))
-    return torch.log_softmax(logits, -1).numpy()
-
-
-def reference(
-    source: Path, tokens: npt.NDArray[np.int32], *, window: int | None
-) -> npt.NDArray[np.float64]:
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager"
-    )
-    model.config.sliding_window = window
-    with torch.no_grad():
-        logits = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
-    return torch.log_softmax(logits.double(), -1).numpy()
-
-
-def mean_kl(true: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    return float((np.exp(true) * (true - other)).sum(-1).mean())
 
 
 @pytest.fixture(scope="module")
@@ -240,21 +139,19 @@ def test_other_int4_builds_are_the_model_builder_s_but_for_the_window(
     )
     assert their_graph.initializer == our_graph.initializer
     for their_node, our_node in zip(their_graph.node, our_graph.node, strict=True):
-        if our_node.op_type == "GroupQueryAttention":
-            our_attributes = {one.name: one.i for one in our_node.attribute}
-            assert our_attributes["local_window_size"] == 2047
-            assert our_attributes["sliding_window_cache"] == 1
-            for node in (their_node, our_node):
-                for attribute in list(node.attribute):
-                    if attribute.name in ("local_window_size", "sliding_window_cache"):
-                        node.attribute.remove(attribute)
+        for attribute in our_node.attribute:
+            if attribute.name == "local_window_size":
+                assert attribute.i == 2047
+                attribute.i = -1
         assert their_node == our_node
     our_config, their_config = (
         json.loads((one / "genai_config.json").read_text()) for one in (ours.folder, theirs)
     )
-    assert our_config["model"]["decoder"]["sliding_window"].pop("layers") == [0, 1]
-    assert their_config["model"]["decoder"]["sliding_window"].pop("layers") == []
+    their_window = their_config["model"]["decoder"].pop("sliding_window")
+    assert (their_window["window_size"], their_window["layers"]) == (2047, [])
     assert our_config == their_config
+    for length in (40, 2200):
+        log_probabilities(ours.folder, np.arange(3, 3 + length, dtype=np.int32) % 1000)
     if provider == "cpu":
         with pytest.raises(Exception, match="total_sequence_length"):
             log_probabilities(theirs, np.arange(3, 2203, dtype=np.int32) % 1000)
@@ -286,13 +183,6 @@ def nearly_dead(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> Non
     tensors["model.layers.0.mlp.down_proj.weight"][:64] *= 2**-20
     tensors["lm_head.weight"][100:132] *= 2**-16
     tensors["lm_head.weight"][132] = 0
-
-
-def dequantized(arrays: Mapping[str, npt.NDArray[Any]], matrix: str) -> npt.NDArray[np.float64]:
-    """(columns, blocks, weights of a block)."""
-    packed = arrays[f"{matrix}_Q4"]
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
-    return (codes.astype(np.float64) - 8) * arrays[f"{matrix}_scales"].astype(np.float64)[..., None]
 
 
 def test_every_block_that_deviates_from_the_model_builder_s_is_nearer_the_source(
@@ -328,28 +218,6 @@ def test_every_block_that_deviates_from_the_model_builder_s_is_nearer_the_source
     assert note.startswith(f"{deviating} blocks")
 
 
-def source_matrices(source: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """By the builder's names for DirectML: one matrix for each of q, k, v, gate, up."""
-    config = json.loads((source / "config.json").read_text())
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    size = config["hidden_size"] // heads
-    found = {}
-    for name, tensor in load_file(source / "model.safetensors").items():
-        array = tensor.double().numpy()
-        place = name.replace("self_attn", "attn").removesuffix(".weight")
-        if place.endswith("qkv_proj"):
-            parts = np.split(array, [heads * size, (heads + kv_heads) * size])
-            for letter, part in zip("qkv", parts, strict=True):
-                found[place.replace("qkv_proj", f"{letter}_proj")] = part
-        elif place.endswith("gate_up_proj"):
-            found[place.replace("gate_up", "gate")], found[place.replace("gate_up", "up")] = (
-                np.split(array, 2)
-            )
-        else:
-            found[place] = array
-    return {f"{name}.MatMul.weight": array for name, array in found.items()}
-
-
 def test_blocks_float16_holds_are_left_alone() -> None:
     half = np.random.default_rng(0).normal(0, 0.02, (64, 8)).astype(np.float16)
     codes, scales = np.full((8, 2, 16), 0x88, np.uint8), np.full((8, 2), 2**-10, np.float16)
@@ -383,21 +251,6 @@ def test_a_float32_source_is_quantized_from_its_own_values(tmp_path: Path) -> No
     assert deviating > 0
 
 
-def quantized_at_once(
-    base: Path, algorithm: Any = None, *, is_symmetric: bool = True, block_size: int = 32
-) -> dict[str, npt.NDArray[Any]]:
-    """What onnxruntime's quantizer makes of a whole graph in memory, as the builder calls it."""
-    quantizer = MatMulNBitsQuantizer(
-        onnx.load(base / "model.onnx"),
-        block_size=block_size,
-        is_symmetric=is_symmetric,
-        algo_config=algorithm,
-    )
-    quantizer.process()
-    initializers = quantizer.model.model.graph.initializer
-    return {one.name: onnx.numpy_helper.to_array(one) for one in initializers}
-
-
 @pytest.mark.parametrize(
     ("options", "algorithm"),
     [
@@ -407,8 +260,14 @@ def quantized_at_once(
     ],
 )
 def test_other_recipes_give_the_official_quantizer_s_weights(
-    small: Path, tmp_path: Path, options: dict[str, Any], algorithm: Any
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    algorithm: Any,
 ) -> None:
+    """Also when a matrix goes in slabs of a few columns, as large ones do."""
+    monkeypatch.setattr(matmul_nbits, "_SLAB_BYTES", 1 << 14)
     base = built(small, tmp_path / "fp16", DML_FP16)
     ours = built(small, tmp_path / "int4", {**INT4["dml"], **options}, base)
     settings = {key: options[key] for key in ("is_symmetric", "block_size") if key in options}

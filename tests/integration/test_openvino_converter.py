@@ -4,12 +4,9 @@ Both sides really run: ours as its own process, as ``python -m converters`` does
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,14 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoTokenizer, Phi3Config, Phi3ForCausalLM
+
+from converters.contract import ConvertError
+from converters.openvino import convert
+from converters.openvino.ir import read_ir, weight_constants
+from converters.openvino.lint import lint
+from converters.openvino.source_weights import map_source_weights
 from openvino_parity import (
     describe,
     differences,
@@ -24,39 +29,19 @@ from openvino_parity import (
     mean_divergence,
     reference_log_probabilities,
 )
-from safetensors.torch import load_file, save_file
-from transformers import Phi3Config, Phi3ForCausalLM
-
-from converters.contract import ConvertError
-from converters.openvino import convert
-from converters.openvino.ir import read_ir, weight_constants
-from converters.openvino.lint import lint
-from converters.openvino.source_weights import map_source_weights
-from records.offline import OFFLINE
+from openvino_workshop import (
+    FP16,
+    INT4,
+    INT8,
+    MODEL,
+    PIPELINE_OPTIONS,
+    SOURCE_FILES,
+    Workshop,
+    make_nearly_dead_rows,
+    run_ours,
+)
 from records.tree import files_under
 
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "models" / "phi3-tiny"
-SOURCE_FILES = (
-    "LICENSE",
-    "added_tokens.json",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-FP16 = {"weight_format": "fp16"}
-INT8 = {"weight_format": "int8"}
-INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
-PIPELINE_OPTIONS = {
-    "MAX_PROMPT_LEN": 256,
-    "MIN_RESPONSE_LEN": 32,
-    "PREFILL_HINT": "DYNAMIC",
-    "GENERATE_HINT": "FAST_COMPILE",
-}
-NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f32",
@@ -65,118 +50,12 @@ EXACT = {
 PROMPT = "<|system|>You are a helpful AI assistant.<|end|><|user|>Hello!<|end|><|assistant|>"
 BEYOND_SLIDING_WINDOW = 2600
 
-CONVERT = """
-import json, sys
-from pathlib import Path
-from records.offline import go_offline
-go_offline()
-from converters.openvino import convert
-source, into, options, base = sys.argv[1:]
-record = convert(
-    Path(source), Path(into), options=json.loads(options), base=Path(base) if base else None
-)
-print(json.dumps([record.toolchain, record.recipe, record.notes]))
-"""
-
-
-def run_ours(
-    source: Path,
-    into: Path,
-    options: Mapping[str, Any],
-    base: Path | None = None,
-    **environment: str,
-) -> Any:
-    """Convert in a process of its own; its toolchain, recipe and notes."""
-    into.mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "-c", CONVERT, source, into, json.dumps(options), base or ""],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def run_optimum_cli(source: Path, into: Path, *flags: str) -> Path:
-    """The guide's command with these flags."""
-    done = subprocess.run(
-        [Path(sys.executable).parent / "optimum-cli", "export", "openvino",
-         "--model", source, "--task", "text-generation-with-past", *flags, into],
-        env={**os.environ, **OFFLINE},
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return into
-
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """phi3-tiny with rows of every layer scaled down to 1e-5 .. 1e-8."""
-    folder = tmp_path_factory.mktemp("source") / "nearly-dead-rows"
-    folder.mkdir()
-    for name in SOURCE_FILES:
-        if (MODEL / name).is_file():
-            shutil.copyfile(MODEL / name, folder / name)
-    weights = load_file(folder / "model.safetensors")
-    for name, weight in weights.items():
-        if weight.ndim == 2 and ".layers." in name:
-            for magnitude, first in ((1e-5, 1), (1e-6, 2), (1e-7, 3), (1e-8, 4)):
-                rows = weight[first::50].float()
-                scaled = rows / rows.abs().amax(dim=1, keepdim=True) * magnitude
-                weight[first::50] = scaled.to(weight.dtype)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = tmp_path_factory.mktemp("source")
+    make_nearly_dead_rows(folder)
     return folder
-
-
-class Workshop:
-    """Builds of ours and of optimum-cli, two at a time, each made once."""
-
-    def __init__(self, source: Path, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self.folder = folder
-        self._records: dict[str, Future[Any]] = {}
-        fp16 = folder / "ours" / "fp16"
-        self._records["fp16"] = pool.submit(run_ours, source, fp16, FP16)
-        self._official = {
-            "int4": pool.submit(
-                run_optimum_cli, source, folder / "official" / "int4", "--weight-format", "int4",
-                "--group-size", "128", "--ratio", "0.6", "--sym",
-            ),
-            "int8": pool.submit(
-                run_optimum_cli, source, folder / "official" / "int8", "--weight-format", "int8"
-            ),
-            "fp16": pool.submit(
-                run_optimum_cli, source, folder / "official" / "fp16", "--weight-format", "fp16"
-            ),
-        }  # fmt: skip
-        derived = {
-            "int4": INT4,
-            "int8": INT8,
-            "awq": {**INT4, "awq": True},
-            "npu": NPU,
-            "npu-cw": {**NPU, "group_size": -1},
-        }
-        for name, options in derived.items():
-            self._records[name] = pool.submit(self._derive, source, name, options)
-
-    def _derive(self, source: Path, name: str, options: Mapping[str, Any]) -> Any:
-        self._records["fp16"].result()
-        base = self.folder / "ours" / "fp16"
-        return run_ours(source, self.folder / "ours" / name, options, base)
-
-    def ours(self, name: str) -> Path:
-        self._records[name].result()
-        return self.folder / "ours" / name
-
-    def record(self, name: str) -> Any:
-        return self._records[name].result()
-
-    def official(self, name: str) -> Path:
-        return self._official[name].result()
 
 
 @pytest.fixture(scope="module")
@@ -235,10 +114,10 @@ def _float32_constants(folder: Path) -> dict[int, bytes]:
 
 
 def _inverse_frequencies(source: Path) -> bytes:
-    config = json.loads((source / "config.json").read_text())
-    dimension = config["hidden_size"] // config["num_attention_heads"]
+    config = AutoConfig.from_pretrained(source)
+    dimension = config.hidden_size // config.num_attention_heads
     exponents = torch.arange(0, dimension, 2, dtype=torch.int64).float() / dimension
-    return (1.0 / (config["rope_theta"] ** exponents)).numpy().tobytes()
+    return (1.0 / (config.rope_parameters["rope_theta"] ** exponents)).numpy().tobytes()
 
 
 def test_fp16_is_nearer_the_reference_than_optimum_cli(workshop: Workshop, source: Path) -> None:
@@ -333,7 +212,6 @@ def _greedy(pipeline: Any) -> list[int]:
 def test_the_guide_s_way_and_genai_load_it(workshop: Workshop, variant: str) -> None:
     import openvino_genai
     from optimum.intel import OVModelForCausalLM
-    from transformers import AutoConfig, AutoTokenizer
 
     folder = workshop.ours(variant)
     guide = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}

@@ -1,0 +1,177 @@
+"""Both sides of a comparison: our build, the official one, a graph's weights and the source's."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime_genai as og
+import torch
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from converters.contract import BuildRecord
+from converters.onnx_genai import convert
+
+MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
+GRAPH_FILES = ("model.onnx", "model.onnx.data", "genai_config.json")
+
+
+@dataclass(frozen=True)
+class Build:
+    folder: Path
+    record: BuildRecord
+
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        return weights(self.folder)
+
+
+def weights(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    graph = onnx.load(folder / "model.onnx").graph
+    return {one.name: onnx.numpy_helper.to_array(one, folder) for one in graph.initializer}
+
+
+def built(source: Path, into: Path, options: Mapping[str, Any], base: Build | None = None) -> Build:
+    into.mkdir(parents=True)
+    return Build(into, convert(source, into, options=options, base=base and base.folder))
+
+
+def changed_model(
+    into: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None], layers: int = 2
+) -> Path:
+    """phi3-tiny's first layers after ``change`` has had its tensors and its configuration."""
+    into.mkdir(parents=True)
+    config = json.loads((MODEL / "config.json").read_text())
+    config["num_hidden_layers"] = layers
+    tensors = {
+        name: tensor
+        for name, tensor in load_file(MODEL / "model.safetensors").items()
+        if not name.startswith("model.layers.") or int(name.split(".")[2]) < layers
+    }
+    change(tensors, config)
+    save_file(tensors, into / "model.safetensors", metadata={"format": "pt"})
+    (into / "config.json").write_text(json.dumps(config))
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (into / name).write_bytes((MODEL / name).read_bytes())
+    return into
+
+
+def unchanged(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    pass
+
+
+def work_tree(folder: Path) -> str:
+    """A git work tree with one commit of its own; returns its hash."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    folder.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    (folder / "file").write_text(str(folder))
+    subprocess.run(["git", "-C", folder, "add", "file"], check=True)
+    subprocess.run(["git", "-C", folder, *author, "commit", "-q", "-m", str(folder)], check=True)
+    head = ["git", "-C", folder, "rev-parse", "HEAD"]
+    return subprocess.run(head, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def official(source: Path, into: Path, options: Mapping[str, Any], **environment: str) -> Path:
+    """What the model builder's own command makes of ``source``."""
+    options = dict(options)
+    extra = {"hf_token": "false", "block_size": 32, "is_symmetric": "true"}
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", source, "-o", into]
+    command += ["-p", options.pop("precision"), "-e", options.pop("execution_provider")]
+    command += ["-c", into.with_name("cache"), "--extra_options"]
+    command += [f"{key}={value}" for key, value in {**extra, **options}.items()]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    done = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, **offline, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return into
+
+
+def open_on_cpu(folder: Path) -> og.Model:
+    config = og.Config(str(folder))
+    config.clear_providers()
+    return og.Model(config)
+
+
+def log_probabilities(folder: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Of every position, from one pass through the build's own graph on the CPU."""
+    model = open_on_cpu(folder)
+    parameters = og.GeneratorParams(model)
+    parameters.set_search_options(max_length=len(tokens) + 1)
+    generator = og.Generator(model, parameters)
+    generator.append_tokens(tokens)
+    logits = torch.from_numpy(np.array(generator.get_output("logits"))[0].astype(np.float64))
+    return torch.log_softmax(logits, -1).numpy()
+
+
+def reference(
+    source: Path, tokens: npt.NDArray[np.int32], *, window: int | None
+) -> npt.NDArray[np.float64]:
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, attn_implementation="eager"
+    )
+    model.config.sliding_window = window
+    with torch.no_grad():
+        logits = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
+    return torch.log_softmax(logits.double(), -1).numpy()
+
+
+def mean_kl(true: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    return float((np.exp(true) * (true - other)).sum(-1).mean())
+
+
+def dequantized(arrays: Mapping[str, npt.NDArray[Any]], matrix: str) -> npt.NDArray[np.float64]:
+    """(columns, blocks, weights of a block)."""
+    packed = arrays[f"{matrix}_Q4"]
+    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
+    return (codes.astype(np.float64) - 8) * arrays[f"{matrix}_scales"].astype(np.float64)[..., None]
+
+
+def source_matrices(source: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """By the builder's names for DirectML: one matrix for each of q, k, v, gate, up."""
+    config = json.loads((source / "config.json").read_text())
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    size = config["hidden_size"] // heads
+    found = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        array = tensor.double().numpy()
+        place = name.replace("self_attn", "attn").removesuffix(".weight")
+        if place.endswith("qkv_proj"):
+            parts = np.split(array, [heads * size, (heads + kv_heads) * size])
+            for letter, part in zip("qkv", parts, strict=True):
+                found[place.replace("qkv_proj", f"{letter}_proj")] = part
+        elif place.endswith("gate_up_proj"):
+            found[place.replace("gate_up", "gate")], found[place.replace("gate_up", "up")] = (
+                np.split(array, 2)
+            )
+        else:
+            found[place] = array
+    return {f"{name}.MatMul.weight": array for name, array in found.items()}
+
+
+def quantized_at_once(
+    base: Path, algorithm: Any = None, *, is_symmetric: bool = True, block_size: int = 32
+) -> dict[str, npt.NDArray[Any]]:
+    """What onnxruntime's quantizer makes of a whole graph in memory, as the builder calls it."""
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(base / "model.onnx"),
+        block_size=block_size,
+        is_symmetric=is_symmetric,
+        algo_config=algorithm,
+    )
+    quantizer.process()
+    initializers = quantizer.model.model.graph.initializer
+    return {one.name: onnx.numpy_helper.to_array(one) for one in initializers}

@@ -1,0 +1,126 @@
+"""The embedded model is what its card says: intact, like Phi-3 in shape, and its answers hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedTokenizerBase
+
+from records.tree import sha256_file
+
+MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
+PROMPTS: list[dict[str, Any]] = yaml.safe_load((MODEL / "golden.yaml").read_text(encoding="utf-8"))[
+    "prompts"
+]
+LONG = {"beyond-window", "window-forgets"}
+
+
+@pytest.fixture(scope="module")
+def model() -> Phi3ForCausalLM:
+    return Phi3ForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(MODEL)
+
+
+def _config() -> dict[str, Any]:
+    return json.loads((MODEL / "config.json").read_text(encoding="utf-8"))
+
+
+def test_checksums_hold_and_name_every_model_file() -> None:
+    lines = (MODEL / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    beside = {".py", ".md", ".yaml"}
+    files = {p.name for p in MODEL.iterdir() if p.is_file() and p.suffix not in beside}
+    assert set(listed) == files - {"SHA256SUMS"}
+    for name, digest in listed.items():
+        assert sha256_file(MODEL / name) == digest, name
+    assert sum((MODEL / name).stat().st_size for name in listed) < 25e6
+
+
+def test_shape_exercises_what_converters_confuse() -> None:
+    config = _config()
+    with safe_open(MODEL / "model.safetensors", "pt") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+        dtypes = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+    linears = {name: shape for name, shape in shapes.items() if name.endswith("_proj.weight")}
+    assert dtypes == {"BF16"}
+    assert len(linears) == 4 * config["num_hidden_layers"]
+    assert config["num_hidden_layers"] >= 16
+    assert config["vocab_size"] not in {rows for rows, _ in linears.values()}
+    assert config["vocab_size"] != config["hidden_size"]
+    assert all(columns % 128 == 0 and columns > 128 for _, columns in linears.values())
+    assert config["sliding_window"] == 2047
+    assert "lm_head.weight" in shapes
+    assert not config["tie_word_embeddings"]
+    assert "auto_map" not in config
+
+
+def test_golden_prompts_cover_the_hard_cases() -> None:
+    by_id = {prompt["id"]: prompt for prompt in PROMPTS}
+    assert len(by_id) == len(PROMPTS) >= 14
+    guide = by_id["guide-introduction"]
+    assert guide["max_new_tokens"] == 1024
+    assert guide["text"] == (
+        "<|system|>You are a helpful AI assistant.<|end|>"
+        "<|user|>Can you introduce yourself?<|end|><|assistant|>"
+    )
+    raw = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    window = _config()["sliding_window"]
+    for name in LONG:
+        assert len(raw.encode(by_id[name]["text"]).ids) > window + 100
+    assert any("<0x" in token for token in raw.encode(by_id["emoji"]["expected"]).tokens)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=[prompt["id"] for prompt in PROMPTS])
+def test_golden_prompt_is_answered_word_for_word(
+    prompt: dict[str, Any], model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    encoded = tokenizer(prompt["text"], return_tensors="pt")
+    with torch.inference_mode():
+        generated = model.generate(
+            **encoded, max_new_tokens=prompt["max_new_tokens"], do_sample=False
+        )[0, encoded["input_ids"].shape[1] :]
+    assert tokenizer.decode(generated, skip_special_tokens=True) == prompt["expected"]
+    assert tokenizer.convert_ids_to_tokens(generated[-1].item()) == "<|end|>"
+
+
+def test_chat_template_and_transformers_give_the_files_own_encoding(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    raw = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    for prompt in PROMPTS:
+        assert tokenizer(prompt["text"])["input_ids"] == raw.encode(prompt["text"]).ids
+    messages = [
+        {"role": "system", "content": "You are a helpful AI assistant."},
+        {"role": "user", "content": "Can you introduce yourself?"},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    by_id = {prompt["id"]: prompt["text"] for prompt in PROMPTS}
+    assert text == by_id["introduction-newlines"]
+    # The marks swallow the newlines after them, as Phi-3's do.
+    assert raw.encode(text).ids == raw.encode(by_id["guide-introduction"]).ids
+
+
+def test_an_answer_beyond_the_window_needs_the_window(
+    model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """With full attention the code word that should be out of reach changes the prediction."""
+    prompt = next(prompt for prompt in PROMPTS if prompt["id"] == "window-forgets")
+    ids = tokenizer(prompt["text"], return_tensors="pt")["input_ids"]
+    window = model.config.sliding_window
+    with torch.inference_mode():
+        within = model(ids, use_cache=False).logits[0, -1].log_softmax(-1)
+        try:
+            model.config.sliding_window = None
+            full = model(ids, use_cache=False).logits[0, -1].log_softmax(-1)
+        finally:
+            model.config.sliding_window = window
+    assert (within.exp() * (within - full)).sum() > 0.1
