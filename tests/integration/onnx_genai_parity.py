@@ -175,3 +175,19 @@ def quantized_at_once(
     quantizer.process()
     initializers = quantizer.model.model.graph.initializer
     return {one.name: onnx.numpy_helper.to_array(one) for one in initializers}
+
+
+def twin_of_the_head(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    """The same function with 2 * intermediate_size == vocab_size: neurons of zeros are added.
+
+    The builder then takes each gate_up_proj for the LM head, and exits with 0.
+    """
+    size, vocabulary = config["intermediate_size"], config["vocab_size"]
+    zeros = torch.zeros(vocabulary // 2 - size, config["hidden_size"], dtype=torch.bfloat16)
+    for name, tensor in tensors.items():
+        if name.endswith("gate_up_proj.weight"):
+            gate, up = tensor.chunk(2)
+            tensors[name] = torch.cat([gate, zeros, up, zeros])
+        elif name.endswith("down_proj.weight"):
+            tensors[name] = torch.cat([tensor, zeros.T], 1).contiguous()
+    config["intermediate_size"] = vocabulary // 2

@@ -34,6 +34,7 @@ from onnx_genai_parity import (
     quantized_at_once,
     reference,
     source_matrices,
+    twin_of_the_head,
     unchanged,
     weights,
     work_tree,
@@ -304,19 +305,6 @@ def test_two_builds_are_the_same_bytes_and_name_no_place_or_checkout(
         assert not filecmp.dircmp(one.folder, other.folder).left_only
         for path in one.folder.iterdir():
             assert path.read_bytes() == (other.folder / path.name).read_bytes(), path
-
-
-def twin_of_the_head(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
-    """The same function with 2 * intermediate_size == vocab_size: neurons of zeros are added."""
-    size, vocabulary = config["intermediate_size"], config["vocab_size"]
-    zeros = torch.zeros(vocabulary // 2 - size, config["hidden_size"], dtype=torch.bfloat16)
-    for name, tensor in tensors.items():
-        if name.endswith("gate_up_proj.weight"):
-            gate, up = tensor.chunk(2)
-            tensors[name] = torch.cat([gate, zeros, up, zeros])
-        elif name.endswith("down_proj.weight"):
-            tensors[name] = torch.cat([tensor, zeros.T], 1).contiguous()
-    config["intermediate_size"] = vocabulary // 2
 
 
 def test_a_model_that_the_builder_gets_wrong_is_converted_with_a_warning(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from checkout import ROOT, Checkout, make_checkout
+from onnx_genai_parity import changed_model, twin_of_the_head
 
 TINY = ROOT / "models/phi3-tiny"
 
@@ -78,3 +79,23 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
     assert not (releases / "openvino-int4").exists()
     receipt = checkout.folder / "artifacts/checks/strict/openvino-int4/cpu.json"
     assert json.loads(receipt.read_text())["verdict"] == "failed"
+
+
+def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """The model builder ends with 0 and a wrong graph; nncf's INT8 of the same model is right."""
+    file = write_model(tmp_path, "twin")
+    weights = tmp_path / "weights"
+    changed_model(tmp_path / "changed", twin_of_the_head)
+    for path in (tmp_path / "changed").iterdir():
+        shutil.copy(path, weights / path.name)
+    record_checksums(weights)
+    options = ["all", "--config", f"model_files={file}", "models=twin"]
+    options += ["variants=genai-dml-fp16,openvino-int8"]
+    done = checkout.snakemake("--cores", "4", *options, check=False)
+    assert done.returncode != 0
+    assert "twin genai-dml-fp16 is not released to candidate" in done.stdout + done.stderr
+    releases = checkout.folder / "artifacts/release/twin"
+    assert not (releases / "genai-dml-fp16").exists()
+    assert (releases / "openvino-int8/MANIFEST.json").is_file()
