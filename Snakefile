@@ -34,8 +34,8 @@ rule receipts:
 
 
 onsuccess:
-    shell("{PYTHON:q} -m release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m release summary {SUMMARY_ARGUMENTS:q}")
 
 
 onerror:
-    shell("{PYTHON:q} -m release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m release summary {SUMMARY_ARGUMENTS:q}")

@@ -27,7 +27,7 @@ rule check:
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
-        "{PYTHON:q} -m validators.check --model {wildcards.model:q} --variant {wildcards.variant:q}"
+        "python -m validators.check --model {wildcards.model:q} --variant {wildcards.variant:q}"
         " --row {wildcards.device:q} --row-config {params.row:q} --variant-config {params.variant:q}"
         " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"
         " --acceptance {input.acceptance:q} --overrides {params.overrides:q}"

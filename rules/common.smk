@@ -1,5 +1,6 @@
 # The configuration, read once, and the named functions that the rules ask.
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from configuration.plan import (
 from configuration.settings import load
 from records.errors import PhiforgeError
 
-PYTHON = sys.executable
+# Jobs run in the environment that Snakemake runs in, activated or not.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 try:
     SETTINGS = load(config)

@@ -21,7 +21,7 @@ rule convert:
     message:
         "convert {wildcards.model} to {wildcards.variant}"
     shell:
-        "{PYTHON:q} -m converters --model {wildcards.model:q} --name {wildcards.variant:q}"
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m converters --model {wildcards.model:q} --name {wildcards.variant:q}"
         " --facts {params.facts:q} --variant {params.variant:q}"
         " --source {input.source:q} --base {input.base:q}"
         " --memory-mb {resources.mem_mb} --into {params.into:q} > {log:q} 2>&1"

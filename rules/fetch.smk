@@ -18,5 +18,5 @@ rule fetch:
     message:
         "fetch {wildcards.model}"
     shell:
-        "{PYTHON:q} -m sources --model {wildcards.model:q} --source {params.source:q}"
+        "python -m sources --model {wildcards.model:q} --source {params.source:q}"
         " --into {params.into:q} 2>&1 | tee {log:q}"

@@ -15,5 +15,5 @@ rule gate:
     message:
         "gate {wildcards.model} {wildcards.variant} for {params.channel}"
     shell:
-        "{PYTHON:q} -m release gate --channel {params.channel:q} --build {input.build:q}"
+        "python -m release gate --channel {params.channel:q} --build {input.build:q}"
         " --verdict {output.verdict:q} {input.receipts:q} > {log:q} 2>&1"

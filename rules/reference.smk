@@ -22,7 +22,7 @@ rule reference:
     message:
         "reference {wildcards.model}: transformers, float32"
     shell:
-        "{PYTHON:q} -m validators.reference --source {params.source:q}/files"
+        "python -m validators.reference --source {params.source:q}/files"
         " --golden {input.golden:q} --into {params.into:q}"
         " --positions {params.positions} --check-tokens {params.check_tokens}"
         " {params.synthetic:q} > {log:q} 2>&1"

@@ -20,5 +20,5 @@ rule release:
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
-        "{PYTHON:q} -m release stage --build {input.build:q} --verdict {input.verdict:q}"
+        "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
         " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q} {input.receipts:q} > {log:q} 2>&1"

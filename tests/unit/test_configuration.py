@@ -1,5 +1,6 @@
 """A mistake in the configuration is one line: file, key, value, remedy."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -206,25 +207,33 @@ def test_a_model_may_live_outside_and_its_paths_are_its_own(folder: Path, tmp_pa
     assert model.golden == outside / "golden.yaml"
 
 
-def descriptions_missing(schema: Any, path: str) -> list[str]:
+def descriptions_missing(
+    schema: Any, path: str, described: frozenset[str] = frozenset()
+) -> list[str]:
+    """Keys without a description; a branch need not describe again what its parent does."""
     missing = []
-    for group in ("properties", "patternProperties"):
-        for key, value in schema.get(group, {}).items():
-            if "description" not in value:
-                missing.append(f"{path}.{key}")
-            missing += descriptions_missing(value, f"{path}.{key}")
-    for branch in [*schema.get("oneOf", []), *schema.get("anyOf", []), *schema.get("allOf", [])]:
-        missing += descriptions_missing(branch, path)
-    for word in ("then", "else", "items"):
-        if isinstance(schema.get(word), dict):
-            missing += descriptions_missing(schema[word], path)
+    keys = {
+        key: value
+        for group in ("properties", "patternProperties")
+        for key, value in schema.get(group, {}).items()
+    }
+    for key, value in keys.items():
+        if "description" not in value and key not in described:
+            missing.append(f"{path}.{key}")
+        missing += descriptions_missing(value, f"{path}.{key}")
+    for word in ("oneOf", "anyOf", "allOf"):
+        for branch in schema.get(word, []):
+            missing += descriptions_missing(branch, path, described | keys.keys())
+    for word in ("then", "else"):
+        if word in schema:
+            missing += descriptions_missing(schema[word], path, described | keys.keys())
+    if "items" in schema:
+        missing += descriptions_missing(schema["items"], path)
     return missing
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.rglob("*.json")), ids=lambda path: path.stem)
 def test_every_key_of_every_schema_is_described(path: Path) -> None:
-    import json
-
     schema = json.loads(path.read_text())
     assert descriptions_missing(schema, path.name) == []
     assert re.search(r'"additionalProperties": ?false', path.read_text()), "the schema is open"
