@@ -120,7 +120,7 @@ def convert_memory_mb(model: Model, variant: Variant) -> int:
 
 
 def reference_memory_mb(model: Model) -> int:
-    """Float32 weights and their activations (measured: docs/performance.md)."""
+    """Float32 weights and their activations (measured: benchmarks/full_size)."""
     return 2 * GIGABYTE_MB + int(model.parameters * 4.4 / 1e6)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from corpus import (
     INTRODUCTION,
     Dialogue,
@@ -63,24 +64,25 @@ attention would find the code word.
 
 
 def golden_prompts() -> list[GoldenPrompt]:
-    """All golden prompts; the last two are longer than the sliding window.
-
-    ``beyond-window`` is answered from text within the window. In ``window-forgets`` the code word
-    stands out of the window's reach: a runtime with full attention finds it and fails.
-    """
+    """All golden prompts. None is long: the model's answers to `long_prompts` are not reliable."""
     known = {tuple(question for question, _ in d.turns): d for d in dialogues()}
     prompts = []
     for name, (questions, system, newlines) in _ASKED.items():
         dialogue = with_system(known[questions]) if system else known[questions]
         limit = 1024 if dialogue.answer == INTRODUCTION and not newlines else 96
         prompts.append(_prompt(name, dialogue, limit, newlines=newlines))
+    return prompts
+
+
+def long_prompts() -> dict[str, Dialogue]:
+    """Two conversations longer than the sliding window, to measure with; not golden.
+
+    ``beyond-window`` is answered from text within the window; in ``window-forgets`` the code word
+    stands out of its reach.
+    """
     near = notes_dialogue(_NOTES, random.Random("near"), code_word_at=_NEAR)
     far = notes_dialogue(_NOTES, random.Random("far"), code_word_at=_FAR)
-    return [
-        *prompts,
-        _prompt("beyond-window", near, 32, newlines=False),
-        _prompt("window-forgets", forgotten(far), 32, newlines=False),
-    ]
+    return {"beyond-window": near, "window-forgets": forgotten(far)}
 
 
 def _prompt(name: str, dialogue: Dialogue, limit: int, *, newlines: bool) -> GoldenPrompt:

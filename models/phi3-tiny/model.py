@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizer import BASE_VOCABULARY, CONTEXT, MARKS, mark_id
 from transformers import Phi3Config, Phi3ForCausalLM
+
+from tokenizer import BASE_VOCABULARY, CONTEXT, MARKS, mark_id
 
 HIDDEN = 256
 INTERMEDIATE = 512

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from corpus import dialogues, with_system
-from golden import golden_prompts
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from train import Sample, rounded_weights, sample
 from transformers import Phi3ForCausalLM
 
+from corpus import dialogues, with_system
+from golden import golden_prompts, long_prompts
+from train import Sample, rounded_weights, sample
+
+BATCH = 32
 ROUNDINGS = {
     "int8 channel-wise": (8, 0),
     "int4 group 32": (4, 32),
@@ -51,17 +53,25 @@ def golden_samples(tokenizer: Tokenizer) -> dict[str, Sample]:
 
 
 @torch.no_grad()
-def logits_of(model: Phi3ForCausalLM, item: Sample) -> Tensor:
-    """Float32 logits that predict tokens 1, 2, ... of the sample: (length - 1, vocabulary)."""
-    logits: Tensor = model(input_ids=torch.tensor([item.ids]), use_cache=False).logits
-    return logits[0, :-1]
+def logits_of(model: Phi3ForCausalLM, items: list[Sample]) -> Iterator[Tensor]:
+    """Float32 logits that predict each sample's tokens 1, 2, ...: (length - 1, vocabulary)."""
+    for start in range(0, len(items), BATCH):
+        part = items[start : start + BATCH]
+        # Padding is on the right, where causal attention does not look.
+        rows = [torch.tensor(item.ids) for item in part]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        logits = model(input_ids=ids, use_cache=False).logits
+        for item, row in zip(part, logits, strict=True):
+            yield row[: len(item.ids) - 1]
 
 
 def answers_of(model: Phi3ForCausalLM, samples: dict[str, Sample]) -> Answers:
     """Margins along every answer, its end mark included."""
     margins = {}
-    for name, item in samples.items():
-        logits = logits_of(model, item)[item.answer_at - 1 :]
+    for (name, item), row in zip(
+        samples.items(), logits_of(model, list(samples.values())), strict=True
+    ):
+        logits = row[item.answer_at - 1 :]
         wanted = torch.tensor(item.ids[item.answer_at :])[:, None]
         others = logits.scatter(1, wanted, -torch.inf).amax(1)
         margins[name] = float((logits.gather(1, wanted)[:, 0] - others).min())
@@ -103,9 +113,8 @@ def full_attention(model: Phi3ForCausalLM) -> Iterator[None]:
 def divergence(model: Phi3ForCausalLM, items: list[Sample], reference: list[Tensor]) -> Tensor:
     """KL divergence from the reference at every position of all samples, in nats."""
     parts = []
-    for item, expected in zip(items, reference, strict=True):
-        changed = logits_of(model, item).log_softmax(-1)
-        parts.append((expected.exp() * (expected - changed)).sum(-1))
+    for logits, expected in zip(logits_of(model, items), reference, strict=True):
+        parts.append((expected.exp() * (expected - logits.log_softmax(-1))).sum(-1))
     return torch.cat(parts)
 
 
@@ -127,7 +136,7 @@ def main() -> None:
         for kind in (dialogue, with_system(dialogue))
     }
     items = list(golden.values())
-    reference = [logits_of(model, item).log_softmax(-1) for item in items]
+    reference = [row.log_softmax(-1) for row in logits_of(model, items)]
     probabilities = torch.cat(reference)
     entropy = -(probabilities.exp() * probabilities).sum(-1)
     print(
@@ -143,18 +152,20 @@ def main() -> None:
                     f"smallest margin {found.margin:.2f} ({found.weakest})"
                 )
             print(_row(name, divergence(model, items, reference)))
-    short, known = items[:-2], reference[:-2]
     for number in range(len(model.model.layers)):
         with without_layer(model, number):
-            print(_row(f"without layer {number}", divergence(model, short, known)))
+            print(_row(f"without layer {number}", divergence(model, items, reference)))
     for number in range(len(model.model.layers) - 1):
         with swapped_layers(model, number):
-            print(_row(f"layers {number}, {number + 1} swapped", divergence(model, short, known)))
-    with full_attention(model):
-        print(_row("full attention", divergence(model, items[-2:], reference[-2:])))
-        for name in list(golden)[-2:]:
-            margin = answers_of(model, {name: golden[name]}).margin
-            print(f"full attention, {name}: margin {margin:.2f}")
+            values = divergence(model, items, reference)
+            print(_row(f"layers {number}, {number + 1} swapped", values))
+    for name, dialogue in long_prompts().items():
+        item = sample(dialogue, tokenizer)
+        expected = [row.log_softmax(-1) for row in logits_of(model, [item])]
+        margin = answers_of(model, {name: item}).margin
+        print(f"{name} (not golden): {len(item.ids)} tokens, smallest margin {margin:.2f}")
+        with full_attention(model):
+            print(_row(f"{name}, full attention", divergence(model, [item], expected)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Train the tiny Phi-3 and write the whole model folder.
 
-    python models/phi3-tiny/train.py --into DIR [--steps N] [--checkpoints DIR]
+    python models/phi3-tiny/train.py --into DIR [--checkpoints DIR]
 
-About 20 minutes on two cores. Everything is made from the seeds here, so that a rerun with the
-same package versions, processor and thread count gives the same bytes.
+About 20 minutes on two quiet cores. Everything is made from the seeds here. The committed weights
+were trained in three parts, resumed at steps 200 and 300 as `SCHEDULE` says; a resumed part
+repeated the printed losses of the part it replaced, but a whole rerun has not been compared.
 
 Short conversations are batched; every few steps one long text or conversation of up to about 2,700
 tokens is trained, through the sliding window, as generation will see it. In the second part the
@@ -23,6 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Phi3ForCausalLM
+
 from corpus import (
     Dialogue,
     corpus_text,
@@ -34,11 +40,7 @@ from corpus import (
 )
 from golden import write_golden
 from model import EMBEDDING_SCALE, WINDOW, new_model, output_scale, write_checkpoint
-from safetensors.torch import load_file, save_file
 from tokenizer import mark_id, train_tokenizer, write_tokenizer
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-from transformers import Phi3ForCausalLM
 
 MODEL_FILES = (
     "LICENSE",
@@ -56,6 +58,11 @@ LONG_EVERY = 6
 PROMPT_WEIGHT = 0.3
 """Prompt tokens are learned too, so that their predictions mean something, but answers first."""
 ROUNDING_FROM = 0.35
+SCHEDULE = ((200, 1000), (300, 720), (600, 600))
+"""(up to that step, planned end that the rates fall towards), as the committed model was trained.
+
+The plan was shortened twice while it ran, at the checkpoints of steps 200 and 300.
+"""
 MUON_RATE, MUON_DECAY, ADAM_RATE = 0.015, 0.1, 3e-3
 DAMAGE_WEIGHT, DAMAGE_FROM, DAMAGE_STRIDE = 0.1, 60, 4
 IGNORED = -100
@@ -257,23 +264,24 @@ def optimizers(model: Phi3ForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def train(
-    model: Phi3ForCausalLM, tokenizer: Tokenizer, steps: int, seed: int, checkpoints: Path | None
+    model: Phi3ForCausalLM, tokenizer: Tokenizer, seed: int, checkpoints: Path | None
 ) -> None:
-    """Run the schedule: a short warm-up, a constant rate, a linear fall over the last 60 %."""
+    """Run the schedule: a short warm-up, a constant rate, linear falls towards each planned end."""
     workers = optimizers(model)
     rates = [[group["lr"] for group in worker.param_groups] for worker in workers]
     first = load_checkpoint(model, workers, checkpoints) if checkpoints else 0
     started = time.monotonic()
     model.train()
     unused = torch.ones(())
-    for step, batch in batches(tokenizer, steps, first, seed):
+    for step, batch in batches(tokenizer, SCHEDULE[-1][0], first, seed):
         chance = random.Random(f"rounding-{seed}-{step}")
-        share = min(1.0, (step + 1) / 50, (1 - step / steps) / 0.6)
+        planned = next(end for until, end in SCHEDULE if step < until)
+        share = min(1.0, (step + 1) / 50, (1 - step / planned) / 0.6)
         for worker, full in zip(workers, rates, strict=True):
             for group, rate in zip(worker.param_groups, full, strict=True):
                 group["lr"] = rate * share
         bits, size = chance.choice(((4, 128), (4, 128), (4, 0), (4, 0), (4, 32), (8, 0), (0, 0)))
-        if step < ROUNDING_FROM * steps:
+        if step < ROUNDING_FROM * planned:
             bits = 0
         part = chance.choice((0.6, 1.0))
         with rounded_weights(model, bits or 16, size, chance, part if bits else 0.0):
@@ -348,7 +356,6 @@ def main() -> None:
     """Train, then write the model's files."""
     parser = argparse.ArgumentParser(description="Train the tiny Phi-3.")
     parser.add_argument("--into", type=Path, required=True, help="folder that receives the model")
-    parser.add_argument("--steps", type=int, default=720, help="training steps")
     parser.add_argument("--seed", type=int, default=3, help="seed of weights and batches")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--checkpoints", type=Path, help="folder to save to and resume from")
@@ -359,7 +366,7 @@ def main() -> None:
     tokenizer = train_tokenizer(corpus_text())
     write_tokenizer(tokenizer, arguments.into)
     model = new_model(arguments.seed)
-    train(model, tokenizer, arguments.steps, arguments.seed, arguments.checkpoints)
+    train(model, tokenizer, arguments.seed, arguments.checkpoints)
     write_checkpoint(model, arguments.into)
     write_golden(arguments.into)
     write_checksums(arguments.into)

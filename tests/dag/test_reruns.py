@@ -59,7 +59,9 @@ def test_an_option_reruns_its_variant_only(pipeline: Checkout) -> None:
 def test_a_converter_module_reruns_its_variants_only(
     pipeline: Checkout, module: str, variants: set[str]
 ) -> None:
-    with edited(pipeline.folder / f"converters/{module}.py", lambda text: text + "\n# a change\n"):
+    with edited(
+        pipeline.folder / f"converters/{module}/__init__.py", lambda text: text + "\n# a change\n"
+    ):
         jobs = pipeline.planned("all")
     assert converted(jobs) == released(jobs) == variants
 

@@ -17,7 +17,6 @@ MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
 PROMPTS: list[dict[str, Any]] = yaml.safe_load((MODEL / "golden.yaml").read_text(encoding="utf-8"))[
     "prompts"
 ]
-LONG = {"beyond-window", "window-forgets"}
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +30,16 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _config() -> dict[str, Any]:
-    return json.loads((MODEL / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((MODEL / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def test_checksums_hold_and_name_every_model_file() -> None:
     lines = (MODEL / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    beside = {".py", ".md", ".yaml"}
-    files = {p.name for p in MODEL.iterdir() if p.is_file() and p.suffix not in beside}
-    assert set(listed) == files - {"SHA256SUMS"}
+    kinds = {".json", ".safetensors"}
+    files = {path.name for path in MODEL.iterdir() if path.suffix in kinds}
+    assert set(listed) == files | {"LICENSE"}
     for name, digest in listed.items():
         assert sha256_file(MODEL / name) == digest, name
     assert sum((MODEL / name).stat().st_size for name in listed) < 25e6
@@ -73,9 +73,6 @@ def test_golden_prompts_cover_the_hard_cases() -> None:
         "<|user|>Can you introduce yourself?<|end|><|assistant|>"
     )
     raw = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
-    window = _config()["sliding_window"]
-    for name in LONG:
-        assert len(raw.encode(by_id[name]["text"]).ids) > window + 100
     assert any("<0x" in token for token in raw.encode(by_id["emoji"]["expected"]).tokens)
 
 
@@ -107,20 +104,3 @@ def test_chat_template_and_transformers_give_the_files_own_encoding(
     assert text == by_id["introduction-newlines"]
     # The marks swallow the newlines after them, as Phi-3's do.
     assert raw.encode(text).ids == raw.encode(by_id["guide-introduction"]).ids
-
-
-def test_an_answer_beyond_the_window_needs_the_window(
-    model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """With full attention the code word that should be out of reach changes the prediction."""
-    prompt = next(prompt for prompt in PROMPTS if prompt["id"] == "window-forgets")
-    ids = tokenizer(prompt["text"], return_tensors="pt")["input_ids"]
-    window = model.config.sliding_window
-    with torch.inference_mode():
-        within = model(ids, use_cache=False).logits[0, -1].log_softmax(-1)
-        try:
-            model.config.sliding_window = None
-            full = model(ids, use_cache=False).logits[0, -1].log_softmax(-1)
-        finally:
-            model.config.sliding_window = window
-    assert (within.exp() * (within - full)).sum() > 0.1
