@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -171,11 +172,14 @@ def _answer(
     return ReferencePrompt(prompt.id, tuple(token_ids), tuple(new), stop_id, text)
 
 
+_SHOWN = 120  # characters: a wrong answer can be as long as the prompt allows
+
+
 def _contradiction(prompt: GoldenPrompt, key: str, expected: str, text: str) -> CheckError:
     return CheckError(
         f"golden prompt '{prompt.id}': the source model in float32 answers otherwise than '{key}'",
-        expected=repr(expected),
-        found=repr(text),
+        expected=repr(shorten(expected, _SHOWN)),
+        found=repr(shorten(text, _SHOWN)),
         remedy="correct the golden prompt, or the model's source",
     )
 

@@ -28,7 +28,8 @@ def finished_but_unsealed(checkout: Checkout) -> list[Path]:
     """Payloads or releases in their places that lack what is written last."""
     artifacts = checkout.folder / "artifacts"
     payloads = [*artifacts.glob("build/*/*/payload"), *artifacts.glob("release/*/*")]
-    return [p for p in payloads if any(p.iterdir()) and not (p / "SHA256SUMS").is_file()]
+    folders = [p for p in payloads if p.is_dir() and any(p.iterdir())]
+    return [p for p in folders if not (p / "SHA256SUMS").is_file()]
 
 
 def test_a_killed_run_leaves_nothing_half_done_and_the_next_completes(checkout: Checkout) -> None:

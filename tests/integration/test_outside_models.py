@@ -73,7 +73,7 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
     assert done.returncode != 0
     assert "Traceback" not in output
     assert "strict openvino-int4 is not released to candidate" in output
-    assert "mean_kl" in output
+    assert "mean kl is" in output
     releases = checkout.folder / "artifacts/release/strict"
     assert (releases / "openvino-fp16/MANIFEST.json").is_file()
     assert not (releases / "openvino-int4").exists()
@@ -87,7 +87,7 @@ def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(
     """The model builder ends with 0 and a wrong graph; nncf's INT8 of the same model is right."""
     file = write_model(tmp_path, "twin")
     weights = tmp_path / "weights"
-    changed_model(tmp_path / "changed", twin_of_the_head)
+    changed_model(tmp_path / "changed", twin_of_the_head, layers=16)
     for path in (tmp_path / "changed").iterdir():
         shutil.copy(path, weights / path.name)
     record_checksums(weights)
