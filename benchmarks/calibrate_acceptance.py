@@ -29,6 +29,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ APART: Mapping[str, float] = {
     "max_kl": 4.0,
     "perplexity_ratio": 1.2,
 }
+TOOLCHAIN = (
+    "torch", "transformers", "openvino", "openvino-genai", "optimum-intel", "onnxruntime",
+    "onnxruntime-genai", "numpy",
+)  # fmt: skip
 EVERY = 3  # of the layers, and of the neighbouring pairs
 HONEST = "honest"
 MILD = "mild"
@@ -146,7 +151,7 @@ def measure(
         "model": model,
         "positions": sum(len(part.positions) for part in reference.scored.values()),
         "reference_sha256": reference.digest,
-        "toolchain": read_record(folder / "REFERENCE.json")["toolchain"],
+        "toolchain": {name: version(name) for name in TOOLCHAIN},
         "measurements": measurements,
     }
 

@@ -2,6 +2,7 @@
 
     python benchmarks/full_size/make_model.py --into /big/disk/full
     python benchmarks/full_size/run.py --model /big/disk/full/model.yaml [--variants a,b]
+        [--until convert]
 
 Runs `snakemake` as a user would, on random weights; what each job took comes from Snakemake's own
 `benchmark:` files (seconds, and the peak memory of the job's process tree as psutil sees it;
@@ -31,11 +32,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="the model's YAML file")
     parser.add_argument("--variants", default="", help="only these, comma-separated")
+    parser.add_argument("--until", default="", help="stop after this rule, for instance convert")
     arguments = parser.parse_args()
     model = yaml.safe_load(arguments.model.read_text())
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "4", "all"]
     command += ["--config", f"model_files={arguments.model}", f"models={model['name']}"]
     command += [f"variants={arguments.variants}"] if arguments.variants else []
+    command += ["--until", arguments.until] if arguments.until else []
     start = time.monotonic()
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     result = {
