@@ -6,6 +6,7 @@ The payload appears whole or not at all; ``BUILD.json`` is written last.
 import argparse
 import importlib
 import json
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def main() -> None:
         artifact_sha256 = seal(payload, facts, _forbidden(payload, source))
         make_read_only(payload)
     write_record(into / "BUILD.json", {**facts, "artifact_sha256": artifact_sha256})
-    print(f"built {arguments.model} {arguments.name}: {artifact_sha256}", flush=True)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
+    print(f"built {arguments.model} {arguments.name}: {artifact_sha256}")
+    print(f"peak resident memory, mapped files included: {peak_mb} MB", flush=True)
 
 
 def _parse() -> argparse.Namespace:

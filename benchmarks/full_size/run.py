@@ -2,17 +2,18 @@
 
     python benchmarks/full_size/make_model.py --into /big/disk/full
     python benchmarks/full_size/run.py --model /big/disk/full/model.yaml [--variants a,b]
-        [--until convert]
+        [--builds-only]
 
 Runs `snakemake` as a user would, on random weights; what each job took comes from Snakemake's own
-`benchmark:` files (seconds, and the peak memory of the job's process tree as psutil sees it;
-resident pages include mapped files). The result is written beside this file.
+`benchmark:` files, and a conversion's peak resident memory (mapped files included) from its own log,
+because the samples in those files are seconds apart. The result is written beside this file.
 """
 
 import argparse
 import csv
 import datetime
 import json
+import re
 import subprocess
 import sys
 import time
@@ -32,13 +33,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="the model's YAML file")
     parser.add_argument("--variants", default="", help="only these, comma-separated")
-    parser.add_argument("--until", default="", help="stop after this rule, for instance convert")
+    parser.add_argument("--builds-only", action="store_true", help="convert, but do not check")
     arguments = parser.parse_args()
     model = yaml.safe_load(arguments.model.read_text())
-    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "4", "all"]
+    variants = list(yaml.safe_load((ROOT / "config/variants.yaml").read_text()))
+    chosen = arguments.variants.split(",") if arguments.variants else variants
+    builds = [f"artifacts/build/{model['name']}/{variant}/BUILD.json" for variant in chosen]
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "4"]
+    command += builds if arguments.builds_only else ["all"]
     command += ["--config", f"model_files={arguments.model}", f"models={model['name']}"]
     command += [f"variants={arguments.variants}"] if arguments.variants else []
-    command += ["--until", arguments.until] if arguments.until else []
     start = time.monotonic()
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     result = {
@@ -58,7 +62,7 @@ def main() -> None:
 
 
 def jobs(model: str) -> list[dict[str, Any]]:
-    """One entry a job: what it was, seconds, peak resident and peak unique (anonymous) memory."""
+    """One entry a job: what it was, seconds, peak resident memory in MB where it is known."""
     found = []
     for path in sorted((ROOT / "artifacts/benchmarks").glob(f"*/{model}*.tsv")):
         with path.open(encoding="utf-8") as stream:
@@ -67,12 +71,17 @@ def jobs(model: str) -> list[dict[str, Any]]:
             {
                 "job": f"{path.parent.name} {path.stem.removeprefix(model).lstrip('.')}".strip(),
                 "wall_s": float(row["s"]),
-                "peak_resident_mb": float(row["max_rss"]),
-                "peak_unique_mb": float(row["max_uss"]),
+                "peak_resident_mb": peak_resident_mb(path),
                 "cpu_s": float(row["cpu_time"]),
             }
         )
     return found
+
+
+def peak_resident_mb(benchmark: Path) -> int | None:
+    log = ROOT / "artifacts/logs" / benchmark.parent.name / f"{benchmark.stem}.log"
+    found = re.search(r"peak resident memory.*: (\d+) MB", log.read_text(encoding="utf-8"))
+    return int(found[1]) if found else None
 
 
 def receipts(model: str) -> list[dict[str, Any]]:
