@@ -5,7 +5,7 @@
         [--builds-only]
 
 Runs `snakemake` as a user would, on random weights; what each job took comes from Snakemake's own
-`benchmark:` files, and a conversion's peak resident memory (mapped files included) from its own log,
+`benchmark:` files, and a conversion's peak resident memory (with mapped files) from its own log,
 because the samples in those files are seconds apart. The result is written beside this file.
 """
 
