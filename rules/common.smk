@@ -8,7 +8,6 @@ sys.path.insert(0, workflow.basedir)
 
 from configuration.modules import module_files, pinned_toolchain
 from configuration.plan import (
-    ancestry,
     availability,
     check_memory_mb,
     convert_memory_mb,
