@@ -61,7 +61,7 @@ def _compare(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> Comp
 
 
 def _same_bytes(one: Any, other: Any) -> bool:
-    return bool(np.array_equal(one.view(np.uint8).reshape(-1), other.view(np.uint8).reshape(-1)))
+    return bool(np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8)))
 
 
 def compare_onnx(ours: Path, theirs: Path) -> Comparison:
