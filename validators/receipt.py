@@ -126,10 +126,19 @@ def write_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
     """Validate a receipt and write it by rename.
 
     Raises:
-        CheckError: it does not satisfy its schema, a defect of phiforge; nothing is written.
+        CheckError: see `check_receipt`; nothing is written.
+    """
+    check_receipt(path, receipt)
+    write_record(path, receipt)
+
+
+def check_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
+    """Hold a receipt against its schema.
+
+    Raises:
+        CheckError: it does not satisfy it, a defect of phiforge.
     """
     try:
         validate(receipt, "receipt", path)
     except ConfigurationError as error:
         raise CheckError(f"this receipt would be malformed: {error}") from None
-    write_record(path, receipt)

@@ -1,0 +1,25 @@
+"""``python -m attestation new-key --private FILE --public FILE``: make a key pair.
+
+The private key's password, if it is to have one, is read from PHIFORGE_RUNNER_KEY_PASSWORD.
+"""
+
+import argparse
+from pathlib import Path
+
+from attestation.keys import RUNNER_KEY, new_key, password_from_environment
+from records.errors import run_command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m attestation", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("new-key", help="make an Ed25519 key pair")
+    command.add_argument("--private", required=True, type=Path, help="PEM file to make, mode 0600")
+    command.add_argument("--public", required=True, type=Path, help="PEM file to make, to give out")
+    options = parser.parse_args()
+    key = new_key(options.private, options.public, password_from_environment(RUNNER_KEY))
+    print(f"key {key.keyid}: private in {options.private}, public in {options.public}")
+
+
+if __name__ == "__main__":
+    run_command(main)
