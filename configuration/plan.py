@@ -17,7 +17,7 @@ GIGABYTE_MB = 1000
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a device row can run here; if not, why, and what to do about it."""
+    """Whether a device row can run, or a variant be made, here; if not, why and what to do."""
 
     available: bool
     reason: str = ""
@@ -31,7 +31,7 @@ class Plan:
     Attributes:
         builds: pairs that are converted.
         checks: pairs that are checked, on each of the variant's rows.
-        releases: pairs that are released; synthetic models never are.
+        releases: pairs that are released; synthetic models and blocked variants never are.
     """
 
     builds: tuple[tuple[str, str], ...]
@@ -50,7 +50,10 @@ def plan(settings: Settings) -> Plan:
             if model.variants is not None and name not in model.variants:
                 continue
             checks[model_name, name] = None
-            if not model.synthetic:
+            if (
+                not model.synthetic
+                and variant_availability(settings.variants[name], settings).available
+            ):
                 releases[model_name, name] = None
             for ancestor in ancestry(settings.variants, name):
                 builds[model_name, ancestor] = None
@@ -101,6 +104,29 @@ def _matches(pattern: str, containing: str | None) -> bool:
         except OSError:
             continue
     return False
+
+
+def variant_availability(variant: Variant, settings: Settings) -> Availability:
+    """Look for what the variant, or a variant that it is derived from, ``requires``."""
+    for name in ancestry(settings.variants, variant.name):
+        requires = settings.variants[name].requires or {}
+        missing = _missing(requires, settings.tools)
+        if missing is not None:
+            what = missing if name == variant.name else f"'from: {name}' is blocked: {missing}"
+            return Availability(False, what, requires["remedy"])
+    return Availability(True)
+
+
+def _missing(
+    requires: Mapping[str, Any], tools: Mapping[str, Mapping[str, Any] | None]
+) -> str | None:
+    for pattern in requires.get("files", []):
+        anchor = Path("/") if pattern.startswith("/") else Path()
+        if not any(anchor.glob(pattern.lstrip("/"))):
+            return f"what makes it is not here: {pattern} is missing"
+    if "config" in requires and tools[requires["config"]] is None:
+        return f"what makes it is not here: '{requires['config']}' is null in config/config.yaml"
+    return None
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:

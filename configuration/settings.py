@@ -43,7 +43,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """One block of ``config/variants.yaml``."""
+    """One block of ``config/variants.yaml``.
+
+    Attributes:
+        requires: ``{files, config, remedy}``, what must be here to make it; None: nothing.
+    """
 
     name: str
     summary: str
@@ -55,6 +59,7 @@ class Variant:
     options: Mapping[str, Any]
     devices: tuple[str, ...]
     memory_bytes_per_parameter: float
+    requires: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration: everything known, and what was chosen of it."""
+    """The whole configuration: everything known, and what was chosen of it.
+
+    Attributes:
+        tools: what a variant's ``requires.config`` may name, and its value (None: not here).
+    """
 
     models: Mapping[str, Model]
     variants: Mapping[str, Variant]
@@ -82,6 +91,7 @@ class Settings:
     chosen_variants: tuple[str, ...]
     channel: str
     score_positions: int
+    tools: Mapping[str, Mapping[str, Any] | None]
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
 
 
@@ -110,6 +120,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         chosen_variants=_choose("variants", chosen["variants"] or list(variants), variants, where),
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
+        tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
         acceptance=folder / "acceptance.yaml",
     )
 
@@ -119,6 +130,18 @@ def _as_list(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [] if value is None else value
+
+
+def _npu_compiler(given: Any, where: str) -> Mapping[str, Any] | None:
+    """A configured library that is not there is a mistake; only null means 'not here'."""
+    for part, library in (given or {}).items():
+        if not Path(library["path"]).is_file():
+            raise ConfigurationError(
+                f"key 'npu_compiler.{part}.path' names {library['path']}, which is not a file",
+                where=where,
+                remedy="correct the path, or say 'npu_compiler: null'",
+            )
+    return given  # type: ignore[no-any-return]  # the schema has seen to it
 
 
 def _choose(
@@ -178,6 +201,7 @@ def _variants(path: Path, devices: Mapping[str, Device]) -> dict[str, Variant]:
             options=block["options"],
             devices=tuple(block["devices"]),
             memory_bytes_per_parameter=block["memory_bytes_per_parameter"],
+            requires=block.get("requires"),
         )
         _check_rows(variants[name], devices, path)
     for variant in variants.values():

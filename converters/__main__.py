@@ -1,6 +1,9 @@
 """``python -m converters``: one conversion, from a verified source to a sealed payload.
 
-The payload appears whole or not at all; ``BUILD.json`` is written last.
+The payload appears whole or not at all; ``BUILD.json`` is written last. With ``--blocked`` nothing
+is converted and ``BUILD.json`` says why. A payload of an earlier run then stays on the disk, but
+no record names it any more: nothing checks it, gates it or releases it, and the next conversion
+takes its place. A release that was made of it stands as it is.
 """
 
 import argparse
@@ -23,6 +26,9 @@ from release.manifest import seal
 
 def main() -> None:
     arguments = _parse()
+    if arguments.blocked is not None:
+        _write_blocked(arguments)
+        return
     _refuse_too_little_memory(arguments.memory_mb)
     go_offline()
     block = json.loads(arguments.variant)
@@ -35,7 +41,7 @@ def main() -> None:
     with fresh_tree(into / "payload") as payload:
         print(f"converting {arguments.model} to {arguments.name}", flush=True)
         record: BuildRecord = converter.convert(
-            source, payload, options=block["options"], base=base
+            source, payload, options=block["options"], base=base, **_tools(arguments)
         )
         _add_licence(source, payload)
         facts = _facts(arguments, block, source_record, base_record, record)
@@ -56,8 +62,27 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
     parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the 'from' variant")
     parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
+    parser.add_argument("--tools", default="{}", help="what the configuration names for it, JSON")
     parser.add_argument("--into", required=True, type=Path, help="folder of the build")
+    parser.add_argument("--blocked", help="why it cannot be made here; nothing is converted")
+    parser.add_argument("--remedy", default="", help="what to do about a blocked variant")
     return parser.parse_args()
+
+
+def _tools(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The ``tools`` argument, for the converters of variants that require something."""
+    tools = json.loads(arguments.tools)
+    return {"tools": tools} if tools else {}
+
+
+def _write_blocked(arguments: argparse.Namespace) -> None:
+    record = {
+        "model": arguments.model,
+        "variant": arguments.name,
+        "blocked": {"reason": arguments.blocked, "remedy": arguments.remedy},
+    }
+    write_record(arguments.into / "BUILD.json", record)
+    print(f"blocked: {arguments.blocked}. Remedy: {arguments.remedy}")
 
 
 def _refuse_too_little_memory(needed_mb: int) -> None:

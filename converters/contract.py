@@ -7,8 +7,9 @@ A converter is a module ``converters/<name>.py`` with one public function::
 
 ``source`` is a verified source tree (safetensors, configuration, tokenizer), ``into`` an empty
 scratch folder that becomes the payload, ``base`` the payload of the variant named by ``from:``
-where the configuration names one. The function writes only below ``into``, never touches the
-network, and raises `ConvertError` for what a person can act on.
+where the configuration names one. Where the variant says ``requires: {config: KEY}``, it is also
+given ``tools={KEY: value}`` as the configuration has it. The function writes only below ``into``,
+never touches the network, and raises `ConvertError` for what a person can act on.
 """
 
 from collections.abc import Mapping

@@ -19,6 +19,8 @@ def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tu
     A candidate needs every receipt to be of this very artifact, none ``failed``, every stand-in
     ``passed``, and at least one row that really executed.
     """
+    if "blocked" in build:
+        return (f"it was not built ({build['blocked']['reason']})",)
     against = []
     for receipt in receipts:
         row, verdict = receipt["device"], receipt["verdict"]

@@ -24,13 +24,16 @@ def summarize(pairs: Iterable[tuple[str, str]], root: Path) -> None:
     remedies: dict[str, str] = {}
     for model, variant in pairs:
         receipts = _receipts(root / "checks" / model / variant)
-        for receipt in receipts:
+        blocked = _blocked_build(root / "build" / model / variant)
+        if blocked is not None:
+            remedies[variant] = f"{blocked['reason']}. {blocked['remedy']}"
+        for receipt in receipts if blocked is None else []:
             if receipt["verdict"] == "blocked":
                 remedies[receipt["device"]] = f"{receipt['reason']}. {receipt.get('remedy', '')}"
         table.add_row(
             model,
             variant,
-            _size(root / "build" / model / variant / "payload"),
+            "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
             _verdicts(receipts),
             _release(root, model, variant, receipts),
             ", ".join(missing_for_stable(receipts)) or "-",
@@ -38,8 +41,17 @@ def summarize(pairs: Iterable[tuple[str, str]], root: Path) -> None:
     console = Console()
     # In a log there is no terminal to fit in; wide enough that no name is folded.
     Console(width=max(console.width, 132)).print(table)
-    for row, remedy in sorted(remedies.items()):
-        console.print(f"{row}: {remedy}", soft_wrap=True, highlight=False)
+    for name, remedy in sorted(remedies.items()):
+        console.print(f"{name}: {remedy}", soft_wrap=True, highlight=False)
+
+
+def _blocked_build(folder: Path) -> dict[str, str] | None:
+    """Why the variant was not made here; None: it was, or nothing is known of it."""
+    try:
+        blocked: dict[str, str] | None = read_record(folder / "BUILD.json").get("blocked")
+        return blocked
+    except RecordError:
+        return None
 
 
 def _receipts(folder: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from configuration.plan import (
     plan,
     reference_memory_mb,
     row_settings,
+    variant_availability,
 )
 from configuration.settings import load
 from records.errors import PhiforgeError
@@ -29,7 +30,11 @@ except PhiforgeError as error:
 
 PLAN = plan(SETTINGS)
 AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items()}
+VARIANT_AVAILABILITY = {
+    name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
+}
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
+BLOCKED_MEMORY_MB = 200
 
 
 wildcard_constraints:
@@ -86,7 +91,10 @@ def synthetic_flag(wildcards):
 
 
 def base_build(wildcards):
+    """What a variant is derived from; one that is blocked is derived from nothing."""
     base = variant_of(wildcards).base
+    if not VARIANT_AVAILABILITY[wildcards.variant].available:
+        return []
     return f"artifacts/build/{wildcards.model}/{base}/BUILD.json" if base else []
 
 
@@ -103,6 +111,25 @@ def variant_block(wildcards):
     return json.dumps(block, sort_keys=True)
 
 
+def variant_tools(wildcards):
+    """What the configuration names for the variant's making: libraries with their digests."""
+    requires = variant_of(wildcards).requires or {}
+    key = requires.get("config")
+    return json.dumps({key: SETTINGS.tools[key]} if key else {}, sort_keys=True)
+
+
+def refusal(*found):
+    """Why a job cannot do its work here; as params, so that what appears reruns its own jobs."""
+    for one in found:
+        if not one.available:
+            return ["--blocked", one.reason, "--remedy", one.remedy]
+    return []
+
+
+def blocked_variant(wildcards):
+    return refusal(VARIANT_AVAILABILITY[wildcards.variant])
+
+
 def model_facts(wildcards):
     model = model_of(wildcards)
     return json.dumps({"title": model.title, "license": model.license}, sort_keys=True)
@@ -117,6 +144,8 @@ def converter_toolchain(wildcards):
 
 
 def convert_memory(wildcards):
+    if blocked_variant(wildcards):
+        return BLOCKED_MEMORY_MB
     return convert_memory_mb(model_of(wildcards), variant_of(wildcards))
 
 
@@ -125,8 +154,8 @@ def reference_memory(wildcards):
 
 
 def check_memory(wildcards):
-    if not AVAILABILITY[wildcards.device].available:
-        return 200
+    if blocked_arguments(wildcards):
+        return BLOCKED_MEMORY_MB
     return check_memory_mb(model_of(wildcards), variant_of(wildcards))
 
 
@@ -155,9 +184,8 @@ def runtime_toolchain(wildcards):
 
 
 def blocked_arguments(wildcards):
-    """Why a row cannot run here; as params, so that a device that appears reruns its own jobs."""
-    found = AVAILABILITY[wildcards.device]
-    return [] if found.available else ["--blocked", found.reason, "--remedy", found.remedy]
+    """A variant that was not made is blocked on every row."""
+    return refusal(VARIANT_AVAILABILITY[wildcards.variant], AVAILABILITY[wildcards.device])
 
 
 def acceptance_overrides(wildcards):
@@ -184,4 +212,4 @@ def variant_summary(wildcards):
 
 
 def check_threads(wildcards):
-    return 2 if AVAILABILITY[wildcards.device].available else 1
+    return 1 if blocked_arguments(wildcards) else 2

@@ -1,5 +1,8 @@
 rule convert:
-    """A source tree, or an earlier variant, becomes a variant's payload."""
+    """A source tree, or an earlier variant, becomes a variant's payload.
+
+    Where what makes it is not here, BUILD.json says so instead.
+    """
     input:
         source="artifacts/source/{model}/SOURCE.json",
         base=base_build,
@@ -17,11 +20,15 @@ rule convert:
         variant=variant_block,
         facts=model_facts,
         toolchain=converter_toolchain,
+        tools=variant_tools,
+        blocked=blocked_variant,
         into=subpath(output.record, parent=True),
     message:
         "convert {wildcards.model} to {wildcards.variant}"
     shell:
-        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m converters --model {wildcards.model:q} --name {wildcards.variant:q}"
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m converters --model {wildcards.model:q}"
+        " --name {wildcards.variant:q}"
         " --facts {params.facts:q} --variant {params.variant:q}"
         " --source {input.source:q} --base {input.base:q}"
-        " --memory-mb {resources.mem_mb} --into {params.into:q} > {log:q} 2>&1"
+        " --memory-mb {resources.mem_mb} --tools {params.tools:q} --into {params.into:q}"
+        " {params.blocked:q} > {log:q} 2>&1"

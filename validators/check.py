@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from records.errors import run_command
+from records.record import read_record
 from records.tree import sha256_file
 from release.manifest import CHECKSUMS, PayloadError, verify
 from validators.acceptance import load_gates
@@ -37,7 +38,6 @@ def main() -> None:
     row = json.loads(options.row_config)
     variant = json.loads(options.variant_config)
     payload = options.artifact / "payload"
-    sums = payload / CHECKSUMS
     subject = Subject(
         model=options.model,
         variant=options.variant,
@@ -49,7 +49,7 @@ def main() -> None:
         runtime=row["module"],
         settings=row["settings"],
         synthetic=options.synthetic,
-        artifact_sha256=sha256_file(sums) if sums.is_file() else None,
+        artifact_sha256=_named_artifact(options.artifact),
     )
     if options.blocked is not None:
         receipt = blocked(subject, options.blocked, options.remedy)
@@ -66,6 +66,14 @@ def main() -> None:
     write_receipt(options.receipt, receipt)
     told = f": {receipt['reason']}" if receipt["reason"] else ""
     print(f"{subject.model} {subject.variant} on {subject.device}: {receipt['verdict']}{told}")
+
+
+def _named_artifact(build: Path) -> str | None:
+    """Digest of a build's payload; a blocked build has none, whatever an earlier run left there."""
+    record, sums = build / "BUILD.json", build / "payload" / CHECKSUMS
+    if record.is_file() and "blocked" in read_record(record):
+        return None
+    return sha256_file(sums) if sums.is_file() else None
 
 
 def check(

@@ -33,6 +33,38 @@ def test_a_real_model_is_one_option_away(fresh: Checkout) -> None:
     assert not any("phi3-tiny" in job for job in planned)
 
 
+def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> None:
+    variants = fresh.folder / "config/variants.yaml"
+    before = variants.read_text(encoding="utf-8")
+    variants.write_text(
+        before.replace(
+            "openvino-int8:\n",
+            "openvino-int8:\n  requires: {files: [toolchain/here], remedy: install it}\n",
+        ),
+        encoding="utf-8",
+    )
+    try:
+        blocked = fresh.planned("all", "--config", "variants=openvino-int8")
+        (fresh.folder / "toolchain").mkdir()
+        (fresh.folder / "toolchain/here").touch()
+        unblocked = fresh.planned("all", "--config", "variants=openvino-int8")
+    finally:
+        variants.write_text(before, encoding="utf-8")
+    checks = {f"check phi3-tiny openvino-int8 on {row}" for row in ("cpu", "gpu", "gpu-standin")}
+    always = {
+        "fetch phi3-tiny",
+        "reference phi3-tiny: transformers, float32",
+        "convert phi3-tiny to openvino-int8",
+        *checks,
+    }
+    assert blocked == always
+    assert unblocked == always | {
+        "convert phi3-tiny to openvino-fp16",
+        "gate phi3-tiny openvino-int8 for candidate",
+        "release phi3-tiny openvino-int8",
+    }
+
+
 def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_path: Path) -> None:
     (tmp_path / "golden.yaml").write_text(
         "prompts:\n  - {id: a, text: hello, max_new_tokens: 4}\n", encoding="utf-8"
