@@ -18,6 +18,7 @@ from configuration.plan import (
 )
 from configuration.settings import load
 from records.errors import PhiforgeError
+from validators.own_code import check_modules
 
 # Jobs run in the environment that Snakemake runs in, activated or not.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -168,19 +169,11 @@ def row_json(wildcards):
 
 
 def runtime_modules(wildcards):
-    return module_files(
-        "validators.check",
-        "validators.worker",
-        f"validators.runtimes.{row_block(wildcards)['module']}",
-    )
+    return module_files(*check_modules(row_block(wildcards)["module"]))
 
 
 def runtime_toolchain(wildcards):
-    return pinned_toolchain(
-        "validators.check",
-        "validators.worker",
-        f"validators.runtimes.{row_block(wildcards)['module']}",
-    )
+    return pinned_toolchain(*check_modules(row_block(wildcards)["module"]))
 
 
 def blocked_arguments(wildcards):

@@ -5,6 +5,10 @@
         --golden FILE --acceptance FILE --overrides JSON --receipt OUT.json
         [--synthetic] [--blocked REASON --remedy TEXT]
 
+The key that signs the receipt is the file that the variable PHIFORGE_RUNNER_KEY names (its
+password, if it has one: PHIFORGE_RUNNER_KEY_PASSWORD); without it a key made for the occasion
+signs, and the receipt says so.
+
 The exit code is 0 whatever the verdict, ``blocked`` included. It is not 0, and there is no
 receipt, where no verdict can be given: a mistake in the configuration, a runtime that is not
 installed, a reference of other golden prompts. No runtime is ever loaded in this process.
@@ -16,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from attestation.keys import RUNNER_KEY, occasional, private_from_environment
 from records.errors import run_command
 from records.record import read_record
 from records.tree import sha256_file
@@ -24,8 +29,10 @@ from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.golden import load_golden
 from validators.isolation import observe_isolated
-from validators.receipt import Basis, Subject, blocked, judged, unusable, write_receipt
+from validators.own_code import validator_digest
+from validators.receipt import Basis, Subject, blocked, judged, unusable
 from validators.reference_tree import Reference, load_reference
+from validators.signed_receipt import write_signed
 from validators.verdict import Failure, judge, must_execute
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
@@ -37,6 +44,8 @@ def main() -> None:
     options = _parse()
     row = json.loads(options.row_config)
     variant = json.loads(options.variant_config)
+    # Before the work: a key that cannot be used is told at once.
+    signer = private_from_environment(RUNNER_KEY) or occasional()
     payload = options.artifact / "payload"
     subject = Subject(
         model=options.model,
@@ -50,6 +59,7 @@ def main() -> None:
         settings=row["settings"],
         synthetic=options.synthetic,
         artifact_sha256=_named_artifact(options.artifact),
+        runner=row.get("runner", "local"),
     )
     if options.blocked is not None:
         receipt = blocked(subject, options.blocked, options.remedy)
@@ -63,7 +73,7 @@ def main() -> None:
             overrides=json.loads(options.overrides),
             time_limit_s=options.time_limit_s,
         )
-    write_receipt(options.receipt, receipt)
+    write_signed(options.receipt, receipt, signer)
     told = f": {receipt['reason']}" if receipt["reason"] else ""
     print(f"{subject.model} {subject.variant} on {subject.device}: {receipt['verdict']}{told}")
 
@@ -86,7 +96,7 @@ def check(
     overrides: dict[str, Any],
     time_limit_s: float = _TIME_LIMIT_S,
 ) -> dict[str, Any]:
-    """Run ``payload`` in a child process and judge what it did; the receipt is not written.
+    """Run ``payload`` in a child process and judge what it did; nothing is signed or written.
 
     Raises:
         CheckError: no verdict can be given.
@@ -96,7 +106,8 @@ def check(
     reference = load_reference(reference_folder)
     gates = load_gates(acceptance_file, subject.precision, overrides)
     _refuse_other_reference(reference_folder, subject, golden.digest, reference)
-    basis = Basis(reference.digest, golden.digest, gates.digest)
+    code = validator_digest(subject.runtime)
+    basis = Basis(reference.digest, golden.digest, gates.digest, code)
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
     except PayloadError as error:

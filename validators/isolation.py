@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attestation.keys import RUNNER_KEY, SIGNING_KEY
 from records.offline import OFFLINE
 from records.record import read_record
 from validators import worker
@@ -54,7 +55,7 @@ def observe_isolated(
             ended = subprocess.run(
                 [sys.executable, "-m", worker.__name__, str(job_file)],
                 cwd=folder,
-                env={**os.environ, **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
+                env={**_without_keys(os.environ), **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
                 stdin=subprocess.DEVNULL,
                 timeout=time_limit_s,
                 check=False,
@@ -71,6 +72,15 @@ def observe_isolated(
                 remedy="read the lines above this one in the log",
             )
         return read_observation(folder)
+
+
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """A runtime, and the artifact it runs, need not know where keys are and what opens them."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith((RUNNER_KEY, SIGNING_KEY))
+    }
 
 
 def _ended(name: str, how: str, folder: Path) -> Observation:

@@ -20,6 +20,7 @@ class Subject:
 
     Attributes:
         artifact_sha256: digest of the payload's SHA256SUMS; None: there is none.
+        runner: how the device was reached: local, ssh or courier.
     """
 
     model: str
@@ -33,15 +34,17 @@ class Subject:
     settings: Mapping[str, Any]
     synthetic: bool
     artifact_sha256: str | None
+    runner: str = "local"
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Digests of what an artifact was compared with; None: it was not."""
+    """Digests of what an artifact was compared with, and by what code; None: it was not."""
 
     reference_sha256: str | None = None
     golden_sha256: str | None = None
     acceptance_sha256: str | None = None
+    validator_sha256: str | None = None
 
 
 def blocked(subject: Subject, reason: str, remedy: str) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def _receipt(
         "thresholds": thresholds or {},
         "validated_tokens": validated_tokens,
         "toolchain": toolchain or {},
+        "signer": None,  # filled in when it is signed (validators/signed_receipt.py)
     }
 
 

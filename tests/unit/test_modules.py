@@ -1,6 +1,12 @@
 """What Snakemake cannot see by itself: imported modules and pinned versions."""
 
-from configuration.modules import locked_versions, module_files, pinned_toolchain
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from configuration.modules import ROOT, locked_versions, module_files, pinned_toolchain
+from validators.own_code import check_modules, validator_digest
 
 
 def test_module_files_follow_imports_within_the_checkout() -> None:
@@ -23,3 +29,21 @@ def test_locked_versions_are_read_from_the_lock() -> None:
 def test_converters_declare_what_shapes_their_bytes() -> None:
     assert "nncf" in pinned_toolchain("converters.openvino")
     assert "onnxruntime-genai" in pinned_toolchain("converters.onnx_genai")
+
+
+def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path: Path) -> None:
+    for name in module_files(*check_modules("openvino_npu")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+
+    def there() -> str:
+        ask = "from validators.own_code import validator_digest as d; print(d('openvino_npu'))"
+        return subprocess.run(
+            [sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    here = validator_digest("openvino_npu")
+    assert there() == here != validator_digest("onnx_genai")
+    with (tmp_path / "validators/metrics.py").open("a") as stream:
+        stream.write("# gentler\n")
+    assert there() != here

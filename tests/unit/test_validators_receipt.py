@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from attestation.keys import occasional
 from configuration.documents import ConfigurationError
 from records.record import read_record
 from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.metrics import Metrics
-from validators.receipt import Basis, Subject, blocked, judged, unusable, write_receipt
+from validators.receipt import Basis, Subject, blocked, judged, unusable
+from validators.signed_receipt import write_signed
 from validators.verdict import Failure, Judgement
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +29,8 @@ SUBJECT = Subject(
     synthetic=False,
     artifact_sha256="a" * 64,
 )
-BASIS = Basis("b" * 64, "c" * 64, "d" * 64)
+BASIS = Basis("b" * 64, "c" * 64, "d" * 64, "e" * 64)
+SIGNER = occasional()
 EXECUTED = {"device": "CPU", "how": "it said so", "details": {}}
 ACCEPTANCE = """
 fp16: &gates
@@ -60,7 +63,7 @@ def test_each_verdict_makes_a_valid_receipt(tmp_path: Path) -> None:
         (unusable(SUBJECT, BASIS, failure), "failed"),
     ):
         path = tmp_path / f"{verdict}.json"
-        write_receipt(path, receipt)
+        write_signed(path, receipt, SIGNER)
         assert read_record(path)["verdict"] == verdict
 
 
@@ -74,6 +77,8 @@ def test_each_verdict_makes_a_valid_receipt(tmp_path: Path) -> None:
         {"artifact_sha256": None},
         {"failures": [{"name": "mean-kl", "what": "too far", "prompt": None}]},
         {"toolchain": {"openvino": 2026}},
+        {"validator_sha256": None},
+        {"runner": "pigeon"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -82,7 +87,7 @@ def test_a_receipt_that_says_too_much_or_too_little_is_not_written(
 ) -> None:
     path = tmp_path / "receipt.json"
     with pytest.raises(CheckError, match="malformed"):
-        write_receipt(path, {**passed(), **change})
+        write_signed(path, {**passed(), **change}, SIGNER)
     assert not path.exists()
 
 
