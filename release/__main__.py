@@ -1,10 +1,12 @@
-"""``python -m release gate|stage|summary``: from receipts to a release folder."""
+"""``python -m release gate|stage|summary|diff``: from receipts to a release folder."""
 
 import argparse
 from pathlib import Path
 
 from records.errors import run_command
 from release.gate import gate
+
+LIMITS = Path("config/regression.yaml")
 
 
 def main() -> None:
@@ -21,6 +23,10 @@ def main() -> None:
             {"summary": arguments.summary, "snippet": arguments.snippet.read_text("utf-8").strip()},
             arguments.into,
         )
+    elif arguments.command == "diff":
+        from release.diff import report
+
+        report(arguments.old, arguments.new, arguments.limits, arguments.markdown)
     else:
         from release.summary import summarize
 
@@ -44,6 +50,11 @@ def _parse() -> argparse.Namespace:
             command.add_argument("--summary", required=True, help="the card's first sentence")
             command.add_argument("--snippet", required=True, type=Path, help="loading snippet")
             command.add_argument("--into", required=True, type=Path, help="the release folder")
+    compare = commands.add_parser("diff", help="what changed between two releases of a variant")
+    compare.add_argument("old", type=Path, help="the old release folder")
+    compare.add_argument("new", type=Path, help="the new release folder")
+    compare.add_argument("--limits", type=Path, default=LIMITS, help="what counts as a regression")
+    compare.add_argument("--markdown", type=Path, help="write the table for release notes here")
     summary = commands.add_parser("summary", help="print the table of a run")
     summary.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
     summary.add_argument("pairs", nargs="*", metavar="MODEL/VARIANT", help="what was wanted")

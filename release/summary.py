@@ -57,6 +57,8 @@ def _blocked_build(folder: Path) -> dict[str, str] | None:
 def _receipts(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".dsse.json"):
+            continue
         try:
             found.append(read_record(path))
         except RecordError:
