@@ -14,11 +14,13 @@ include: "rules/convert.smk"
 include: "rules/check.smk"
 include: "rules/gate.smk"
 include: "rules/release.smk"
+include: "rules/reproduce.smk"
 
 
 localrules:
     all,
     receipts,
+    reproduce,
 
 
 rule all:
@@ -31,6 +33,14 @@ rule all:
 rule receipts:
     input:
         wanted_receipts(),
+
+
+rule reproduce:
+    """Every variant built twice; ends non-zero naming those whose bytes differ."""
+    input:
+        records=reproduced_records(),
+    shell:
+        "python -m reproduction require {input.records:q}"
 
 
 onsuccess:

@@ -66,12 +66,12 @@ def _same_bytes(one: Any, other: Any) -> bool:
 
 def compare_onnx(ours: Path, theirs: Path) -> Comparison:
     """Two folders with ``model.onnx`` and its external data; initializers pair up by name."""
-    import onnx_ir as ir
+    from converters.onnx_genai.graph import open_graph
 
     one, other = (
         {
             name: value.const_value
-            for name, value in ir.load(folder / "model.onnx").graph.initializers.items()
+            for name, value in open_graph(folder / "model.onnx").graph.initializers.items()
         }
         for folder in (ours, theirs)
     )

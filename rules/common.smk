@@ -131,6 +131,19 @@ def blocked_variant(wildcards):
     return refusal(VARIANT_AVAILABILITY[wildcards.variant])
 
 
+def rebuilt_base(wildcards):
+    base = variant_of(wildcards).base
+    return f"artifacts/rebuild/{wildcards.model}/{base}/BUILD.json" if base else []
+
+
+def reproduced_records():
+    return [
+        f"artifacts/reproduced/{model}/{variant}.json"
+        for model, variant in PLAN.builds
+        if VARIANT_AVAILABILITY[variant].available
+    ]
+
+
 def model_facts(wildcards):
     model = model_of(wildcards)
     return json.dumps({"title": model.title, "license": model.license}, sort_keys=True)

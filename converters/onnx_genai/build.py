@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from converters.contract import BuildRecord, Options
 from converters.onnx_genai.checkpoint import Checkpoint
+from converters.onnx_genai.graph import open_graph
 from converters.onnx_genai.inspection import check_base, check_payload
 from converters.onnx_genai.matmul_nbits import BITS, GraphQuantizer, Int4Settings
 from converters.onnx_genai.model_builder import (
@@ -113,7 +114,7 @@ def int4_settings(options: Options) -> Int4Settings:
 
 def _derive(base: Path, into: Path, quantizer: GraphQuantizer) -> None:
     """Quantize the payload ``base``, whose weights stay mapped, into ``into``."""
-    graph = quantizer(ir.load(base / GRAPH))
+    graph = quantizer(open_graph(base / GRAPH))
     ir.save(graph, into / GRAPH, external_data=WEIGHTS, size_threshold_bytes=0)
     shutil.copyfile(base / GENAI_CONFIG, into / GENAI_CONFIG)
 

@@ -1,5 +1,7 @@
-"""Same inputs, same bytes: another folder, commit, home, locale, time zone, thread count."""
+"""Same inputs, same bytes: `snakemake reproduce` proves it, and catches a planted difference."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,43 +9,59 @@ import yaml
 
 from checkout import ROOT, Checkout, make_checkout
 
-VARIANTS = list(yaml.safe_load((ROOT / "config/variants.yaml").read_text()))
+VARIANTS = [
+    name
+    for name, block in yaml.safe_load((ROOT / "config/variants.yaml").read_text()).items()
+    if "requires" not in block
+]
+
+PLANTED = """
+def convert(source, into, *, options, base=None):
+    import os
+
+    record = _convert(source, into, options=options, base=base)
+    path = into / "openvino_model.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= os.environ.get("TZ") == "Pacific/Auckland"
+    path.write_bytes(content)
+    return record
+"""
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Every variant built again, as another person would on another agent."""
-    base = tmp_path_factory.mktemp("another place with a space")
-    (base / "home").mkdir()
-    checkout = make_checkout(
-        base / "phi forge",
-        message="another commit",
-        environment={
-            "HOME": str(base / "home"),
-            "TZ": "Pacific/Auckland",
-            "LC_ALL": "C",
-            "PYTHONHASHSEED": "4711",
-            "OMP_NUM_THREADS": "1",
-            "USER": "someone-else",
-        },
-    )
-    (checkout.folder / "README.md").open("a").write("\nanother commit\n")
-    checkout.run(
-        "git", "-c", "user.name=o", "-c", "user.email=o@example.invalid",
-        "commit", "-q", "-a", "-m", "on top",
-    )  # fmt: skip
-    targets = [f"artifacts/build/phi3-tiny/{variant}/BUILD.json" for variant in VARIANTS]
-    checkout.snakemake("--cores", "4", *targets)
-    return checkout
+def records(pipeline: Checkout) -> Callable[[str], dict[str, object]]:
+    """Every variant built again under other circumstances, as a user would."""
+    pipeline.snakemake("--cores", "4", "reproduce")
+    folder = pipeline.folder / "artifacts/reproduced/phi3-tiny"
+    return lambda variant: dict(json.loads((folder / f"{variant}.json").read_text()))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_builds_give_identical_payloads(
-    pipeline: Checkout, elsewhere: Checkout, variant: str
+    records: Callable[[str], dict[str, object]], variant: str
 ) -> None:
-    def checksums(checkout: Checkout) -> str:
-        folder: Path = checkout.folder / "artifacts/build/phi3-tiny" / variant / "payload"
-        return (folder / "SHA256SUMS").read_text()
+    record = records(variant)
+    assert record["verdict"] == "identical"
+    assert record["artifact_sha256"] == record["rebuilt_sha256"]
 
-    assert checksums(pipeline) == checksums(elsewhere)
-    assert pipeline.folder != elsewhere.folder
+
+def test_a_planted_difference_is_caught_down_to_the_tensor(
+    pipeline: Checkout, tmp_path: Path
+) -> None:
+    """The converter looks at the time zone: one bit of one weight follows it."""
+    checkout = make_checkout(tmp_path / "planted")
+    converter = checkout.folder / "converters/openvino/__init__.py"
+    converter.write_text(converter.read_text().replace("def convert(", "def _convert(") + PLANTED)
+    failed = checkout.snakemake(
+        "--cores", "4", "reproduce", "--config", "variants=openvino-fp16", check=False
+    )
+    assert failed.returncode != 0
+    output = " ".join((failed.stdout + failed.stderr).split())
+    assert (
+        "1 of 1 were not reproduced: phi3-tiny openvino-fp16 (first: openvino_model.xml" in output
+    )
+    record = json.loads(
+        (checkout.folder / "artifacts/reproduced/phi3-tiny/openvino-fp16.json").read_text()
+    )
+    assert record["differing_files"] == ["MANIFEST.json", "openvino_model.bin"]
+    assert record["differing_tensors_count"] == 1

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from checkout import ROOT, Checkout
+from converters.onnx_genai import convert
 
 VARIANTS: dict[str, Any] = yaml.safe_load((ROOT / "config/variants.yaml").read_text())
 DEVICES: dict[str, Any] = yaml.safe_load((ROOT / "config/devices.yaml").read_text())
@@ -120,3 +121,16 @@ def test_the_run_ends_with_a_table_that_names_what_is_missing(pipeline: Checkout
     assert "missing for stable" in output
     assert "npu: no Intel NPU here" in output
     assert "Traceback" not in output
+
+
+def test_a_released_payload_still_serves_as_a_base(pipeline: Checkout, tmp_path: Path) -> None:
+    """A release is hard links of the build; onnx-ir by itself refuses weights with two names."""
+    builds = pipeline.folder / "artifacts/build/phi3-tiny"
+    base, into = builds / "genai-dml-fp16/payload", tmp_path / "derived"
+    assert (base / "model.onnx.data").stat().st_nlink > 1
+    into.mkdir()
+    source = pipeline.folder / "artifacts/source/phi3-tiny/files"
+    options = {"precision": "int4", "execution_provider": "dml", "block_size": 32}
+    convert(source, into, options=options, base=base)
+    official = builds / "genai-dml-int4/payload/model.onnx.data"
+    assert (into / "model.onnx.data").read_bytes() == official.read_bytes()
