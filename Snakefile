@@ -14,12 +14,14 @@ include: "rules/convert.smk"
 include: "rules/check.smk"
 include: "rules/gate.smk"
 include: "rules/release.smk"
+include: "rules/promote.smk"
 include: "rules/reproduce.smk"
 
 
 localrules:
     all,
     receipts,
+    stable,
     reproduce,
 
 

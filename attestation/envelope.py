@@ -60,13 +60,14 @@ def verify(envelope: Mapping[str, Any], keys: Sequence[PublicKey]) -> dict[str, 
     return _statement(opened)
 
 
-def signers_of(envelope: Mapping[str, Any]) -> tuple[str, ...]:
-    """The ids of the keys that are said to have signed; nothing is verified.
+def peek(envelope: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The statement, and the ids of the keys that are said to have signed it; nothing is verified.
 
     Raises:
-        AttestationError: ``malformed-envelope``.
+        AttestationError: ``malformed-envelope``, ``not-in-toto``.
     """
-    return tuple(_open(envelope).signatures)
+    opened = _open(envelope)
+    return _statement(opened), tuple(opened.signatures)
 
 
 def _open(envelope: Mapping[str, Any]) -> Envelope:

@@ -74,6 +74,7 @@ class Device:
     detect: Mapping[str, Any]
     remedy: str
     runtimes: Mapping[str, Mapping[str, Any]]
+    key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Settings:
     """The whole configuration: everything known, and what was chosen of it.
 
     Attributes:
+        signing_key: file of the private key that promotes to stable; None: not configured.
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
     """
 
@@ -92,6 +94,7 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
+    signing_key: Path | None = None
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
 
 
@@ -121,8 +124,13 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
         tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
+        signing_key=_signing_key(chosen.get("signing")),
         acceptance=folder / "acceptance.yaml",
     )
+
+
+def _signing_key(signing: Mapping[str, Any] | None) -> Path | None:
+    return None if signing is None else Path(signing["key"]).expanduser()
 
 
 def _as_list(value: Any) -> Any:
@@ -170,6 +178,7 @@ def _devices(path: Path) -> dict[str, Device]:
             detect=row["detect"],
             remedy=row.get("remedy", ""),
             runtimes=row["runtimes"],
+            key=_row_key(name, row["key"], path) if "key" in row else None,
         )
         for name, row in document.items()
     }
@@ -182,6 +191,17 @@ def _devices(path: Path) -> dict[str, Device]:
                 remedy=did_you_mean(device.standin_for, sorted(devices)),
             )
     return devices
+
+
+def _row_key(name: str, key: str, path: Path) -> Path:
+    file = _beside(path, key)
+    if not file.is_file():
+        raise ConfigurationError(
+            f"key '{name}.key' names '{key}', and {file} is not there",
+            where=path,
+            remedy="paths are relative to this file; name the public key that signs the receipts",
+        )
+    return file
 
 
 def _variants(path: Path, devices: Mapping[str, Device]) -> dict[str, Variant]:

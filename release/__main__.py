@@ -5,6 +5,7 @@ from pathlib import Path
 
 from records.errors import run_command
 from release.gate import gate
+from release.scrutiny import add_arguments, told_now
 
 LIMITS = Path("config/regression.yaml")
 
@@ -12,7 +13,13 @@ LIMITS = Path("config/regression.yaml")
 def main() -> None:
     arguments = _parse()
     if arguments.command == "gate":
-        gate(arguments.build, arguments.receipts, arguments.channel, arguments.verdict)
+        gate(
+            arguments.build,
+            arguments.receipts,
+            arguments.channel,
+            arguments.verdict,
+            **told_now(arguments),
+        )
     elif arguments.command == "stage":
         from release.stage import stage  # jinja2: a gate need not wait for it
 
@@ -46,6 +53,7 @@ def _parse() -> argparse.Namespace:
         command.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
         if name == "gate":
             command.add_argument("--channel", required=True, help="the channel's name")
+            add_arguments(command)
         else:
             command.add_argument("--summary", required=True, help="the card's first sentence")
             command.add_argument("--snippet", required=True, type=Path, help="loading snippet")

@@ -1,4 +1,10 @@
-"""Whether a variant's receipts meet a channel's policy."""
+"""Whether a variant's receipts meet the policy of a channel.
+
+A **candidate** needs every receipt to be believed (`release.scrutiny`), none ``failed``, every
+stand-in ``passed``, and at least one row that really executed. Any signer will do: a key made for
+the occasion shows that nothing was changed since. What **stable** needs more is in
+`release.promotion`.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +13,7 @@ from typing import Any
 from records.errors import PhiforgeError
 from records.record import read_record, write_record
 from records.tree import sha256_file
+from release.scrutiny import expect, scrutinize
 
 
 class GateError(PhiforgeError):
@@ -14,11 +21,7 @@ class GateError(PhiforgeError):
 
 
 def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Reasons against a candidate release, empty when there is none.
-
-    A candidate needs every receipt to be of this very artifact, none ``failed``, every stand-in
-    ``passed``, and at least one row that really executed.
-    """
+    """Reasons of policy against a candidate; empty when there is none. Nothing is verified."""
     if "blocked" in build:
         return (f"it was not built ({build['blocked']['reason']})",)
     against = []
@@ -36,28 +39,55 @@ def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tu
 
 
 def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Device rows whose receipt is not ``passed``; stable needs them all."""
+    """Device rows whose receipt did not pass, or was signed for the occasion only."""
     return tuple(
         receipt["device"]
         for receipt in receipts
-        if receipt["kind"] == "device" and receipt["verdict"] != "passed"
+        if receipt["kind"] == "device"
+        and (receipt["verdict"] != "passed" or receipt["signer"]["occasional"])
     )
 
 
-def gate(build_path: Path, receipt_paths: Sequence[Path], channel: str, verdict: Path) -> None:
+def gate(
+    build_path: Path,
+    receipt_paths: Sequence[Path],
+    channel: str,
+    verdict: Path,
+    *,
+    golden: Path,
+    reference: Path,
+    acceptance: Path,
+    overrides: Mapping[str, Any],
+    rows: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Write the verdict of a variant that may be released.
 
     Raises:
         GateError: it may not; no verdict is written.
     """
     build = read_record(build_path)
-    receipts = [read_record(path) for path in receipt_paths]
-    against = judge(build, receipts)
-    if against:
+    receipts: list[Mapping[str, Any]] = []
+    against: list[str] = []
+    if "blocked" not in build:
+        expected = expect(
+            build,
+            golden=golden,
+            reference=reference,
+            acceptance=acceptance,
+            overrides=overrides,
+            rows=rows,
+        )
+        for path in receipt_paths:
+            receipt, refusals = scrutinize(path, expected.rows[path.stem], expected)
+            against += map(str, refusals)
+            if receipt is not None and not refusals:
+                receipts.append(receipt)
+    if against := [*against, *(judge(build, receipts) if receipts or not against else ())]:
         raise GateError(
             f"{build['model']} {build['variant']} is not released to {channel}: "
             + "; ".join(against),
-            remedy=f"read {receipt_paths[0].parent}/ and the logs of its checks",
+            remedy=f"read {receipt_paths[0].parent}/ and the logs of its checks; "
+            "a receipt that was deleted is made again",
         )
     write_record(
         verdict,
@@ -70,6 +100,7 @@ def gate(build_path: Path, receipt_paths: Sequence[Path], channel: str, verdict:
                 receipt["device"]: {
                     "kind": receipt["kind"],
                     "verdict": receipt["verdict"],
+                    "signer": receipt["signer"] and receipt["signer"]["keyid"],
                     "sha256": sha256_file(path),
                 }
                 for receipt, path in zip(receipts, receipt_paths, strict=True)

@@ -11,6 +11,8 @@ from records.record import read_record, write_text
 from records.tree import files_under, fresh_tree, link_or_copy
 from release.card import render
 from release.manifest import MANIFEST, verify
+from release.promotion import refuse_other_artifact
+from validators.signed_receipt import envelope_path
 
 
 class StageError(PhiforgeError):
@@ -29,6 +31,7 @@ def stage(
     Raises:
         PayloadError: the build's payload is not what its checksums say.
         StageError: the gate's verdict is about another artifact.
+        PromotionError: a stable release of another artifact stands here.
     """
     try:
         _stage(build_path, verdict_path, receipt_paths, card_facts, into)
@@ -58,6 +61,9 @@ def _stage(
                 found=artifact_sha256,
                 remedy="run the pipeline again; it rebuilds what is stale",
             )
+    if refuse_other_artifact(into, artifact_sha256):
+        os.utime(into / MANIFEST)  # promoted, and the same artifact: it stays as it is
+        return
     receipts = [read_record(path) for path in receipt_paths]
     with fresh_tree(into) as scratch:
         for name in files_under(payload):
@@ -68,6 +74,8 @@ def _stage(
             target = evidence / "receipts" / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+            if (envelope := envelope_path(path)).is_file():
+                shutil.copyfile(envelope, envelope_path(target))
         shutil.copyfile(verdict_path, evidence / "gate.json")
         write_text(scratch / "README.md", render(build, receipts, verdict, card_facts, payload))
 

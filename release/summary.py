@@ -12,6 +12,8 @@ from records.record import RecordError, read_record
 from release.card import readable_size
 from release.gate import judge, missing_for_stable
 from release.manifest import MANIFEST
+from release.promotion import PROMOTION
+from validators.signed_receipt import ENVELOPE
 
 _STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
 
@@ -57,7 +59,7 @@ def _blocked_build(folder: Path) -> dict[str, str] | None:
 def _receipts(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.json")):
-        if path.name.endswith(".dsse.json"):
+        if path.name.endswith(ENVELOPE):
             continue
         try:
             found.append(read_record(path))
@@ -90,4 +92,4 @@ def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]
         return "none"
     if not build.is_file() or judge(read_record(build), receipts):
         return "an older one stands"
-    return "candidate"
+    return "stable" if (folder / "evidence" / PROMOTION).is_file() else "candidate"

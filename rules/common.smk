@@ -1,5 +1,6 @@
 # The configuration, read once, and the named functions that the rules ask.
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -203,6 +204,46 @@ def receipts_of(wildcards):
         f"artifacts/checks/{wildcards.model}/{wildcards.variant}/{row}.json"
         for row in variant_of(wildcards).devices
     ]
+
+
+def row_policies(wildcards):
+    """The variant's rows as they are configured now; receipts are held against them."""
+    variant = variant_of(wildcards)
+    rows = {}
+    for name in variant.devices:
+        row = SETTINGS.devices[name]
+        rows[name] = {
+            **row_settings(row, variant),
+            "executes": "CPU" if row.kind == "standin" else name.split("-")[0].upper(),
+            "key": None if row.key is None else str(row.key),
+        }
+    return json.dumps(rows, sort_keys=True)
+
+
+def promotions():
+    return [f"artifacts/promotions/{model}/{variant}.json" for model, variant in PLAN.releases]
+
+
+def not_built():
+    """Variants that would be released and cannot be built here, with the reason."""
+    arguments = []
+    for model, variant in PLAN.checks:
+        found = VARIANT_AVAILABILITY[variant]
+        if not found.available and not SETTINGS.models[model].synthetic:
+            arguments += ["--blocked", f"{model}/{variant}", f"{found.reason}. {found.remedy}"]
+    return arguments
+
+
+def signing_arguments(wildcards):
+    return [] if SETTINGS.signing_key is None else ["--signing-key", str(SETTINGS.signing_key)]
+
+
+KEY_IS_NAMED = bool(os.environ.get("PHIFORGE_SIGNING_KEY") or SETTINGS.signing_key)
+
+
+def row_keys(wildcards):
+    rows = [SETTINGS.devices[name] for name in variant_of(wildcards).devices]
+    return sorted({str(row.key) for row in rows if row.key is not None})
 
 
 def check_tokens(wildcards):

@@ -3,6 +3,10 @@ rule gate:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         receipts=receipts_of,
+        reference="artifacts/reference/{model}/REFERENCE.json",
+        golden=golden_file,
+        acceptance=SETTINGS.acceptance,
+        keys=row_keys,
         modules=module_files("release.gate"),
     output:
         verdict="artifacts/gates/{model}/{variant}.json",
@@ -12,8 +16,12 @@ rule gate:
         mem_mb=200,
     params:
         channel=SETTINGS.channel,
+        rows=row_policies,
+        overrides=acceptance_overrides,
     message:
         "gate {wildcards.model} {wildcards.variant} for {params.channel}"
     shell:
         "python -m release gate --channel {params.channel:q} --build {input.build:q}"
+        " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
+        " --overrides {params.overrides:q} --rows {params.rows:q}"
         " --verdict {output.verdict:q} {input.receipts:q} > {log:q} 2>&1"

@@ -110,7 +110,7 @@ def test_the_card_says_what_it_is(pipeline: Checkout) -> None:
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "mit"
     assert "**npu-standin** (standin): passed" in card
-    assert "no receipt of npu has passed yet" in card
+    assert "no receipt of npu has passed and is signed" in card
     assert "```python" in card
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from attestation import AttestationError, keys
 from attestation import statement as statements
-from attestation.envelope import PAYLOAD_TYPE, sign, signers_of, verify
+from attestation.envelope import PAYLOAD_TYPE, peek, sign, verify
 from attestation.statement import TEST_RESULT, statement
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_keys_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_only_a_known_signer_is_believed() -> None:
     envelope = sign(SAID, SIGNER)
     other = keys.occasional().public_key
-    assert signers_of(envelope) == (SIGNER.public_key.keyid,)
+    assert peek(envelope) == (SAID, (SIGNER.public_key.keyid,))
     assert verify(envelope, [other, SIGNER.public_key]) == SAID
     for known in ([], [other]):
         with refused("unknown-signer"):

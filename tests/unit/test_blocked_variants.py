@@ -155,7 +155,17 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
     )
     assert told["artifact_sha256"] is None, "the earlier payload is nothing's artifact any more"
     with pytest.raises(GateError, match=r"not built .no compiler"):
-        gate(build / "BUILD.json", [receipt], "candidate", tmp_path / "verdict.json")
+        gate(
+            build / "BUILD.json",
+            [receipt],
+            "candidate",
+            tmp_path / "verdict.json",
+            golden=Path("nowhere"),
+            reference=Path("nowhere"),
+            acceptance=Path("nowhere"),
+            overrides={},
+            rows={},
+        )
     assert not (tmp_path / "verdict.json").exists()
     summarize([("m", "v")], tmp_path)
     shown = capsys.readouterr().out
