@@ -16,6 +16,9 @@ from records.tree import sha256_file
 from release.scrutiny import expect, scrutinize
 
 
+_NOTHING_RAN = "no receipt passed: nothing executed this artifact"
+
+
 class GateError(PhiforgeError):
     """A variant must not be released; the message names every receipt that stands against it."""
 
@@ -34,7 +37,7 @@ def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tu
         elif verdict == "blocked" and receipt["kind"] == "standin":
             against.append(f"{row}: stand-in is blocked ({receipt['reason']})")
     if not against and not any(receipt["verdict"] == "passed" for receipt in receipts):
-        against.append("no receipt passed: nothing executed this artifact")
+        against.append(_NOTHING_RAN)
     return tuple(against)
 
 
@@ -82,7 +85,11 @@ def gate(
             against += map(str, refusals)
             if receipt is not None and not refusals:
                 receipts.append(receipt)
-    if against := [*against, *(judge(build, receipts) if receipts or not against else ())]:
+    # Where a receipt is refused, that nothing passed is told already.
+    against += [
+        reason for reason in judge(build, receipts) if not against or reason != _NOTHING_RAN
+    ]
+    if against:
         raise GateError(
             f"{build['model']} {build['variant']} is not released to {channel}: "
             + "; ".join(against),

@@ -90,6 +90,8 @@ def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]
     build = root / "build" / model / variant / "BUILD.json"
     if not (folder / MANIFEST).is_file():
         return "none"
-    if not build.is_file() or judge(read_record(build), receipts):
-        return "an older one stands"
-    return "stable" if (folder / "evidence" / PROMOTION).is_file() else "candidate"
+    stable = (folder / "evidence" / PROMOTION).is_file()
+    verdict = root / "gates" / model / f"{variant}.json"  # not there where the gate refused
+    if not (build.is_file() and verdict.is_file()) or judge(read_record(build), receipts):
+        return "an older stable one stands" if stable else "an older one stands"
+    return "stable" if stable else "candidate"

@@ -6,7 +6,7 @@ rule promote:
         reference="artifacts/reference/{model}/REFERENCE.json",
         golden=golden_file,
         acceptance=SETTINGS.acceptance,
-        keys=row_keys,
+        public_keys=row_keys,
         modules=module_files("release.promotion"),
     output:
         record="artifacts/promotions/{model}/{variant}.json",
