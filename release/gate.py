@@ -15,7 +15,6 @@ from records.record import read_record, write_record
 from records.tree import sha256_file
 from release.scrutiny import expect, scrutinize
 
-
 _NOTHING_RAN = "no receipt passed: nothing executed this artifact"
 
 
