@@ -45,9 +45,12 @@ def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
     return tuple(
         receipt["device"]
         for receipt in receipts
-        if receipt["kind"] == "device"
-        and (receipt["verdict"] != "passed" or receipt["signer"]["occasional"])
+        if receipt["kind"] == "device" and (receipt["verdict"] != "passed" or _occasional(receipt))
     )
+
+
+def _occasional(receipt: Mapping[str, Any]) -> bool:
+    return bool((receipt.get("signer") or {}).get("occasional", True))
 
 
 def gate(

@@ -47,3 +47,15 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
     with (tmp_path / "validators/metrics.py").open("a") as stream:
         stream.write("# gentler\n")
     assert there() != here
+
+
+def test_what_travels_to_a_device_needs_no_toolchain() -> None:
+    """validators.check and all it imports must run with a device's few locked packages."""
+    ask = (
+        "import sys, validators.check; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
+    assert not heavy & set(done.stdout.split())
