@@ -1,5 +1,7 @@
 """Signed statements about artifacts: keys, DSSE envelopes, in-toto statements. All offline."""
 
+from pathlib import Path
+
 from records.errors import PhiforgeError
 
 
@@ -8,8 +10,19 @@ class AttestationError(PhiforgeError):
 
     Attributes:
         name: what is wrong, for instance ``unknown-signer``; stable, for programs and tests.
+        what: the same in words, without the place and the remedy.
     """
 
-    def __init__(self, name: str, what: str, **told: object) -> None:
-        super().__init__(what, **told)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        *,
+        where: str | Path | None = None,
+        expected: object = None,
+        found: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, found=found, remedy=remedy)
         self.name = name
+        self.what = str(PhiforgeError(what, expected=expected, found=found))

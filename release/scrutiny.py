@@ -158,7 +158,7 @@ def scrutinize(
     except RecordError as error:
         return None, (Refusal(row.name, "missing", str(error)),)
     except AttestationError as error:
-        return None, (Refusal(row.name, error.name, str(error)),)
+        return None, (Refusal(row.name, error.name, error.what),)
     except ConfigurationError as error:
         return None, (Refusal(row.name, "malformed", f"not a receipt ({error})"),)
     where = f"{receipt['model']}/{receipt['variant']}/{receipt['device']}"

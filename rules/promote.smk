@@ -34,9 +34,11 @@ rule stable:
     """Says what is stable; fails, naming each missing receipt, where something is not."""
     input:
         promotions(),
+    log:
+        "artifacts/logs/stable.log",
     params:
         blocked=not_built(),
     message:
         "stable: what was promoted, and what the others lack"
     shell:
-        "python -m release.promotion report {input:q} {params.blocked:q}"
+        "python -m release.promotion report {input:q} {params.blocked:q} 2>&1 | tee {log:q}"
