@@ -32,6 +32,7 @@ class Row:
 
     Attributes:
         executes: what must have done the work.
+        available: this machine can run it, so its receipt is not ``blocked``.
         key: whose signature ``stable`` needs; None: the row names no key.
     """
 
@@ -41,6 +42,7 @@ class Row:
     runtime: str
     settings: Mapping[str, Any]
     executes: str
+    available: bool
     key: PublicKey | None
 
 
@@ -87,6 +89,7 @@ def read_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
             runtime=row["module"],
             settings=row["settings"],
             executes=row["executes"],
+            available=row["available"],
             key=None if row["key"] is None else read_public(Path(row["key"])),
         )
         for name, row in rows.items()
@@ -182,6 +185,8 @@ def _bound(receipt: Mapping[str, Any], row: Row, expected: Expected) -> Iterator
             told = f"its {key} is {receipt[key]!r}, the row's is {getattr(row, key)!r}"
             yield "other-row", f"made by another row than the configured one: {told}"
     if receipt["verdict"] == "blocked":
+        if row.available:
+            yield "blocked-here", "blocked, and yet it can run here"
         return
     for key, noun, now in (
         ("golden_sha256", "golden", expected.golden.digest),

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, workflow.basedir)
 
@@ -212,8 +213,10 @@ def row_policies(wildcards):
     rows = {}
     for name in variant.devices:
         row = SETTINGS.devices[name]
+        job = SimpleNamespace(model=wildcards.model, variant=wildcards.variant, device=name)
         rows[name] = {
             **row_settings(row, variant),
+            "available": row.runner == "local" and not blocked_arguments(job),
             "executes": "CPU" if row.kind == "standin" else name.split("-")[0].upper(),
             "key": None if row.key is None else str(row.key),
         }

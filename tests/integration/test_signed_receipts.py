@@ -87,6 +87,7 @@ def case(pipeline: Checkout, tmp_path: Path) -> Case:
             name: {
                 **row_settings(SETTINGS.devices[name], variant),
                 "executes": "GPU" if name == "gpu" else "CPU",
+                "available": name != "gpu",
                 "key": None,
             }
             for name in variant.devices
@@ -122,6 +123,14 @@ def written_by_hand(case: Case) -> None:
 def blocked_by_hand(case: Case) -> None:
     told = read_record(case.receipt("gpu"))
     write_record(case.receipt("cpu"), {**told, "device": "cpu"})
+
+
+def failure_hidden_as_blocked(case: Case) -> None:
+    blocked_by_hand(case)
+    envelope_path(case.receipt("cpu")).unlink()
+    told = read_record(case.receipt("cpu"))
+    settings = case.rows["cpu"]["settings"]
+    write_record(case.receipt("cpu"), {**told, "settings": settings, "runtime": "openvino"})
 
 
 def edited_receipt(case: Case) -> None:
@@ -200,6 +209,7 @@ def fewer_prompts(case: Case) -> None:
         (unsigned, "cpu: .*nobody signed this receipt"),
         (written_by_hand, "gpu: .*nobody signed this receipt"),
         (blocked_by_hand, "cpu: .*edited: a blocked row has no signer and no envelope"),
+        (failure_hidden_as_blocked, "cpu: blocked, and yet it can run here"),
         (edited_receipt, "cpu: .*it is not the receipt that was signed"),
         (edited_envelope, "cpu: .*(the envelope was edited|not a signed envelope)"),
         (stale, "cpu: stale, it is about another artifact"),

@@ -103,7 +103,9 @@ def stage(tmp_path: Path) -> Stage:
             golden=GoldenSet((GoldenPrompt("one", "say one", 8),), "c" * 64),
             gates=Gates({"mean_kl": 1e-3}, "d" * 64),
             rows={
-                "npu": Row("npu", "device", None, "openvino_npu", settings, "NPU", LAB.public_key)
+                "npu": Row(
+                    "npu", "device", None, "openvino_npu", settings, "NPU", False, LAB.public_key
+                )
             },
         ),
         Subject(
