@@ -190,7 +190,11 @@ class NpuRuntime(IrRuntime):
         )
 
     def pipeline_proof(self) -> tuple[Proof, ...]:
-        """What tells the device of the pipeline that answered; it cannot be asked itself."""
+        """What tells the device of the pipeline that answered; it cannot be asked itself.
+
+        A blob runs where it was compiled for, whatever it is given: a runtime that imports one
+        must show the imported model's own NPUW_DEVICES here instead.
+        """
         what = "NPUW_DEVICES that the answering pipeline was compiled with, from the IR"
         return (Proof(what, self._devices),)
 
