@@ -50,7 +50,7 @@ def readable_spread(spread: Mapping[str, float] | None) -> str:
     if spread is None:
         return "not told"
     return " / ".join(
-        f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+        f"{value:.0f}" if value >= 10 else f"{value:.2g}"
         for value in (spread["p50"], spread["p90"])
     )
 
