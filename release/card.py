@@ -29,6 +29,7 @@ def render(
         autoescape=False,  # Markdown, not HTML
     )
     environment.filters["size"] = readable_size
+    environment.filters["spread"] = readable_spread
     sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
     return environment.get_template(_TEMPLATE).render(
         build=build,
@@ -37,6 +38,20 @@ def render(
         card={**card_facts, "metrics": _METRICS},
         sizes=sizes,
         total=sum(sizes.values()),
+    )
+
+
+def readable_spread(spread: Mapping[str, float] | None) -> str:
+    """Median and 90th percentile of a receipt's measure.
+
+    >>> readable_spread({"min": 6.35, "p50": 8, "p90": 135.502, "max": 135.502})
+    '8 / 136'
+    """
+    if spread is None:
+        return "not told"
+    return " / ".join(
+        f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+        for value in (spread["p50"], spread["p90"])
     )
 
 

@@ -16,7 +16,7 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def main() -> None:
         receipt = check(
             subject,
             payload,
+            executor=must_execute(options.row, row["kind"], row.get("executes")),
             reference_folder=options.reference,
             golden_file=options.golden,
             acceptance_file=options.acceptance,
@@ -90,6 +91,7 @@ def check(
     subject: Subject,
     payload: Path,
     *,
+    executor: str,
     reference_folder: Path,
     golden_file: Path,
     acceptance_file: Path,
@@ -98,10 +100,12 @@ def check(
 ) -> dict[str, Any]:
     """Run ``payload`` in a child process and judge what it did; nothing is signed or written.
 
+    Args:
+        executor: the device that must execute it (`validators.verdict.must_execute`).
+
     Raises:
         CheckError: no verdict can be given.
     """
-    executor = must_execute(subject.device, subject.kind)
     golden = load_golden(golden_file)
     reference = load_reference(reference_folder)
     gates = load_gates(acceptance_file, subject.precision, overrides)
@@ -132,9 +136,10 @@ def check(
         subject,
         basis,
         judgement,
-        executed_on=None if observation.evidence is None else asdict(observation.evidence),
+        executed_on=None if observation.evidence is None else observation.evidence.record(),
         thresholds={} if subject.synthetic else gates.limits,
         toolchain=observation.toolchain,
+        measures=observation.measures,
     )
 
 
@@ -164,7 +169,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="name of the model")
     parser.add_argument("--variant", required=True, help="name of the variant")
     parser.add_argument("--row", required=True, help="name of the device row")
-    parser.add_argument("--row-config", required=True, help="kind, module, settings, as JSON")
+    parser.add_argument("--row-config", required=True, help="kind, module, settings…, as JSON")
     parser.add_argument("--variant-config", required=True, help="format, precision, as JSON")
     parser.add_argument("--artifact", required=True, type=Path, help="folder of the build")
     parser.add_argument("--reference", required=True, type=Path, help="folder of the reference")

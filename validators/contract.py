@@ -7,11 +7,12 @@ A runtime is a module ``validators/runtimes/<name>.py`` with one public function
 ``artifact`` is a payload folder, ``settings`` the row's ``runtimes.<format>.settings`` of
 ``config/devices.yaml``. The module also names, in a literal ``TOOLCHAIN``, the distributions
 whose versions a receipt must record. It may import heavy packages at its top: only the check's
-child process imports it.
+child process imports it. A module whose checks pin numerics may say in ``AS_USED`` which settings
+undo that: the speed is then measured as users run it (`validators.measures`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,19 +63,54 @@ class Generation:
     total_s: float
 
 
+UNPROVEN = "unproven-device"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One look at what executed the artifact.
+
+    Attributes:
+        what: what was looked at.
+        observed: what was seen there.
+        failure: None if that is what the device's work looks like; else the failure's name.
+    """
+
+    what: str
+    observed: str
+    failure: str | None = None
+
+
+def shown(what: str, observed: object, holds: bool, otherwise: str = UNPROVEN) -> Proof:
+    """A `Proof` that holds, or is the failure ``otherwise``.
+
+    >>> shown("device_type", "CPU", holds=False).failure
+    'unproven-device'
+    """
+    return Proof(what, str(observed), None if holds else otherwise)
+
+
 @dataclass(frozen=True)
 class ExecutionEvidence:
     """What really executed the artifact, and how we know.
 
     Attributes:
-        device: ``CPU``, ``GPU``, ``NPU``, ``DML`` or ``CUDA``; ``unknown`` without a proof.
+        device: ``CPU``, ``GPU``, ``NPU``, ``DML`` or ``CUDA``; ``unknown`` if nothing tells.
         how: the observation that ``device`` rests on, in one sentence.
-        details: what was observed and with which properties the artifact was run.
+        proof: every observation that must hold. Without one, nothing is proven.
+        pinned: numerics that the check laid down; empty: the runtime's own, as users run it.
+        details: names, versions and properties worth keeping, which prove nothing.
     """
 
     device: str
     how: str
+    proof: tuple[Proof, ...] = ()
+    pinned: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """The receipt's ``executed_on``."""
+        return {**asdict(self), "proof": [asdict(one) for one in self.proof]}
 
 
 @dataclass(frozen=True)

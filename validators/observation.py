@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from records.record import read_record, write_record
-from validators.contract import ExecutionEvidence, Generation
+from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.metrics import Lumped
 
 RECORD = "OBSERVED.json"
@@ -55,12 +55,14 @@ class Observation:
     Attributes:
         evidence: what executed; None if `trouble` ended the run.
         trouble: what ended the run before all prompts were done.
+        measures: how fast it answered (`validators.measures`), as the receipt tells it.
     """
 
     prompts: tuple[PromptObservation, ...]
     evidence: ExecutionEvidence | None
     toolchain: Mapping[str, str]
     trouble: Trouble | None = None
+    measures: Mapping[str, Any] | None = None
 
 
 def write_observation(folder: Path, observation: Observation) -> None:
@@ -76,9 +78,10 @@ def write_observation(folder: Path, observation: Observation) -> None:
         folder / RECORD,
         {
             "prompts": [_told(prompt) for prompt in observation.prompts],
-            "evidence": None if observation.evidence is None else asdict(observation.evidence),
+            "evidence": None if observation.evidence is None else observation.evidence.record(),
             "toolchain": dict(observation.toolchain),
             "trouble": None if observation.trouble is None else asdict(observation.trouble),
+            "measures": observation.measures,
         },
     )
 
@@ -104,9 +107,14 @@ def read_observation(folder: Path) -> Observation:
     evidence = record["evidence"]
     return Observation(
         prompts=tuple(_heard(entry, arrays) for entry in record["prompts"]),
-        evidence=None if evidence is None else ExecutionEvidence(**evidence),
+        evidence=None
+        if evidence is None
+        else ExecutionEvidence(
+            **{**evidence, "proof": tuple(Proof(**proof) for proof in evidence["proof"])}
+        ),
         toolchain=record["toolchain"],
         trouble=_trouble(record["trouble"]),
+        measures=record["measures"],
     )
 
 

@@ -1,7 +1,10 @@
-"""What the OpenVINO runtimes share: the IR's inputs, and OpenVINO GenAI's pipeline fed with ids."""
+"""What the OpenVINO runtimes share: devices by name, the IR's inputs, and one IR in two forms."""
 
+import gc
+import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,29 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from validators.contract import Generation, cut_at_stop
+from validators.activity import Activity, gpu_busy, held_memory
+from validators.contract import CheckError, Generation, Proof, cut_at_stop, shown
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
 IR = "openvino_model.xml"
+_ONE_DEVICE = re.compile(r"CPU|GPU(\.\d+)?")
+
+
+def one_device(name: str) -> str:
+    """``name`` itself, if it is one device.
+
+    Raises:
+        CheckError: AUTO, MULTI, HETERO and lists choose a device without a word.
+    """
+    if _ONE_DEVICE.fullmatch(name) is None:
+        raise CheckError(
+            "setting 'device' would hide which device ran",
+            where="config/devices.yaml",
+            expected="CPU, GPU or GPU.<number>",
+            found=name,
+        )
+    return name
 
 
 def inputs_of(model: Any, token_ids: Sequence[int], past: int = 0) -> dict[str, Any]:
@@ -63,10 +84,62 @@ class GenaiPipeline:
         )
 
 
-def own_encoding(artifact: Path, text: str) -> list[int]:
-    """Token ids by the payload's OpenVINO tokenizer."""
-    tokenizer = openvino_genai.Tokenizer(artifact)
-    return [int(token) for token in tokenizer.encode(text).input_ids.data[0]]
+class IrRuntime:
+    """One IR as a pipeline that answers and as a compiled model that is scored.
+
+    The two are never in memory together. A runtime gives the properties of each, and adds how to
+    score and what proves the device.
+    """
+
+    def __init__(
+        self,
+        artifact: Path,
+        device: str,
+        *,
+        answering: Mapping[str, Any],
+        scoring: Mapping[str, Any],
+        core: openvino.Core,
+        activity: Activity,
+    ) -> None:
+        self.artifact, self.device = artifact, device
+        self.core, self.activity = core, activity
+        self._answering, self._scoring = answering, scoring
+        self._pipeline: GenaiPipeline | None = None
+        self._compiled: Any = None
+
+    def encode(self, text: str) -> list[int]:
+        """See `validators.contract.Runtime.encode`."""
+        tokenizer = openvino_genai.Tokenizer(self.artifact)
+        return [int(token) for token in tokenizer.encode(text).input_ids.data[0]]
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+        """See `validators.contract.Runtime.generate`."""
+        self._compiled = None
+        if self._pipeline is None:
+            gc.collect()
+            self._pipeline = GenaiPipeline(self.artifact, self.device, self._answering)
+        with self.activity.watch("it answered"):
+            return self._pipeline.generate(token_ids, max_new_tokens)
+
+    def compiled(self) -> Any:
+        """The compiled model that is scored, in the pipeline's place."""
+        self._pipeline = None
+        if self._compiled is None:
+            gc.collect()
+            self._compiled = self.core.compile_model(
+                self.artifact / IR, self.device, dict(self._scoring)
+            )
+        return self._compiled
+
+
+def gpu_activity(core: Any, device: str) -> Activity:
+    """The counters of a GPU; none of the CPU, which works whatever executes."""
+    if device == "CPU":
+        return Activity()
+    return Activity(
+        busy={"drm-engine and drm-cycles of /proc/self/fdinfo": gpu_busy},
+        held={"GPU_MEMORY_STATISTICS": partial(held_memory, core, device, "GPU_MEMORY_STATISTICS")},
+    )
 
 
 def device_family(names: Sequence[str]) -> str:
@@ -77,3 +150,38 @@ def device_family(names: Sequence[str]) -> str:
     """
     families = {name.split(".")[0] for name in names}
     return families.pop() if len(families) == 1 else "unknown"
+
+
+def device_proofs(core: Any, compiled: Any, device: str) -> tuple[Proof, ...]:
+    """What shows that ``compiled`` runs on ``device`` (CPU, GPU, GPU.n) and nowhere else."""
+    executing = list(compiled.get_property("EXECUTION_DEVICES"))
+    family = device.split(".")[0]
+    return (
+        shown(
+            "EXECUTION_DEVICES of the compiled model",
+            ", ".join(executing) or "none",
+            device_family(executing) == family,
+        ),
+        listed(core, family),
+    )
+
+
+def listed(core: Any, family: str) -> Proof:
+    """That OpenVINO lists a device of this kind."""
+    devices = list(core.available_devices)
+    return shown(
+        "devices that OpenVINO lists",
+        ", ".join(devices) or "none",
+        any(name.split(".")[0] == family for name in devices),
+    )
+
+
+def described(core: Any, device: str, names: Sequence[str]) -> dict[str, str]:
+    """The properties among ``names`` that ``device`` tells of itself."""
+    told = {}
+    for name in names:
+        try:
+            told[name] = str(core.get_property(device, name))
+        except RuntimeError:  # not here, or not known to this version of its plugin
+            continue
+    return told

@@ -67,6 +67,7 @@ def judged(
     executed_on: Mapping[str, Any] | None,
     thresholds: Mapping[str, float],
     toolchain: Mapping[str, str],
+    measures: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The receipt of an artifact that ran, or tried to."""
     return _receipt(
@@ -81,6 +82,7 @@ def judged(
         thresholds=dict(thresholds),
         validated_tokens=judgement.validated_tokens,
         toolchain=dict(toolchain),
+        measures=measures,
     )
 
 
@@ -107,6 +109,7 @@ def _receipt(
     thresholds: Mapping[str, float] | None = None,
     validated_tokens: int = 0,
     toolchain: Mapping[str, str] | None = None,
+    measures: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -122,6 +125,7 @@ def _receipt(
         "thresholds": thresholds or {},
         "validated_tokens": validated_tokens,
         "toolchain": toolchain or {},
+        "measures": measures,
         "signer": None,  # filled in when it is signed (validators/signed_receipt.py)
     }
 

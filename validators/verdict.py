@@ -11,8 +11,10 @@ the reference's greedy answer is what is expected, and
   drift after a first difference. Where the tokens diverge, and how sure the reference was
   there, is recorded.
 
-**Device.** A stand-in must have executed on the CPU. A device row's name begins with what must
-execute it (``npu``, ``npu-lunar-lake``); any other evidence is the failure ``wrong-device``.
+**Device.** A stand-in must have executed on the CPU. A device row says what must execute it, or
+its name begins with that (``npu``, ``npu-lunar-lake``). Another device is the failure
+``wrong-device``; an observation that does not hold, or none at all, is ``unproven-device`` or has
+a name of its own (``fell-back``).
 
 **Synthetic models** have random weights. Nothing is generated, and their metrics are reported
 but not judged: the gates were calibrated on models that know something.
@@ -27,7 +29,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from validators.acceptance import Gates
-from validators.contract import CheckError, ExecutionEvidence, Generation
+from validators.contract import UNPROVEN, CheckError, ExecutionEvidence, Generation
 from validators.golden import GoldenPrompt, GoldenSet
 from validators.metrics import Metrics, compare, concatenate
 from validators.observation import Observation, PromptObservation
@@ -71,17 +73,29 @@ class Judgement:
     validated_tokens: int = field(default=0)
 
 
-def must_execute(row: str, kind: str) -> str:
+def must_execute(row: str, kind: str, executes: str | None = None) -> str:
     """The device that must have executed a row's receipt.
 
-    >>> must_execute("npu-lunar-lake", "device"), must_execute("npu-standin", "standin")
+    Args:
+        executes: what the row itself says; None: its name says it.
+
+    >>> must_execute("npu-lunar-lake", "device"), must_execute("npu-standin", "standin", "NPU")
     ('NPU', 'CPU')
 
     Raises:
-        CheckError: a device row whose name does not begin with a known device.
+        CheckError: a device row that does not say it, or says an unknown device.
     """
     if kind == "standin":
         return "CPU"
+    if executes is not None:
+        if executes not in EXECUTORS.values():
+            raise CheckError(
+                f"device row '{row}' must be executed by an unknown device",
+                where="config/devices.yaml",
+                expected=f"one of {', '.join(EXECUTORS.values())}",
+                found=executes,
+            )
+        return executes
     family = row.split("-")[0]
     if family not in EXECUTORS:
         raise CheckError(
@@ -130,7 +144,7 @@ def judge(
     if metrics is not None and not reference.synthetic:
         failures += _broken_gates(metrics, gates)
     if observation.evidence is not None:
-        failures += _wrong_device(observation.evidence, executor)
+        failures += judge_device(observation.evidence, executor)
     return Judgement(
         failures=tuple(failures),
         golden=tuple(entries),
@@ -160,11 +174,19 @@ def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:
     ]
 
 
-def _wrong_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
-    if evidence.device == executor:
-        return []
-    what = f"{evidence.device} executed it, {executor} must have ({evidence.how})"
-    return [Failure("wrong-device", what)]
+def judge_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
+    """What stands against the claim that ``executor`` did the work; empty: it is proven."""
+    found = []
+    if evidence.device != executor:
+        what = f"{evidence.device} executed it, {executor} must have ({evidence.how})"
+        found.append(Failure("wrong-device", what))
+    if not evidence.proof:
+        found.append(Failure(UNPROVEN, f"nothing shows that {evidence.device} executed it"))
+    return found + [
+        Failure(proof.failure, f"{proof.what}: {proof.observed}")
+        for proof in evidence.proof
+        if proof.failure is not None
+    ]
 
 
 def _judge_prompt(

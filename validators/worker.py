@@ -25,6 +25,7 @@ from records.errors import PhiforgeError, run_command
 from records.record import RecordError, write_record
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
 from validators.golden import GoldenSet, load_golden
+from validators.measures import LONGEST_ANSWER, RUNS, measures
 from validators.metrics import lump
 from validators.observation import (
     Observation,
@@ -47,16 +48,13 @@ def main() -> None:
     module = _runtime_module(job["module"])
     toolchain = {name: version(name) for name in module.TOOLCHAIN}
     write_record(into / TOOLCHAIN_FILE, toolchain)  # a crash must not hide what crashed
-    observation = observe(
-        module.open_runtime,
-        toolchain,
-        Path(job["payload"]),
-        job["settings"],
-        load_reference(Path(job["reference"])),
-        load_golden(Path(job["golden"])),
-        into / DOING,
-    )
-    write_observation(into, observation)
+    payload, settings = Path(job["payload"]), job["settings"]
+    reference, doing = load_reference(Path(job["reference"])), into / DOING
+    golden = load_golden(Path(job["golden"]))
+    seen = observe(module.open_runtime, toolchain, payload, settings, reference, golden, doing)
+    if seen.trouble is None:
+        seen = measured(module, seen, payload, settings, reference, doing)
+    write_observation(into, seen)
 
 
 def _die_with_parent() -> None:
@@ -123,17 +121,63 @@ def observe(
             prompts[prompt.id] = _score(runtime, prompt, reference, prompts[prompt.id])
         doing.write_text("asking what executed", encoding="utf-8")
         evidence = runtime.executed_on()
-    except (ArtifactError, RecordError) as error:
-        name = error.name if isinstance(error, ArtifactError) else "unreadable-artifact"
-        trouble = Trouble(name, str(error))
-    except PhiforgeError:
-        raise
-    except MemoryError:
-        trouble = Trouble("out-of-memory", f"no memory left {_while(doing)}")
-    except Exception as error:  # whatever a runtime raises on an artifact is the artifact's fault
-        message = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
-        trouble = Trouble("runtime-error", f"{_while(doing)}: {message}")
+    except Exception as error:
+        trouble = _trouble(error, doing)
     return Observation(tuple(prompts.values()), evidence, toolchain, trouble)
+
+
+def measured(
+    module: Any,
+    seen: Observation,
+    payload: Path,
+    settings: Mapping[str, Any],
+    reference: Reference,
+    doing: Path,
+) -> Observation:
+    """Add how fast the artifact answered, as users run it where the module can (``AS_USED``).
+
+    What fails only with the numerics of users is the artifact's failure as well.
+    """
+    lengths = {prompt.id: len(prompt.prompt_ids) for prompt in reference.prompts}
+    answers = [
+        (lengths[prompt.id], prompt.generation)
+        for prompt in seen.prompts
+        if prompt.generation is not None
+    ]
+    pinned = seen.evidence is not None and bool(seen.evidence.pinned)
+    as_used = getattr(module, "AS_USED", None)
+    if pinned and as_used is not None and answers:
+        doing.write_text("answering with the runtime's own numerics", encoding="utf-8")
+        ids = {prompt.id: prompt.prompt_ids for prompt in reference.prompts}
+        asked = [ids[prompt.id] for prompt in seen.prompts if prompt.generation is not None]
+        try:
+            runtime: Runtime = module.open_runtime(payload, settings={**settings, **as_used})
+            answers = [
+                (len(one), runtime.generate(one, LONGEST_ANSWER)) for one in asked[: RUNS + 1]
+            ]
+        except Exception as error:
+            return replace(seen, trouble=_trouble(error, doing))
+        pinned = False
+    return replace(seen, measures=measures(answers, "pinned" if pinned else "default"))
+
+
+def _trouble(error: Exception, doing: Path) -> Trouble:
+    """What an exception says against the artifact.
+
+    Raises:
+        PhiforgeError: it says nothing against it.
+    """
+    if isinstance(error, ArtifactError):
+        return Trouble(error.name, str(error))
+    if isinstance(error, RecordError):
+        return Trouble("unreadable-artifact", str(error))
+    if isinstance(error, PhiforgeError):
+        raise error
+    if isinstance(error, MemoryError):
+        return Trouble("out-of-memory", f"no memory left {_while(doing)}")
+    # Whatever else a runtime raises on an artifact is the artifact's fault.
+    message = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
+    return Trouble("runtime-error", f"{_while(doing)}: {message}")
 
 
 def _while(doing: Path) -> str:

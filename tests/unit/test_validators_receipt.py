@@ -31,7 +31,14 @@ SUBJECT = Subject(
 )
 BASIS = Basis("b" * 64, "c" * 64, "d" * 64, "e" * 64)
 SIGNER = occasional()
-EXECUTED = {"device": "CPU", "how": "it said so", "details": {}}
+PROOF = {"what": "EXECUTION_DEVICES", "observed": "CPU", "failure": None}
+EXECUTED = {
+    "device": "CPU",
+    "how": "it said so",
+    "proof": [PROOF],
+    "pinned": {},
+    "details": {},
+}
 ACCEPTANCE = """
 fp16: &gates
   top1_agreement: {worst_honest: 1.0, mildest_sabotage: 0.5, gate: 0.75}
@@ -73,6 +80,9 @@ def test_each_verdict_makes_a_valid_receipt(tmp_path: Path) -> None:
         {"extra": 1},
         {"verdict": "perfect"},
         {"executed_on": None},
+        {"executed_on": {**EXECUTED, "proof": []}},
+        {"executed_on": {**EXECUTED, "proof": [{**PROOF, "failure": "unproven-device"}]}},
+        {"measures": {"numerics": "default", "runs": 3}},
         {"metrics": {}},
         {"artifact_sha256": None},
         {"failures": [{"name": "mean-kl", "what": "too far", "prompt": None}]},

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from validators.acceptance import Gates
-from validators.contract import CheckError, ExecutionEvidence, Generation
+from validators.contract import CheckError, ExecutionEvidence, Generation, Proof
 from validators.golden import GoldenPrompt, GoldenSet
 from validators.metrics import Lumped, lump
 from validators.observation import Observation, PromptObservation, Trouble
@@ -19,7 +19,8 @@ from validators.verdict import Judgement, judge, must_execute
 
 WORDS = ["ask", "Paris", "is", "it", "no", "<end>"]
 GATES = Gates({"mean_kl": 0.01, "top1_agreement": 0.9, "perplexity_ratio": 1.1}, "0" * 64)
-CPU = ExecutionEvidence("CPU", "it said so")
+SEEN = (Proof("EXECUTION_DEVICES", "what it says"),)
+CPU = ExecutionEvidence("CPU", "it said so", SEEN)
 ANSWER = (1, 2, 3)  # Paris is it
 
 
@@ -151,7 +152,7 @@ def test_nan_logits_leave_no_metrics(reference: Reference) -> None:
 def test_what_executed_must_be_what_the_row_claims(
     reference: Reference, executor: str, device: str
 ) -> None:
-    found = judged(reference, executor=executor, evidence=ExecutionEvidence(device, "seen"))
+    found = judged(reference, executor=executor, evidence=ExecutionEvidence(device, "seen", SEEN))
     assert names(found) == ["wrong-device"]
     assert f"{device} executed it, {executor} must have" in found.failures[0].what
 
@@ -189,5 +190,9 @@ def test_random_weights_are_scored_but_not_judged(reference: Reference) -> None:
 def test_what_must_execute_follows_from_the_row() -> None:
     assert must_execute("dml", "device") == "DML"
     assert must_execute("dml-standin", "standin") == "CPU"
+    assert must_execute("lab-7", "device", "GPU") == "GPU"
+    assert must_execute("gpu-standin", "standin", "GPU") == "CPU"
+    with pytest.raises(CheckError, match="executed by an unknown device"):
+        must_execute("lab-7", "device", "TPU")
     with pytest.raises(CheckError, match="does not say what must execute it"):
         must_execute("tpu", "device")

@@ -2,9 +2,16 @@
 
 Settings: ``provider``, one of ``cpu`` (the build's execution providers are cleared, so that its
 own graph runs on the CPU), ``dml`` or ``cuda`` (the build as it is).
+
+ONNX Runtime gives single operators to the CPU without a word, so device_type proves nothing
+alone: after everything else a second session of the same configuration answers two tokens and
+writes its profile (`validators.session_profile`). It is set up through `og.Config.overlay`; the
+payload is not touched, and what is timed is not profiled.
 """
 
+import gc
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +30,17 @@ from validators.contract import (
     Runtime,
     cut_at_stop,
     only_known,
+    shown,
 )
 from validators.metrics import log_probabilities
+from validators.processor import processor
+from validators.session_profile import Ran, executor, proofs, read_profile
 
 TOOLCHAIN = ("onnx", "onnxruntime", "onnxruntime-genai", "numpy")
 
 PROVIDERS = ("cpu", "dml", "cuda")
+_PROFILED_PROMPT = 64
+_PROFILED_TOKENS = 2  # the first makes the prompt's pass, the second a step
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
@@ -49,13 +61,12 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     return _OnnxGenaiRuntime(artifact, provider)
 
 
-def attends_to_all(graph_file: Path) -> bool:
+def attends_to_all(graph: Any) -> bool:
     """Whether a graph's attention has no sliding window (``local_window_size``).
 
     The model builder leaves the window out of Phi-3's DirectML builds, so that they leave the
     reference on sequences longer than the source's window.
     """
-    graph = onnx.load(str(graph_file), load_external_data=False).graph
     windows = [
         next((field.i for field in node.attribute if field.name == "local_window_size"), -1)
         for node in graph.node
@@ -64,9 +75,42 @@ def attends_to_all(graph_file: Path) -> bool:
     return not windows or min(windows) < 0
 
 
+def profiled(artifact: Path, provider: str, token_ids: Sequence[int]) -> Ran:
+    """What ran in a session of its own that answers ``token_ids`` with a few tokens."""
+    with tempfile.TemporaryDirectory(prefix="phiforge-profile-") as folder:
+        options = {"enable_profiling": str(Path(folder) / "session")}
+        config = _configuration(artifact, provider)
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        _answer_and_close(og.Model(config), token_ids)
+        gc.collect()
+        (file,) = Path(folder).glob("*.json")  # written when the session ends
+        return read_profile(file)
+
+
+def _configuration(artifact: Path, provider: str) -> Any:
+    config = og.Config(str(artifact))
+    if provider == "cpu":
+        config.clear_providers()
+    return config
+
+
+def _answer_and_close(model: Any, token_ids: Sequence[int]) -> None:
+    generator = _generator(model, token_ids, len(token_ids) + _PROFILED_TOKENS)
+    while not generator.is_done():
+        generator.generate_next_token()
+
+
+def _generator(model: Any, token_ids: Sequence[int], max_length: int) -> Any:
+    parameters = og.GeneratorParams(model)
+    parameters.set_search_options(do_sample=False, max_length=max_length)
+    generator = og.Generator(model, parameters)
+    generator.append_tokens(np.array(token_ids, dtype=np.int32))
+    return generator
+
+
 class _OnnxGenaiRuntime:
     def __init__(self, artifact: Path, provider: str) -> None:
-        self._provider = provider
+        self._artifact, self._provider = artifact, provider
         built = json.loads((artifact / "genai_config.json").read_text(encoding="utf-8"))["model"]
         decoder = built["decoder"]
         self._built_for = [
@@ -74,13 +118,13 @@ class _OnnxGenaiRuntime:
             for entry in decoder["session_options"].get("provider_options", [])
             for name in entry
         ]
-        self._full_attention = attends_to_all(artifact / decoder["filename"])
+        graph = onnx.load(str(artifact / decoder["filename"]), load_external_data=False).graph
+        self._full_attention = attends_to_all(graph)
+        self._operators = sorted({node.op_type for node in graph.node})
         self._context_length = int(built["context_length"])
-        config = og.Config(str(artifact))
-        if provider == "cpu":
-            config.clear_providers()
-        self._model = og.Model(config)
-        self._tokenizer = og.Tokenizer(self._model)
+        self._model: Any = og.Model(_configuration(artifact, provider))
+        self._tokenizer: Any = og.Tokenizer(self._model)
+        self._last_asked: Sequence[int] = ()
         self._stop_ids = frozenset(int(token) for token in self._tokenizer.eos_token_ids)
 
     def limits(self) -> Limits:
@@ -94,7 +138,7 @@ class _OnnxGenaiRuntime:
         new: list[int] = []
         first_token_s = None
         started = time.perf_counter()
-        generator = self._generator(token_ids, total)
+        generator = _generator(self._model, token_ids, total)
         while not generator.is_done():
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
@@ -104,26 +148,30 @@ class _OnnxGenaiRuntime:
         text = str(self._tokenizer.decode(np.array(tokens, dtype=np.int32))) if tokens else ""
         return Generation(tokens, stopped, text, first_token_s, total_s)
 
-    def _generator(self, token_ids: Sequence[int], max_length: int) -> Any:
-        parameters = og.GeneratorParams(self._model)
-        parameters.set_search_options(do_sample=False, max_length=max_length)
-        generator = og.Generator(self._model, parameters)
-        generator.append_tokens(np.array(token_ids, dtype=np.int32))
-        return generator
-
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         # One token of room: at its full length a generator is done and gives nothing.
-        generator = self._generator(token_ids, len(token_ids) + 1)
+        generator = _generator(self._model, token_ids, len(token_ids) + 1)
+        self._last_asked = token_ids
         return log_probabilities(generator.get_output("logits")[0][list(positions)])
 
     def executed_on(self) -> ExecutionEvidence:
-        cleared = self._provider == "cpu"
+        device_type = str(self._model.device_type).upper()
+        wanted = self._provider.upper()
+        self._model = self._tokenizer = None  # two sessions do not fit into memory at full size
+        gc.collect()
+        ran = profiled(self._artifact, self._provider, self._last_asked[:_PROFILED_PROMPT])
+        by_profile = executor(ran)
         return ExecutionEvidence(
-            device=str(self._model.device_type).upper(),
-            how="device_type of the onnxruntime-genai model that generated and was scored",
+            device=by_profile if by_profile == device_type else "unknown",
+            how=f"device_type is {device_type}, the profile of a session like it says {by_profile}",
+            proof=(
+                shown("device_type of the model that ran", device_type, device_type == wanted),
+                *proofs(ran, wanted, self._operators),
+            ),
             details={
                 "built_for": self._built_for or ["cpu"],
-                "providers": "cleared" if cleared else "as built",
-                "device_type": str(self._model.device_type),
+                "providers": "cleared" if self._provider == "cpu" else "as built",
+                "profile": ran,
+                "processor": processor(),
             },
         )

@@ -4,17 +4,24 @@ Settings: ``npuw_devices``, exactly ``NPU`` or ``CPU``. A list such as ``NPU,CPU
 the pipeline would fall back to the CPU without a word.
 
 The pipeline's options are those of the artifact's own ``npu-profile.json``, so that a check runs
-what is shipped. A prompt longer than its MAX_PROMPT_LEN does not run here; past MAX_PROMPT_LEN +
-MIN_RESPONSE_LEN tokens the pipeline does not fail, it forgets, so `limits` tells both numbers.
+what is shipped; only `PROFILE_OPTIONS` may be there, because others name devices too
+(``NPUW_DEVICES``, ``++GENERATE_CONFIG``, ``NPUW_SUBMODEL_DEVICE``). A prompt longer than its
+MAX_PROMPT_LEN does not run here; past MAX_PROMPT_LEN + MIN_RESPONSE_LEN tokens the pipeline does
+not fail, it forgets, so `limits` tells both numbers.
 
 The pipeline gives no logits. They come from the same model compiled as the pipeline compiles it
 (NPUW_LLM=YES, openvino.genai src/cpp/src/utils.cpp, compile_decoder_for_npu); that model gives
 logits of the last token only, so scoring reads the first position at once and steps from there,
-one token at a time. The two are never in memory together.
+one token at a time.
+
+What tells the device: EXECUTION_DEVICES says NPU whatever ran; NPUW_DEVICES of a compiled model
+is truthful; compiling an IR with NPUW_DEVICES=NPU fails where there is no NPU. The environment
+has no say (tried: NPUW_DEVICES, OPENVINO_NPUW_DEVICES).
 """
 
-import gc
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +29,26 @@ import numpy as np
 import openvino
 
 from records.record import read_record
+from validators.activity import Activity, held_memory, npu_busy_time_us
 from validators.contract import (
+    ArtifactError,
     CheckError,
     ExecutionEvidence,
-    Generation,
     Limits,
     LogProbabilities,
+    Proof,
     Runtime,
     only_known,
+    shown,
 )
 from validators.metrics import log_probabilities
-from validators.openvino_pipeline import IR, GenaiPipeline, inputs_of, own_encoding
+from validators.openvino_pipeline import IrRuntime, described, inputs_of, listed
+from validators.processor import processor
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 
 PROFILE = "npu-profile.json"
+PROFILE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
 # OpenVINO GenAI's defaults, where a profile leaves them out.
 DEFAULT_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}
 
@@ -48,25 +60,13 @@ STAND_IN: Mapping[str, str] = {
     "KV_CACHE_PRECISION": "f16",
 }
 
-# The pipeline's options, as the plugin calls them.
-_PLUGIN_NAMES = {
-    name: f"NPUW_LLM_{name}"
-    for name in (
-        "MAX_PROMPT_LEN",
-        "MIN_RESPONSE_LEN",
-        "PREFILL_CONFIG",
-        "PREFILL_HINT",
-        "GENERATE_CONFIG",
-        "GENERATE_HINT",
-        "SHARED_HEAD_CONFIG",
-    )
-}
 _PLUGIN_FIXED: Mapping[str, Any] = {
     "NPU_USE_NPUW": "YES",
     "NPUW_LLM": "YES",
     "NPUW_LLM_BATCH_DIM": 0,
     "NPUW_LLM_SEQ_LEN_DIM": 2,
 }
+_DESCRIBING = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "NPU_DRIVER_VERSION")
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
@@ -74,10 +74,19 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
     Raises:
         CheckError: an unknown setting, or devices that are not exactly ``NPU`` or ``CPU``.
+        ArtifactError: ``forbidden-option``, the profile's options are not all `PROFILE_OPTIONS`.
         RecordError: the artifact has no readable ``npu-profile.json``.
     """
     only_known(settings, ["npuw_devices"], "openvino_npu")
-    devices = settings.get("npuw_devices", "NPU")
+    return NpuRuntime(artifact, exactly_one(settings.get("npuw_devices", "NPU")))
+
+
+def exactly_one(devices: object) -> str:
+    """``devices`` itself, if it is ``NPU`` or ``CPU``.
+
+    Raises:
+        CheckError: it is a list, or another device.
+    """
     if devices not in ("NPU", "CPU"):
         raise CheckError(
             "setting 'npuw_devices' of runtime openvino_npu would hide which device ran",
@@ -85,47 +94,73 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
             expected="exactly NPU, or CPU for the stand-in",
             found=devices,
         )
+    return str(devices)
+
+
+def pipeline_options(artifact: Path) -> dict[str, Any]:
+    """The options that the artifact's profile asks for, its lengths completed.
+
+    Raises:
+        ArtifactError: ``forbidden-option``.
+        RecordError: there is no readable profile.
+    """
     options = read_record(artifact / PROFILE)["pipeline_options"]
-    return _NpuRuntime(artifact, options, devices)
+    for name, value in options.items():
+        if name not in PROFILE_OPTIONS or not isinstance(value, int | str):
+            raise ArtifactError(
+                "forbidden-option",
+                f"{PROFILE} asks for {name}={value!r}; only plain values of "
+                f"{', '.join(PROFILE_OPTIONS)} may come with an artifact",
+            )
+    return {**DEFAULT_LENGTHS, **options}
 
 
-class _NpuRuntime:
-    def __init__(self, artifact: Path, options: Mapping[str, Any], devices: str) -> None:
-        self._artifact = artifact
-        self._options = {**DEFAULT_LENGTHS, **options}
-        self._numerics = {"NPUW_DEVICES": devices, **(STAND_IN if devices == "CPU" else {})}
-        self._core = openvino.Core()
-        self._pipeline: GenaiPipeline | None = None
-        self._compiled: Any = None
+class NpuRuntime(IrRuntime):
+    """The static pipeline of an artifact.
+
+    Args:
+        devices: what NPUW_DEVICES is set to, ``NPU`` or ``CPU``.
+        extra: more options of the pipeline, which the artifact does not choose: BLOB_PATH.
+    """
+
+    def __init__(
+        self, artifact: Path, devices: str, *, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        self.options = pipeline_options(artifact)
+        self._devices = devices
+        self._pinned = STAND_IN if devices == "CPU" else {}
+        given = {"NPUW_DEVICES": devices, **self._pinned}
+        plugin = {f"NPUW_LLM_{name}": value for name, value in self.options.items()}
+        core = openvino.Core()
+        super().__init__(
+            artifact,
+            "NPU",
+            answering={**self.options, **(extra or {}), **given},
+            scoring={**_PLUGIN_FIXED, **plugin, **given},
+            core=core,
+            activity=_npu_activity(core),
+        )
 
     def limits(self) -> Limits:
-        prompt = int(self._options["MAX_PROMPT_LEN"])
-        return Limits(prompt, prompt + int(self._options["MIN_RESPONSE_LEN"]))
-
-    def encode(self, text: str) -> list[int]:
-        return own_encoding(self._artifact, text)
-
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        self._compiled = None
-        if self._pipeline is None:
-            gc.collect()
-            self._pipeline = GenaiPipeline(
-                self._artifact, "NPU", {**self._options, **self._numerics}
-            )
-        return self._pipeline.generate(token_ids, max_new_tokens)
+        """What the profile's lengths allow."""
+        prompt = int(self.options["MAX_PROMPT_LEN"])
+        return Limits(prompt, prompt + int(self.options["MIN_RESPONSE_LEN"]))
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
-        compiled = self._compile()
+        """See `validators.contract.Runtime.score`; stepwise."""
+        compiled = self.compiled()
         request = compiled.create_infer_request()
         request.reset_state()
         wanted = set(positions)
-        first = min(positions[0] + 1, int(self._options["MAX_PROMPT_LEN"]))
-        rows = [self._last_logits(request, compiled, token_ids[:first], 0)]
-        kept = [rows[0]] if first - 1 in wanted else []
-        for position in range(first, positions[-1] + 1):
-            row = self._last_logits(request, compiled, token_ids[position : position + 1], position)
-            if position in wanted:
-                kept.append(row)
+        first = min(positions[0] + 1, int(self.options["MAX_PROMPT_LEN"]))
+        with self.activity.watch("it was scored"):
+            rows = [self._last_logits(request, compiled, token_ids[:first], 0)]
+            kept = [rows[0]] if first - 1 in wanted else []
+            for position in range(first, positions[-1] + 1):
+                token = token_ids[position : position + 1]
+                row = self._last_logits(request, compiled, token, position)
+                if position in wanted:
+                    kept.append(row)
         return log_probabilities(np.stack(kept))
 
     @staticmethod
@@ -133,33 +168,50 @@ class _NpuRuntime:
         logits = next(iter(request.infer(inputs_of(compiled, token_ids, past)).values()))
         return np.array(logits[0, -1])  # a copy: the request writes its next result there
 
-    def _compile(self) -> Any:
-        self._pipeline = None
-        if self._compiled is None:
-            gc.collect()
-            options = {_PLUGIN_NAMES.get(name, name): self._options[name] for name in self._options}
-            self._compiled = self._core.compile_model(
-                self._artifact / IR, "NPU", {**_PLUGIN_FIXED, **options, **self._numerics}
-            )
-        return self._compiled
-
     def executed_on(self) -> ExecutionEvidence:
-        compiled = self._compile()
-        # EXECUTION_DEVICES says NPU whatever ran; the list that NPUW was given is truthful.
-        ran_on = str(compiled.get_property("NPUW_DEVICES"))
-        listed = list(self._core.available_devices)
-        if ran_on == "NPU" and "NPU" not in listed:
-            ran_on = "unknown"
+        """NPUW_DEVICES of both forms and, of an NPU, what its driver says."""
+        found = str(self.compiled().get_property("NPUW_DEVICES"))
+        proof = (
+            *self.pipeline_proof(),
+            shown("NPUW_DEVICES of the model that was scored", found, found == self._devices),
+        )
+        if self._devices == "NPU":
+            proof += self._npu_proof()
         return ExecutionEvidence(
-            device=ran_on if ran_on in ("NPU", "CPU") else "unknown",
-            how="NPUW_DEVICES of the compiled model, and the devices that OpenVINO lists",
+            device=found if found in ("NPU", "CPU") else "unknown",
+            how="NPUW_DEVICES of the compiled model",
+            proof=proof,
+            pinned=self._pinned,
             details={
-                "npuw_devices": str(compiled.get_property("NPUW_DEVICES")),
-                "available_devices": listed,
-                "pipeline_options": dict(self._options),
-                "properties": self._numerics,
-                "full_device_name": self._core.get_property(
-                    ran_on if ran_on == "NPU" else "CPU", "FULL_DEVICE_NAME"
-                ),
+                "pipeline_options": dict(self.options),
+                **described(self.core, self._devices, _DESCRIBING),
+                "processor": processor(),
             },
         )
+
+    def pipeline_proof(self) -> tuple[Proof, ...]:
+        """What tells the device of the pipeline that answered; it cannot be asked itself.
+
+        A blob runs where it was compiled for, whatever it is given: a runtime that imports one
+        must show the imported model's own NPUW_DEVICES here instead.
+        """
+        what = "NPUW_DEVICES that the answering pipeline was compiled with, from the IR"
+        return (Proof(what, self._devices),)
+
+    def _npu_proof(self) -> tuple[Proof, ...]:
+        told = described(self.core, "NPU", _DESCRIBING)
+        return (
+            listed(self.core, "NPU"),
+            *(
+                shown(name, told.get(name, "not told"), bool(told.get(name)))
+                for name in _DESCRIBING
+            ),
+            *self.activity.proof(),
+        )
+
+
+def _npu_activity(core: Any) -> Activity:
+    if sys.platform == "win32":  # its driver tells no busy time
+        read = partial(held_memory, core, "NPU", "NPU_DEVICE_ALLOC_MEM_SIZE")
+        return Activity(held={"NPU_DEVICE_ALLOC_MEM_SIZE": read})
+    return Activity(busy={"npu_busy_time_us": npu_busy_time_us})

@@ -1,6 +1,6 @@
 """The IR loaded and run as the original guide does it: optimum-intel's OVModelForCausalLM.
 
-Settings: ``device``, for instance ``GPU.0``, the guide's.
+Settings: ``device``, one device such as ``GPU.0``, the guide's.
 
 The guide's ``ov_config`` is used as it stands. On the CPU the numerics are pinned besides
 (`validators.runtimes.openvino`), so that a stand-in's verdict does not depend on the host. The
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import openvino
 import torch
 from optimum.intel import OVModelForCausalLM
+from optimum.intel.openvino.modeling_base import core
 from transformers import AutoConfig, AutoTokenizer
 
 from validators.contract import (
@@ -27,8 +27,15 @@ from validators.contract import (
     only_known,
 )
 from validators.metrics import log_probabilities
-from validators.openvino_pipeline import device_family
-from validators.runtimes.openvino import PINNED
+from validators.openvino_pipeline import (
+    described,
+    device_family,
+    device_proofs,
+    gpu_activity,
+    one_device,
+)
+from validators.processor import processor
+from validators.runtimes.openvino import DESCRIBING, PINNED
 
 TOOLCHAIN = ("openvino", "optimum", "optimum-intel", "transformers", "torch", "numpy")
 
@@ -36,15 +43,38 @@ GUIDE: Mapping[str, str] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
-    """Open ``artifact`` with OVModelForCausalLM on ``settings["device"]``."""
+    """Open ``artifact`` with OVModelForCausalLM on ``settings["device"]``.
+
+    Raises:
+        CheckError: an unknown setting, or more than one device.
+    """
     only_known(settings, ["device"], "openvino_optimum")
-    return _OptimumRuntime(artifact, str(settings.get("device", "GPU.0")))
+    return _OptimumRuntime(artifact, one_device(str(settings.get("device", "GPU.0"))))
+
+
+class _FirstToken:
+    """A streamer: notes when the first new token came; `generate` puts the prompt before it."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._puts = 0
+        self.seconds: float | None = None
+
+    def put(self, value: Any) -> None:
+        self._puts += 1
+        if self._puts == 2:
+            self.seconds = time.perf_counter() - self._started
+
+    def end(self) -> None:
+        """Nothing is left to be shown."""
 
 
 class _OptimumRuntime:
     def __init__(self, artifact: Path, device: str) -> None:
         self._device = device
-        self._properties = {**GUIDE, **(PINNED if device == "CPU" else {})}
+        self._pinned = PINNED if device == "CPU" else {}
+        self._properties = {**GUIDE, **self._pinned}
+        self._activity = gpu_activity(core, device)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
         self._model: Any = OVModelForCausalLM.from_pretrained(
             str(artifact),  # a Path makes optimum stumble over its own file search
@@ -63,35 +93,43 @@ class _OptimumRuntime:
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         inputs = torch.tensor([list(token_ids)])
+        first_token = _FirstToken()
         started = time.perf_counter()
-        output = self._model.generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-        )
+        with self._activity.watch("it answered"):
+            output = self._model.generate(
+                inputs,
+                attention_mask=torch.ones_like(inputs),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                streamer=first_token,
+            )
         total_s = time.perf_counter() - started
         stop = self._model.generation_config.eos_token_id
         stop_ids = frozenset([stop] if isinstance(stop, int) else stop or [])
         tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generation(tokens, stopped, text, None, total_s)
+        return Generation(tokens, stopped, text, first_token.seconds, total_s)
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         inputs = torch.tensor([list(token_ids)])
-        logits = self._model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
+        with self._activity.watch("it was scored"):
+            logits = self._model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
         return log_probabilities(logits[0][list(positions)].float().numpy())
 
     def executed_on(self) -> ExecutionEvidence:
         compiled = self._model.request.get_compiled_model()
-        devices = list(compiled.get_property("EXECUTION_DEVICES"))
-        name = openvino.Core().get_property(self._device, "FULL_DEVICE_NAME")
+        on_cpu = self._device == "CPU"
         return ExecutionEvidence(
-            device=device_family(devices),
+            device=device_family(list(compiled.get_property("EXECUTION_DEVICES"))),
             how="EXECUTION_DEVICES of the model that OVModelForCausalLM compiled",
+            proof=(
+                *device_proofs(core, compiled, self._device),
+                *(() if on_cpu else self._activity.proof()),
+            ),
+            pinned=self._pinned,
             details={
-                "execution_devices": devices,
-                "full_device_name": name,
+                **described(core, self._device, DESCRIBING),
                 "ov_config": self._properties,
+                "processor": processor(),
             },
         )

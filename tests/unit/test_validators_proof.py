@@ -1,0 +1,174 @@
+"""Counters must rise, heavy operators must be the device's, and nothing hides which device ran."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from validators.activity import Activity, gpu_busy, npu_busy_time_us
+from validators.contract import CheckError, ExecutionEvidence, Proof, shown
+from validators.openvino_pipeline import one_device
+from validators.runtimes.openvino_npu import exactly_one
+from validators.session_profile import Ran, executor, proofs, read_profile
+from validators.verdict import judge_device
+
+GRAPH = ("Cast", "MatMulNBits", "GroupQueryAttention", "Gather")
+CPU, DML = "CPUExecutionProvider", "DmlExecutionProvider"
+
+
+@contextmanager
+def working(file: Path) -> Iterator[None]:
+    """Something that adds to a driver's counter while it runs."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.002):
+            file.write_text(f"{int(file.read_text()) + 1500}\n")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.join()
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Path:
+    file = tmp_path / "sys/class/accel/accel0/device/npu_busy_time_us"
+    file.parent.mkdir(parents=True)
+    file.write_text("7000\n")
+    return file
+
+
+def test_a_counter_that_rises_while_it_answers_proves_it(tmp_path: Path, counter: Path) -> None:
+    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    for _ in range(2):
+        with activity.watch("it answered"), working(counter):
+            time.sleep(0.02)
+    (proof,) = activity.proof()
+    assert proof.failure is None
+    assert proof.what == "activity of the device while it answered"
+    assert proof.observed == f"npu_busy_time_us rose by {int(counter.read_text()) - 7000}"
+
+
+def test_work_at_another_time_proves_nothing(tmp_path: Path, counter: Path) -> None:
+    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    with activity.watch("it answered"):
+        pass
+    with working(counter):
+        time.sleep(0.01)
+    with activity.watch("it was scored"), working(counter):
+        time.sleep(0.02)
+    assert [proof.failure for proof in activity.proof()] == ["unproven-device", None]
+
+
+def test_a_missing_counter_proves_nothing(tmp_path: Path) -> None:
+    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    assert activity.proof()[0].failure == "unproven-device"
+    with activity.watch("it answered"):
+        pass
+    (proof,) = activity.proof()
+    assert (proof.observed, proof.failure) == ("npu_busy_time_us is not here", "unproven-device")
+
+
+def test_held_memory_counts_from_before_the_artifact_was_opened() -> None:
+    held = [100]
+    activity = Activity(held={"memory": lambda: held[0]})
+    held[0] = 900
+    for _ in range(2):
+        with activity.watch("it answered"):
+            pass
+    assert activity.proof() == (
+        shown("activity of the device while it answered", "memory rose by 800", holds=True),
+    )
+
+
+def test_a_gpu_opened_twice_counts_once(tmp_path: Path) -> None:
+    folder = tmp_path / "proc/self/fdinfo"
+    folder.mkdir(parents=True)
+    assert gpu_busy(tmp_path) == 0
+    (folder / "0").write_text("pos:\t0\nflags:\t02\n")
+    client = "drm-driver:\ti915\ndrm-pdev:\t0000:00:02.0\ndrm-client-id:\t7\n"
+    engines = "drm-engine-render:\t900 ns\ndrm-engine-capacity-video:\t2\ndrm-engine-copy:\t34 ns\n"
+    for name in ("5", "6"):
+        (folder / name).write_text(client + engines)
+    (folder / "8").write_text(client.replace("\t7", "\t9") + "drm-cycles-ccs:\t66\n")
+    assert gpu_busy(tmp_path) == 1000
+    assert gpu_busy(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    ("ran", "device", "failures"),
+    [
+        ({DML: {"MatMulNBits": 9, "GroupQueryAttention": 4}, CPU: {"Cast": 2}}, "DML", [None] * 2),
+        ({DML: {"DmlFusedNode": 3}, CPU: {"Gather": 2}}, "DML", [None] * 2),
+        ({DML: {"DmlFusedNode": 3}, CPU: {"GroupQueryAttention": 4}}, "DML", [None, "fell-back"]),
+        ({DML: {"MatMulNBits": 9}, CPU: {"MatMulNBits": 1}}, "DML", ["fell-back", "unproven"]),
+        ({CPU: {"MatMulNBits": 9, "GroupQueryAttention": 4}}, "DML", ["fell-back"] * 2),
+        ({CPU: {"MatMulNBits": 9, "GroupQueryAttention": 4}}, "CPU", [None] * 2),
+        ({DML: {"Cast": 9}, CPU: {"Gather": 2}}, "DML", ["unproven", "unproven"]),
+        ({}, "CUDA", ["unproven", "unproven"]),
+    ],
+    ids=["dml", "fused", "attention left", "a product left", "cpu", "on the cpu", "light", "none"],
+)
+def test_only_the_devices_provider_may_run_what_is_heavy(
+    ran: Ran, device: str, failures: list[str | None]
+) -> None:
+    named = {None: None, "unproven": "unproven-device", "fell-back": "fell-back"}
+    assert [one.failure for one in proofs(ran, device, GRAPH)] == [named[one] for one in failures]
+
+
+def test_the_executor_is_the_only_provider_that_did_heavy_work() -> None:
+    assert executor({DML: {"DmlFusedNode": 3}, CPU: {"Gather": 2}}) == "DML"
+    assert executor({CPU: {"MatMulNBits": 3}}) == "CPU"
+    assert executor({DML: {"DmlFusedNode": 3}, CPU: {"GroupQueryAttention": 2}}) == "unknown"
+    assert executor({DML: {"MatMul": 3}, "OtherExecutionProvider": {"MatMul": 2}}) == "unknown"
+    assert executor({CPU: {"Gather": 2}}) == "unknown"
+
+
+def test_a_graph_without_heavy_operators_proves_nothing() -> None:
+    assert [one.failure for one in proofs({DML: {"Cast": 1}}, "DML", ["Cast"])] == [
+        "unproven-device"
+    ]
+
+
+def test_a_profile_counts_kernels_by_provider(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    # As DirectML writes them (fused), and as the CPU does; a session's own events are no kernels.
+    file.write_text(
+        '[{"cat": "Session", "name": "model_run", "args": {}},'
+        '{"cat": "Node", "name": "DmlFusedNode_0_1_kernel_time",'
+        ' "args": {"op_name": "DmlFusedNode_0_1", "provider": "DmlExecutionProvider"}},'
+        '{"cat": "Node", "name": "x_fence_before", "args": {"op_name": "Cast"}},'
+        '{"cat": "Node", "name": "x_kernel_time",'
+        ' "args": {"op_name": "Cast", "provider": "CPUExecutionProvider"}}]'
+    )
+    assert read_profile(file) == {CPU: {"Cast": 1}, DML: {"DmlFusedNode": 1}}
+
+
+@pytest.mark.parametrize("name", ["AUTO", "AUTO:GPU,CPU", "HETERO:GPU,CPU", "MULTI:GPU", "NPU", ""])
+def test_one_device_or_none(name: str) -> None:
+    assert [one_device(device) for device in ("CPU", "GPU", "GPU.1")] == ["CPU", "GPU", "GPU.1"]
+    with pytest.raises(CheckError, match="would hide which device ran"):
+        one_device(name)
+
+
+@pytest.mark.parametrize("devices", ["NPU,CPU", "CPU,NPU", ["NPU"], "npu", "GPU", None])
+def test_npuw_devices_are_exactly_one(devices: object) -> None:
+    with pytest.raises(CheckError, match="would hide which device ran"):
+        exactly_one(devices)
+
+
+def test_every_observation_must_hold() -> None:
+    proof = (Proof("devices", "CPU, NPU"), Proof("activity", "rose by 0", "unproven-device"))
+    found = judge_device(ExecutionEvidence("NPU", "it says so", proof), "NPU")
+    assert [(one.name, one.what) for one in found] == [("unproven-device", "activity: rose by 0")]
+    assert judge_device(ExecutionEvidence("NPU", "it says so", proof[:1]), "NPU") == []
+    (silent,) = judge_device(ExecutionEvidence("NPU", "it says so"), "NPU")
+    assert silent.name == "unproven-device"

@@ -1,0 +1,120 @@
+"""Counters of a device that must rise while it works.
+
+A runtime may say NPU and mean the CPU; a counter that the device's driver keeps cannot be talked
+into rising. Two kinds are used:
+
+- busy: time or cycles spent working, which only grow. Intel's NPU driver counts for the device
+  (``/sys/class/accel/accel*/device/npu_busy_time_us``, Linux 6.10); a GPU's driver counts for the
+  process (``drm-engine-*`` and ``drm-cycles-*`` in ``/proc/self/fdinfo``,
+  https://docs.kernel.org/gpu/drm-usage-stats.html).
+- held: memory allocated on the device, more than before the artifact was opened. OpenVINO tells
+  it, where no busy counter is (Windows).
+
+No such device was at hand: the files' names and the properties come from the drivers' documents.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from validators.contract import Proof, shown
+
+Read = Callable[[], int | None]
+"""Reads a counter; None: it is not here."""
+
+_ROOT = Path("/")
+_NPU_BUSY = "sys/class/accel/accel*/device/npu_busy_time_us"
+
+
+class Activity:
+    """How far counters rose during each thing that a runtime did."""
+
+    def __init__(
+        self, *, busy: Mapping[str, Read] | None = None, held: Mapping[str, Read] | None = None
+    ) -> None:
+        self._busy, self._held = busy or {}, held or {}
+        self._idle = {name: read() for name, read in self._held.items()}
+        self._rises: dict[str, dict[str, int | None]] = {}
+
+    @contextmanager
+    def watch(self, doing: str) -> Iterator[None]:
+        """Add what the counters rise by in the block to ``doing``."""
+        before = {name: read() for name, read in self._busy.items()}
+        yield
+        rises = self._rises.setdefault(doing, {})
+        for name, read in self._busy.items():
+            rises[name] = _more(rises.get(name), _rise(before[name], read()), sum)
+        for name, read in self._held.items():
+            rises[name] = _more(rises.get(name), _rise(self._idle[name], read()), max)
+
+    def proof(self) -> tuple[Proof, ...]:
+        """One a thing done: some counter rose. Nothing done proves nothing."""
+        if not self._rises:
+            return (shown("activity of the device", "nothing was watched", holds=False),)
+        return tuple(
+            shown(f"activity of the device while {doing}", _told(rises), _any_rose(rises))
+            for doing, rises in self._rises.items()
+        )
+
+
+def _rise(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
+
+
+def _more(known: int | None, rise: int | None, join: Callable[[list[int]], int]) -> int | None:
+    present = [number for number in (known, rise) if number is not None]
+    return join(present) if present else None
+
+
+def _told(rises: Mapping[str, int | None]) -> str:
+    told = [
+        f"{name} is not here" if rise is None else f"{name} rose by {rise}"
+        for name, rise in rises.items()
+    ]
+    return ", ".join(told) or "no counter is known"
+
+
+def _any_rose(rises: Mapping[str, int | None]) -> bool:
+    return any(rise is not None and rise > 0 for rise in rises.values())
+
+
+def npu_busy_time_us(root: Path = _ROOT) -> int | None:
+    """Microseconds that the machine's NPUs have worked since they were started."""
+    files = sorted(root.glob(_NPU_BUSY))
+    return sum(int(file.read_text(encoding="ascii")) for file in files) if files else None
+
+
+def gpu_busy(root: Path = _ROOT) -> int | None:
+    """Nanoseconds and cycles that GPUs have worked for this process; 0: it holds no GPU.
+
+    A GPU opened through several descriptors counts once (``drm-client-id``).
+    """
+    folder = root / "proc/self/fdinfo"
+    if not folder.is_dir():
+        return None
+    clients: dict[tuple[str, str], int] = {}
+    for file in folder.iterdir():
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except OSError:  # closed since the folder was listed
+            continue
+        keys = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if "drm-client-id" in keys:
+            counted = [
+                int(value.split()[0])
+                for name, value in keys.items()
+                if name.startswith(("drm-engine-", "drm-cycles-"))
+                and not name.startswith("drm-engine-capacity-")
+            ]
+            clients[keys.get("drm-pdev", ""), keys["drm-client-id"]] = sum(counted)
+    return sum(clients.values())
+
+
+def held_memory(core: Any, device: str, name: str) -> int | None:
+    """Bytes that OpenVINO's property ``name`` says are allocated on ``device``."""
+    try:
+        value = core.get_property(device, name)
+    except RuntimeError:  # no such device, or its plugin does not know the property
+        return None
+    return sum(value.values()) if isinstance(value, dict) else int(value)
