@@ -28,6 +28,7 @@ from records.record import canonical, read_record, write_record
 from records.tree import sha256_file
 from release.manifest import CHECKSUMS
 from release.scrutiny import Expected, Row, add_arguments, expect, scrutinize, told_now
+from validators.own_code import validator_digest
 from validators.signed_receipt import envelope_path
 
 PROMOTION = "promotion.dsse.json"
@@ -201,7 +202,12 @@ def policy(expected: Expected) -> dict[str, Any]:
         "golden_sha256": expected.golden.digest,
         "reference_sha256": expected.reference_sha256,
         "rows": {
-            row.name: {"verdict": "passed", "executes": row.executes, "signer": row.key.keyid}
+            row.name: {
+                "verdict": "passed",
+                "executes": row.executes,
+                "signer": row.key.keyid,
+                "validator_sha256": validator_digest(row.runtime),
+            }
             for row in expected.rows.values()
             if row.kind == "device" and row.key is not None
         },
