@@ -77,7 +77,9 @@ def _check_manifest(folder: Folder, payload: Payload) -> Iterator[Finding]:
                 return
             continue
         if name in folder.sizes and folder.sizes[name] != size:
-            yield Finding("changed-file", f"expected {size} bytes, found {folder.sizes[name]}", name)
+            yield Finding(
+                "changed-file", f"expected {size} bytes, found {folder.sizes[name]}", name
+            )
     own = {CHECKSUMS, MANIFEST}
     if described != {k: v for k, v in payload.digests.items() if k not in own}:
         yield Finding("inconsistent-manifest", f"does not list what {CHECKSUMS} lists", MANIFEST)

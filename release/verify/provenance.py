@@ -52,30 +52,30 @@ def check_provenance(
     definition = member(statement, dict, "predicate", "buildDefinition", where=PROVENANCE)
     parameters = member(definition, dict, "externalParameters", where=PROVENANCE)
     recipe = member(parameters, dict, "recipe", where=PROVENANCE)
-    for what, told, other, source in (
-        *((key, parameters.get(key), record.get(key), RELEASE) for key in ("model", "variant")),
-        ("version", parameters.get("version"), record.get("version"), RELEASE),
-        *((key, parameters.get(key), payload.manifest[key], MANIFEST) for key in ("model", "variant")),
-        *(
-            (f"recipe.{key}", recipe.get(key), payload.manifest[key], MANIFEST)
-            for key in ("converter", "format", "precision")
-        ),
-        ("artifact_sha256", payload.artifact_sha256, record.get("artifact_sha256"), RELEASE),
-    ):
-        if told != other:
-            yield Finding("inconsistent-provenance", f"{what} is not what {source} says", PROVENANCE)
+    for key in ("model", "variant", "version"):
+        if parameters.get(key) != record.get(key):
+            yield _contradiction(key, RELEASE)
+    for key in ("model", "variant"):
+        if parameters.get(key) != payload.manifest[key]:
+            yield _contradiction(key, MANIFEST)
+    for key in ("converter", "format", "precision"):
+        if recipe.get(key) != payload.manifest[key]:
+            yield _contradiction(f"recipe.{key}", MANIFEST)
+    if record.get("artifact_sha256") != payload.artifact_sha256:
+        yield Finding("inconsistent-provenance", "is about another artifact", RELEASE)
     dependencies = _digests(member(definition, list, "resolvedDependencies", where=PROVENANCE))
     for name, digest in _built_from(payload.manifest).items():
         if dependencies.get(name) != digest:
-            what = f"the dependency {name} is not what {MANIFEST} says"
-            yield Finding("inconsistent-provenance", what, PROVENANCE)
+            yield _contradiction(f"the dependency {name}", MANIFEST)
     yield from _check_evidence(folder, statement)
 
 
+def _contradiction(what: str, source: str) -> Finding:
+    return Finding("inconsistent-provenance", f"{what} is not what {source} says", PROVENANCE)
+
+
 def _check_evidence(folder: Folder, statement: Mapping[str, Any]) -> Iterator[Finding]:
-    byproducts = member(
-        statement, list, "predicate", "runDetails", "byproducts", where=PROVENANCE
-    )
+    byproducts = member(statement, list, "predicate", "runDetails", "byproducts", where=PROVENANCE)
     listed = _digests(byproducts)
     present = {*folder.below(EVIDENCE), CARD} & folder.sizes.keys()
     for name in sorted(listed.keys() - present):

@@ -109,17 +109,13 @@ def open_envelope(
     return statement, key
 
 
-def _signer(
-    envelope: Mapping[str, Any], payload: bytes, keys: tuple[Key, ...], where: str
-) -> Key:
+def _signer(envelope: Mapping[str, Any], payload: bytes, keys: tuple[Key, ...], where: str) -> Key:
     signatures = member(envelope, list, "signatures", where=where)[:_MAX_SIGNATURES]
     message = pre_authentication(payload)
     named = False
     for index in range(len(signatures)):
         keyid = signatures[index].get("keyid") if isinstance(signatures[index], dict) else None
-        signature = _base64(
-            member(envelope, str, "signatures", index, "sig", where=where), where
-        )
+        signature = _base64(member(envelope, str, "signatures", index, "sig", where=where), where)
         for key in keys:
             if keyid in ("", None, key.keyid):
                 named = True

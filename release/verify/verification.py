@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,11 @@ def _signed(
     except Refusal as refusal:
         found.findings.append(refusal.finding)
         return None
-    found.run(
-        lambda: check_provenance(folder, read_provenance(folder, signer), payload, record)
-    )
+    found.run(lambda: check_provenance(folder, read_provenance(folder, signer), payload, record))
     found.run(lambda: check_model_signature(folder, payload, signer))
     for name in ADDED_LATER:
         if name in folder.sizes:
-            found.run(lambda name=name: _added(folder, name, payload, signer))
+            found.run(partial(_added, folder, name, payload, signer))
     return signer
 
 
@@ -184,7 +183,7 @@ def _standing(signer: Signer, channel: str) -> Iterable[Finding]:
     """What the reader should know about the signer."""
     if channel == "stable":
         if signer.occasional:
-            yield Finding("policy", "stable needs a release key, this one was made for the occasion")
+            yield Finding("policy", "stable needs a release key, not an occasional one")
         if not signer.authenticated:
             yield Finding("policy", "stable needs a signer that you trust: give --key or --ca")
     elif not signer.authenticated:
