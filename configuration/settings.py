@@ -26,6 +26,7 @@ class Model:
         parameters: number of weights; memory estimates follow from it.
         golden: the golden prompts' file.
         synthetic: random weights; converted and scored, never released.
+        version: of its releases; None: the run's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Model:
     variants: tuple[str, ...] | None
     acceptance: Mapping[str, Any]
     file: Path
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class Settings:
     Attributes:
         signing_key: file of the private key that promotes to stable; None: not configured.
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
+        version: of the releases of models that name none themselves.
+        builder: URI of who runs this.
+        signing: ``{key, certificate, certificate_chain, password_env}``; empty: not configured.
     """
 
     models: Mapping[str, Model]
@@ -96,6 +101,9 @@ class Settings:
     tools: Mapping[str, Mapping[str, Any] | None]
     signing_key: Path | None = None
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
+    version: str = "0.1.0"
+    builder: str = "urn:phiforge:builder:unnamed"
+    signing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
@@ -126,6 +134,9 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
         signing_key=_signing_key(chosen.get("signing")),
         acceptance=folder / "acceptance.yaml",
+        version=chosen.get("version", Settings.version),
+        builder=chosen.get("builder", Settings.builder),
+        signing=chosen.get("signing") or {},
     )
 
 
@@ -333,6 +344,7 @@ def _model(path: Path, variants: Mapping[str, Variant]) -> Model:
         variants=None if chosen is None else tuple(chosen),
         acceptance=document.get("acceptance", {}),
         file=path,
+        version=document.get("version"),
     )
 
 

@@ -261,5 +261,20 @@ def variant_summary(wildcards):
     return variant_of(wildcards).summary
 
 
+def release_version(wildcards):
+    return model_of(wildcards).version or SETTINGS.version
+
+
+def signing_settings():
+    """Which key signs: as params, so that a key that is named signs what stands unsigned.
+
+    The key's path goes into Snakemake's own records, below .snakemake/; the key does not.
+    """
+    named = dict(SETTINGS.signing)
+    if not named and os.environ.get("PHIFORGE_SIGNING_KEY"):
+        named["key"] = os.environ["PHIFORGE_SIGNING_KEY"]
+    return json.dumps(named, sort_keys=True)
+
+
 def check_threads(wildcards):
     return 1 if blocked_arguments(wildcards) else 2
