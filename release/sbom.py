@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cyclonedx.factory.license import LicenseFactory
 from cyclonedx.model import (
     AttachedText,
     ExternalReference,
@@ -23,14 +24,13 @@ from cyclonedx.model import (
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType, Pedigree
 from cyclonedx.model.dependency import Dependency
-from cyclonedx.model.license import DisjunctiveLicense
+from cyclonedx.model.license import DisjunctiveLicense, License
 from cyclonedx.output.json import JsonV1Dot6
-from cyclonedx.spdx import is_supported_id
 from packageurl import PackageURL
 
 from release.provenance import source_purl
 
-_LONGEST_LICENCE_NAME = 100
+_LONGEST_LICENCE_NAME = 200
 
 
 def bill_of_materials(
@@ -142,11 +142,11 @@ def _tool(package: str, version: str) -> Component:
         purl=PackageURL("pypi", None, package, version),
         bom_ref=f"tool:{package}",
         scope=ComponentScope.EXCLUDED,
-        licenses=[_licence(told) for told in _licence_of(package)],
+        licenses=_licences_of(package),
     )
 
 
-def _licence_of(package: str) -> list[str]:
+def _licences_of(package: str) -> list[License]:
     """What an installed distribution says about its licence (core metadata 2.4, or older)."""
     try:
         metadata = importlib.metadata.metadata(package)
@@ -155,16 +155,16 @@ def _licence_of(package: str) -> list[str]:
     names = ("License-Expression", "License")
     told = next((str(metadata[name]) for name in names if name in metadata), "")
     if told and "\n" not in told and len(told) <= _LONGEST_LICENCE_NAME:
-        return [told]
+        return [_licence(told)]
     classifiers = metadata.get_all("Classifier") or []
-    return sorted({one.rsplit(" :: ", 1)[-1] for one in classifiers if one.startswith("License")})
+    listed = {one.rsplit(" :: ", 1)[-1] for one in classifiers if one.startswith("License")}
+    return [DisjunctiveLicense(name=one) for one in sorted(listed)]
 
 
-def _licence(name: str, text: str | None = None) -> DisjunctiveLicense:
+def _licence(name: str, text: str | None = None) -> License:
+    """An SPDX id or expression where it is one, else the name as it was told."""
     attached = AttachedText(content=text) if text else None
-    if is_supported_id(name):
-        return DisjunctiveLicense(id=name, text=attached)
-    return DisjunctiveLicense(name=name, text=attached)
+    return LicenseFactory().make_from_string(name, license_text=attached)
 
 
 def _model_card(
