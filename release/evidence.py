@@ -10,8 +10,8 @@ from records.tree import files_under, sha256_file
 from release.provenance import provenance
 from release.sbom import bill_of_materials
 from release.signing import ReleaseKey
+from release.verify.receipts import ENVELOPE
 from release.versions import RELEASE_SCHEMA
-from validators.signed_receipt import envelope_path
 
 CARD = "README.md"
 
@@ -75,6 +75,6 @@ def copy_receipts(receipts: Sequence[Path], into: Path) -> None:
     into.mkdir(parents=True)
     for path in receipts:
         shutil.copyfile(path, into / path.name)
-        envelope = envelope_path(path)
+        envelope = path.with_name(path.stem + ENVELOPE)
         if envelope.is_file():
             shutil.copyfile(envelope, into / envelope.name)

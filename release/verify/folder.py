@@ -16,7 +16,7 @@ from typing import Any
 
 from release.verify.findings import Finding, Refusal, visible
 
-MAX_FILES = 10_000
+MAX_FILES = 2_000
 MAX_DEPTH = 16
 MAX_DOCUMENT = 32_000_000  # bytes of a JSON document or a checksum list
 _BLOCK = 1 << 20
@@ -37,14 +37,16 @@ class Folder:
     sizes: Mapping[str, int]
     known: Mapping[str, str]
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, limit: int | None = None) -> str:
         """Hex SHA-256 of a file.
 
         Raises:
-            Refusal: it is not a regular file any more.
+            Refusal: it is not a regular file any more, or ``oversized-file``.
         """
         if name in self.known:
             return self.known[name]
+        if limit is not None and self.sizes[name] > limit:
+            raise Refusal("oversized-file", f"larger than {limit} bytes", name)
         digest = hashlib.sha256()
         for block in self._blocks(name):
             digest.update(block)

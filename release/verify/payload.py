@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from release.verify.findings import Finding, Refusal
-from release.verify.folder import Folder, member, name_problem, parse_checksums
+from release.verify.folder import MAX_DOCUMENT, Folder, member, name_problem, parse_checksums
 
 CHECKSUMS = "SHA256SUMS"
 MANIFEST = "MANIFEST.json"
@@ -35,7 +35,7 @@ def read_payload(folder: Folder) -> Payload:
         Refusal: one of them is missing, or is not what it should be.
     """
     listed = parse_checksums(folder.text(CHECKSUMS), CHECKSUMS)
-    artifact = folder.sha256(CHECKSUMS)
+    artifact = folder.sha256(CHECKSUMS, MAX_DOCUMENT)
     manifest = folder.json(MANIFEST)
     for key in ("model", "variant", "format", "precision", "converter"):
         member(manifest, str, key, where=MANIFEST)
@@ -52,15 +52,19 @@ def check_payload(folder: Folder, payload: Payload) -> Iterator[Finding]:
         yield Finding("extra-file", f"not listed in {CHECKSUMS}", name)
     if CARD not in folder.sizes:
         yield Finding("missing-file", "a release has a card", CARD)
+    sizes: dict[str, int] = {}
+    yield from _check_manifest(folder, payload, sizes)
     for name in sorted(payload.digests.keys() & top):
+        if folder.sizes[name] != sizes.get(name, folder.sizes[name]):
+            continue  # said already, and how long it would take to read is its sender's choice
         found = folder.sha256(name)
         if found != payload.digests[name]:
             what = f"expected sha256 {payload.digests[name]}, found {found}"
             yield Finding("changed-file", what, name)
-    yield from _check_manifest(folder, payload)
 
 
-def _check_manifest(folder: Folder, payload: Payload) -> Iterator[Finding]:
+def _check_manifest(folder: Folder, payload: Payload, sizes: dict[str, int]) -> Iterator[Finding]:
+    """Hold the manifest against the checksums; what it says of sizes goes into ``sizes``."""
     described: dict[str, str] = {}
     for index, entry in enumerate(member(payload.manifest, list, "files", where=MANIFEST)):
         try:
@@ -70,7 +74,7 @@ def _check_manifest(folder: Folder, payload: Payload) -> Iterator[Finding]:
             if name in described:
                 raise Refusal("duplicate-path", f"'{name}' stands twice", MANIFEST)
             described[name] = member(entry, str, "sha256", where=MANIFEST)
-            size = member(entry, int, "size", where=MANIFEST)
+            size = sizes[name] = member(entry, int, "size", where=MANIFEST)
         except Refusal as refusal:
             yield refusal.finding
             if index == 0 or refusal.finding.name == "malformed":

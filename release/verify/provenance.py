@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from release.verify.findings import Finding, Refusal
-from release.verify.folder import Folder, member
+from release.verify.folder import MAX_DOCUMENT, Folder, member
 from release.verify.payload import CARD, EVIDENCE, MANIFEST, Payload
 from release.verify.signatures import open_envelope
 from release.verify.trust import KEYS, RELEASE, Signer
@@ -83,7 +83,7 @@ def _check_evidence(folder: Folder, statement: Mapping[str, Any]) -> Iterator[Fi
     for name in sorted(present - listed.keys() - {PROVENANCE, *ADDED_LATER}):
         yield Finding("extra-file", "the provenance does not name it", name)
     for name in sorted(listed.keys() & present):
-        if folder.sha256(name) != listed[name]:
+        if folder.sha256(name, MAX_DOCUMENT) != listed[name]:
             yield Finding("changed-evidence", "is not what the provenance says", name)
     if not any(name.startswith(KEYS) for name in listed):
         yield Finding("missing-evidence", "the provenance names no key", PROVENANCE)

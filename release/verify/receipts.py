@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from release.verify.findings import Finding, Refusal
-from release.verify.folder import Folder, member
+from release.verify.folder import MAX_DOCUMENT, Folder, member
 from release.verify.payload import Payload
 from release.verify.signatures import open_envelope, read_key
 
@@ -104,7 +104,7 @@ def _check_signature(
         for one in member(statement, list, "predicate", "configuration", where=where)
         if isinstance(one, dict) and isinstance(one.get("digest"), dict) and "name" in one
     }
-    if signed.get(f"{record['device']}.json") != folder.sha256(name):
+    if signed.get(f"{record['device']}.json") != folder.sha256(name, MAX_DOCUMENT):
         raise Refusal("changed-receipt", "is not the receipt that was signed", name)
     return key.keyid, member(record, bool, "signer", "occasional", where=name)
 
@@ -122,7 +122,7 @@ def check_receipts(
         name = f"{RECEIPTS}{row}.json"
         if name not in present:
             yield Finding("missing-receipt", "the gate judged it, and it is not there", name)
-        elif member(judged, str, row, "sha256", where=GATE) != folder.sha256(name):
+        elif member(judged, str, row, "sha256", where=GATE) != folder.sha256(name, MAX_DOCUMENT):
             yield Finding("changed-receipt", "is not the receipt that the gate judged", name)
     for name in sorted(present - {f"{RECEIPTS}{row}.json" for row in judged}):
         yield Finding("extra-receipt", "the gate did not judge it", name)

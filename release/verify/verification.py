@@ -10,14 +10,14 @@ from release.verify.findings import Finding, Refusal
 from release.verify.folder import Folder, member, survey
 from release.verify.model_signature import check_model_signature
 from release.verify.payload import Payload, check_payload, read_payload
+from release.verify.promotion import PROMOTION, check_promotion
 from release.verify.provenance import ADDED_LATER, check_provenance, read_provenance
-from release.verify.receipts import check_receipts, read_receipts
+from release.verify.receipts import Receipt, check_receipts, read_receipts
 from release.verify.revocations import check_revocations, read_revocations
 from release.verify.signatures import open_envelope
 from release.verify.trust import RELEASE, Signer, Trust, find_signer
 
 SBOM = "evidence/sbom.cdx.json"
-PROMOTION = "evidence/promotion.dsse.json"
 REVOCATIONS = "revocations.json"  # beside the variants of a model
 CHANNELS = ("candidate", "stable")
 
@@ -90,8 +90,11 @@ def verify(
         return Verification((*found.findings, refusal.finding))
     wanted = channel or told_channel
     found.run(lambda: check_payload(folder, payload))
+    receipts: list[Receipt] = []
+    found.run(lambda: _receipts(folder, payload, wanted, receipts))
     signer = _signed(found, folder, record, payload, trust)
-    found.run(lambda: _receipts(folder, payload, wanted))
+    if signer is not None and PROMOTION in folder.sizes:
+        found.run(partial(check_promotion, folder, payload, signer, receipts))
     found.run(lambda: _bill_of_materials(folder, payload))
     _revoked(found, root, revocations, payload, version, signer)
     if signer is not None:
@@ -123,7 +126,7 @@ def _signed(
     found.run(lambda: check_provenance(folder, read_provenance(folder, signer), payload, record))
     found.run(lambda: check_model_signature(folder, payload, signer))
     for name in ADDED_LATER:
-        if name in folder.sizes:
+        if name in folder.sizes and name != PROMOTION:
             found.run(partial(_added, folder, name, payload, signer))
     return signer
 
@@ -134,15 +137,13 @@ def _added(folder: Folder, name: str, payload: Payload, signer: Signer) -> Itera
     digest = member(statement, str, "subject", 0, "digest", "sha256", where=name)
     if digest != payload.artifact_sha256:
         yield Finding("inconsistent-evidence", "is about another artifact", name)
-    if name == PROMOTION:
-        result = statement["predicate"].get("verificationResult")
-        if result != "PASSED":
-            yield Finding("policy", f"the promotion's result is {result!r}", name)
 
 
-def _receipts(folder: Folder, payload: Payload, channel: str) -> Iterable[Finding]:
+def _receipts(
+    folder: Folder, payload: Payload, channel: str, receipts: list[Receipt]
+) -> Iterable[Finding]:
     findings: list[Finding] = []
-    receipts = read_receipts(folder, payload, findings)
+    receipts += read_receipts(folder, payload, findings)
     yield from findings
     yield from check_receipts(folder, payload, receipts, channel)
 
