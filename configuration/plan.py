@@ -4,6 +4,7 @@ No runtime is imported and no network touched here.
 """
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +128,17 @@ def _missing(
     if "config" in requires and tools[requires["config"]] is None:
         return f"what makes it is not here: '{requires['config']}' is null in config/config.yaml"
     return None
+
+
+def release_signing(settings: Settings) -> dict[str, Any]:
+    """Config key ``signing``, or the key file that PHIFORGE_SIGNING_KEY names; else empty.
+
+    The path goes into Snakemake's own records, below .snakemake/; the key does not.
+    """
+    named = os.environ.get("PHIFORGE_SIGNING_KEY")
+    if settings.signing or not named:
+        return dict(settings.signing)
+    return {"key": named}
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 # The configuration, read once, and the named functions that the rules ask.
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from configuration.plan import (
     convert_memory_mb,
     plan,
     reference_memory_mb,
+    release_signing,
     row_settings,
     variant_availability,
 )
@@ -266,14 +266,8 @@ def release_version(wildcards):
 
 
 def signing_settings():
-    """Which key signs: as params, so that a key that is named signs what stands unsigned.
-
-    The key's path goes into Snakemake's own records, below .snakemake/; the key does not.
-    """
-    named = dict(SETTINGS.signing)
-    if not named and os.environ.get("PHIFORGE_SIGNING_KEY"):
-        named["key"] = os.environ["PHIFORGE_SIGNING_KEY"]
-    return json.dumps(named, sort_keys=True)
+    """Which key signs: as params, so that a key that is named signs what stands unsigned."""
+    return json.dumps(release_signing(SETTINGS), sort_keys=True)
 
 
 def check_threads(wildcards):
