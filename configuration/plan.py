@@ -131,14 +131,12 @@ def _missing(
 
 
 def release_signing(settings: Settings) -> dict[str, Any]:
-    """Config key ``signing``, or the key file that PHIFORGE_SIGNING_KEY names; else empty.
+    """Config key ``signing``; the key file that PHIFORGE_SIGNING_KEY names goes before its own.
 
     The path goes into Snakemake's own records, below .snakemake/; the key does not.
     """
     named = os.environ.get("PHIFORGE_SIGNING_KEY")
-    if settings.signing or not named:
-        return dict(settings.signing)
-    return {"key": named}
+    return {**settings.signing, **({"key": named} if named else {})}
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:

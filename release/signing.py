@@ -102,7 +102,7 @@ def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
         AttestationError: the key cannot be read, or lies below artifacts/.
         SigningError: it is no ECDSA P-256 key, or not the certificate's.
     """
-    named = settings.get("key") or os.environ.get(SIGNING_KEY)
+    named = os.environ.get(SIGNING_KEY) or settings.get("key")
     if not named:
         if settings:
             raise SigningError(
