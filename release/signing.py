@@ -32,7 +32,7 @@ from attestation.keys import (
 )
 from records.errors import PhiforgeError
 
-_IGNORED = ("README.md", "evidence")  # what is beside the payload (release/verify knows the same)
+_IGNORED = ("README.md", "evidence")  # what is beside the payload
 
 
 class SigningError(PhiforgeError):

@@ -110,7 +110,7 @@ def survey(root: Path, known: Mapping[str, str] | None = None) -> tuple[Folder, 
     Raises:
         Refusal: ``root`` is no folder, or holds more than anyone needs to look at.
     """
-    if root.is_symlink() or not root.is_dir():
+    if not root.is_dir():
         raise Refusal("not-a-folder", "is not a folder", str(root))
     sizes: dict[str, int] = {}
     findings: list[Finding] = []

@@ -17,7 +17,6 @@ from release.verify.trust import Signer
 
 MODEL_SIGNATURE = "evidence/model.sig"
 PREDICATE = "https://model_signing/signature/v1.0"
-IGNORED = ("README.md", "evidence")
 
 
 def check_model_signature(folder: Folder, payload: Payload, signer: Signer) -> Iterator[Finding]:

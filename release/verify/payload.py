@@ -52,38 +52,38 @@ def check_payload(folder: Folder, payload: Payload) -> Iterator[Finding]:
         yield Finding("extra-file", f"not listed in {CHECKSUMS}", name)
     if CARD not in folder.sizes:
         yield Finding("missing-file", "a release has a card", CARD)
-    sizes: dict[str, int] = {}
-    yield from _check_manifest(folder, payload, sizes)
+    try:
+        described = _described(payload.manifest)
+    except Refusal as refusal:
+        yield refusal.finding
+        return
+    own = {CHECKSUMS, MANIFEST}
+    listed = {name: digest for name, digest in payload.digests.items() if name not in own}
+    if {name: digest for name, (digest, _) in described.items()} != listed:
+        yield Finding("inconsistent-manifest", f"does not list what {CHECKSUMS} lists", MANIFEST)
     for name in sorted(payload.digests.keys() & top):
-        if folder.sizes[name] != sizes.get(name, folder.sizes[name]):
-            continue  # said already, and how long it would take to read is its sender's choice
+        if name not in own:
+            # How long it would take to read the file is its sender's choice; its size is not.
+            size = described[name][1] if name in described else None
+            if folder.sizes[name] != size:
+                what = f"expected {size} bytes, found {folder.sizes[name]}"
+                yield Finding("changed-file", what, name)
+                continue
         found = folder.sha256(name)
         if found != payload.digests[name]:
             what = f"expected sha256 {payload.digests[name]}, found {found}"
             yield Finding("changed-file", what, name)
 
 
-def _check_manifest(folder: Folder, payload: Payload, sizes: dict[str, int]) -> Iterator[Finding]:
-    """Hold the manifest against the checksums; what it says of sizes goes into ``sizes``."""
-    described: dict[str, str] = {}
-    for index, entry in enumerate(member(payload.manifest, list, "files", where=MANIFEST)):
-        try:
-            name = member(entry, str, "path", where=MANIFEST)
-            if problem := name_problem(name):
-                raise Refusal("hostile-name", f"'{name}' {problem}", MANIFEST)
-            if name in described:
-                raise Refusal("duplicate-path", f"'{name}' stands twice", MANIFEST)
-            described[name] = member(entry, str, "sha256", where=MANIFEST)
-            size = sizes[name] = member(entry, int, "size", where=MANIFEST)
-        except Refusal as refusal:
-            yield refusal.finding
-            if index == 0 or refusal.finding.name == "malformed":
-                return
-            continue
-        if name in folder.sizes and folder.sizes[name] != size:
-            yield Finding(
-                "changed-file", f"expected {size} bytes, found {folder.sizes[name]}", name
-            )
-    own = {CHECKSUMS, MANIFEST}
-    if described != {k: v for k, v in payload.digests.items() if k not in own}:
-        yield Finding("inconsistent-manifest", f"does not list what {CHECKSUMS} lists", MANIFEST)
+def _described(manifest: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """Digest and size of every file that a manifest describes."""
+    described: dict[str, tuple[str, int]] = {}
+    for entry in member(manifest, list, "files", where=MANIFEST):
+        name = member(entry, str, "path", where=MANIFEST)
+        if problem := name_problem(name):
+            raise Refusal("hostile-name", f"'{name}' {problem}", MANIFEST)
+        if name in described:
+            raise Refusal("duplicate-path", f"'{name}' stands twice", MANIFEST)
+        digest = member(entry, str, "sha256", where=MANIFEST)
+        described[name] = (digest, member(entry, int, "size", where=MANIFEST))
+    return described

@@ -1,5 +1,6 @@
 """Whom a reader believes, and whether this release is from them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ def find_signer(folder: Folder, record: Mapping[str, Any], trust: Trust) -> Sign
     """
     keyid = member(record, str, "signer", "keyid", where=RELEASE)
     occasional = member(record, bool, "signer", "occasional", where=RELEASE)
-    if not keyid.isalnum():
+    if not re.fullmatch(r"[0-9a-f]{64}", keyid):
         raise Refusal("malformed", "names no key id", RELEASE)
     name = f"{KEYS}{keyid}.pub"
     shipped = read_key(folder.read(name), name)

@@ -98,7 +98,7 @@ def verify(
     found.run(lambda: _bill_of_materials(folder, payload))
     _revoked(found, root, revocations, payload, version, signer)
     if signer is not None:
-        found.run(lambda: _standing(signer, wanted))
+        found.run(lambda: _standing(signer, wanted, asked=channel is not None))
     if wanted == "stable" and PROMOTION not in folder.sizes:
         found.findings.append(Finding("policy", "was not promoted to stable", PROMOTION))
     return Verification(
@@ -180,13 +180,12 @@ def _revoked(
     )
 
 
-def _standing(signer: Signer, channel: str) -> Iterable[Finding]:
-    """What the reader should know about the signer."""
-    if channel == "stable":
-        if signer.occasional:
-            yield Finding("policy", "stable needs a release key, not an occasional one")
-        if not signer.authenticated:
-            yield Finding("policy", "stable needs a signer that you trust: give --key or --ca")
+def _standing(signer: Signer, channel: str, *, asked: bool) -> Iterable[Finding]:
+    """What the reader should know about the signer; who asks for stable wants to be sure."""
+    if channel == "stable" and signer.occasional:
+        yield Finding("policy", "stable needs a release key, not an occasional one")
+    if channel == "stable" and asked and not signer.authenticated:
+        yield Finding("policy", "stable needs a signer that you trust: give --key or --ca")
     elif not signer.authenticated:
         made = ", made for the occasion" if signer.occasional else ""
         what = f"signed by {signer.keyid}{made}; to know who that is, give --key or --ca"

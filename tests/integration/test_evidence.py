@@ -23,7 +23,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 
 from attestation.keys import load_public
-from checkout import ROOT, Checkout
+from checkout import ROOT, Checkout, planned_jobs
 from releasing import (
     SIGNED_VARIANT,
     Certified,
@@ -324,6 +324,22 @@ def test_nobody_without_the_key_replaces_what_its_owner_signed(
     done = stage(pipeline, VARIANT, into)
     assert "kept" in done.stdout
     assert verifier.findings(into, "--key", str(public)) == []
+
+
+@pytest.mark.parametrize("changed", ["version", "key"])
+def test_a_new_version_or_key_makes_releases_again_and_nothing_else(
+    pipeline: Checkout, certified: Certified, changed: str
+) -> None:
+    options = ["--config", "version=0.2.0"] if changed == "version" else []
+    key = {"PHIFORGE_SIGNING_KEY": str(certified.key)} if changed == "key" else {}
+    done = pipeline.snakemake("-n", "--cores", "4", "all", *options, **key)
+    jobs = planned_jobs(done.stdout + done.stderr)
+    assert jobs == {f"release phi3-tiny {variant}" for variant in released_variants(pipeline)}
+
+
+def released_variants(pipeline: Checkout) -> list[str]:
+    manifests = (pipeline.folder / "artifacts/release/phi3-tiny").glob("[!.]*/MANIFEST.json")
+    return [path.parent.name for path in manifests]
 
 
 def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
