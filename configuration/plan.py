@@ -4,6 +4,7 @@ No runtime is imported and no network touched here.
 """
 
 import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -137,6 +138,16 @@ def release_signing(settings: Settings) -> dict[str, Any]:
     """
     named = os.environ.get("PHIFORGE_SIGNING_KEY")
     return {**settings.signing, **({"key": named} if named else {})}
+
+
+def stands_signed(model: str, variant: str) -> bool:
+    """Whether a release stands that a real key signed; one without it must not replace that."""
+    record = Path("artifacts/release") / model / variant / "evidence/release.json"
+    try:
+        signer = json.loads(record.read_text(encoding="utf-8"))["signer"]
+        return not signer["occasional"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:

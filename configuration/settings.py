@@ -84,7 +84,6 @@ class Settings:
     """The whole configuration: everything known, and what was chosen of it.
 
     Attributes:
-        signing_key: file of the private key that promotes to stable; None: not configured.
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
         version: of the releases of models that name none themselves.
         builder: URI of who runs this.
@@ -99,7 +98,6 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
-    signing_key: Path | None = None
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
     version: str = "0.1.0"
     builder: str = "urn:phiforge:builder:unnamed"
@@ -132,16 +130,21 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
         tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
-        signing_key=_signing_key(chosen.get("signing")),
         acceptance=folder / "acceptance.yaml",
         version=chosen.get("version", Settings.version),
         builder=chosen.get("builder", Settings.builder),
-        signing=chosen.get("signing") or {},
+        signing=_signing(chosen.get("signing")),
     )
 
 
-def _signing_key(signing: Mapping[str, Any] | None) -> Path | None:
-    return None if signing is None else Path(signing["key"]).expanduser()
+def _signing(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    signing = dict(given or {})
+    for name in {"key", "certificate"} & signing.keys():
+        signing[name] = str(Path(signing[name]).expanduser())
+    if "certificate_chain" in signing:
+        chain = signing["certificate_chain"]
+        signing["certificate_chain"] = [str(Path(one).expanduser()) for one in chain]
+    return signing
 
 
 def _as_list(value: Any) -> Any:

@@ -16,6 +16,7 @@ from configuration.plan import (
     reference_memory_mb,
     release_signing,
     row_settings,
+    stands_signed,
     variant_availability,
 )
 from configuration.settings import load
@@ -237,11 +238,14 @@ def not_built():
     return arguments
 
 
-def signing_arguments(wildcards):
-    return [] if SETTINGS.signing_key is None else ["--signing-key", str(SETTINGS.signing_key)]
+# Which key signs. Not among the params: who runs this without the key is no reason to sign again.
+SIGNING = release_signing(SETTINGS)
+SIGNING_ARGUMENTS = ["--signing", json.dumps(SIGNING, sort_keys=True)]
 
 
-KEY_IS_NAMED = bool(os.environ.get("PHIFORGE_SIGNING_KEY") or SETTINGS.signing_key)
+def is_signed(wildcards):
+    """As params, so that a key that is named signs what stands unsigned."""
+    return "key" in SIGNING or stands_signed(wildcards.model, wildcards.variant)
 
 
 def row_keys(wildcards):
@@ -263,11 +267,6 @@ def variant_summary(wildcards):
 
 def release_version(wildcards):
     return model_of(wildcards).version or SETTINGS.version
-
-
-def signing_settings():
-    """Which key signs: as params, so that a key that is named signs what stands unsigned."""
-    return json.dumps(release_signing(SETTINGS), sort_keys=True)
 
 
 def check_threads(wildcards):

@@ -20,14 +20,14 @@ rule release:
         version=release_version,
         recipe=variant_block,
         builder=SETTINGS.builder,
-        signing=signing_settings(),
+        is_signed=is_signed,
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
         "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
         " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q}"
         " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
-        " --signing {params.signing:q} {input.receipts:q} > {log:q} 2>&1"
+        " {SIGNING_ARGUMENTS:q} {input.receipts:q} > {log:q} 2>&1"
 
 
 rule verifier:

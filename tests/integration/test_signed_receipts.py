@@ -23,7 +23,7 @@ from release.gate import GateError, gate
 from release.promotion import PROMOTION, PromotionError
 from release.scrutiny import expect as expect_of
 from release.scrutiny import scrutinize
-from release.stage import stage
+from release.stage import Terms, stage
 from validators.signed_receipt import envelope_path, write_signed
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
@@ -286,8 +286,8 @@ def stable(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
         return {name for name in names if above in ("build", "release") and name != CPU_ONLY}
 
     shutil.copytree(pipeline.folder, copy.folder, ignore=others)
-    for name in ("lab", "release"):
-        keys.new_key(folder / f"{name}.key", folder / f"{name}.pub")
+    for name, kind in (("lab", "ed25519"), ("release", "ecdsa")):
+        keys.new_key(folder / f"{name}.key", folder / f"{name}.pub", kind=kind)
     devices = copy.folder / "config/devices.yaml"
     before = devices.read_text()
     key = f"  summary: CPU\n  key: {folder}/lab.pub\n"
@@ -369,6 +369,7 @@ def test_another_artifact_does_not_take_a_stable_releases_place(
             artifacts / "gates/phi3-tiny/genai-dml-int4.json",
             [],
             {},
+            Terms("0.1.0", {}, "urn:test:builder"),
             release,
         )
     assert {name: (release / name).read_bytes() for name in files_under(release)} == before
