@@ -24,6 +24,7 @@ from release.promotion import PROMOTION, PromotionError
 from release.scrutiny import expect as expect_of
 from release.scrutiny import scrutinize
 from release.stage import Terms, stage
+from releasing import Verifier, copy_release
 from validators.signed_receipt import envelope_path, write_signed
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
@@ -331,6 +332,21 @@ def test_stable_is_a_signed_summary_of_what_was_verified(
     for name in files_under(release_of(pipeline)):
         if name.parts[0] not in ("evidence", "README.md"):
             assert (release / name).read_bytes() == (release_of(pipeline) / name).read_bytes()
+
+
+def test_stable_is_verified_where_there_is_only_the_folder(
+    stable: Checkout, verifier: Verifier, tmp_path: Path
+) -> None:
+    release = release_of(stable)
+    key = ("--key", str(stable.folder.parent / "release.pub"))
+    done = verifier.run(release, *key, "--channel", "stable")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(f"VERIFIED: phi3-tiny {CPU_ONLY} 0.1.0 (stable)")
+    assert verifier.findings(release, "--channel", "stable") == ["policy"]  # by whom?
+    copy = copy_release(release, tmp_path / CPU_ONLY)
+    (copy / "evidence" / PROMOTION).unlink()
+    assert verifier.findings(copy, *key) == []
+    assert verifier.findings(copy, *key, "--channel", "stable") == ["policy"]
 
 
 def test_no_private_key_is_in_artifacts_or_logs(stable: Checkout) -> None:
