@@ -1,7 +1,5 @@
 """Lay out a release folder: payload at the top, card and evidence apart from it."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,10 +86,11 @@ def _stage(
                 remedy="run the pipeline again; it rebuilds what is stale",
             )
     if refuse_other_artifact(into, artifact_sha256):
-        os.utime(into / MANIFEST)  # promoted, and the same artifact: it stays as it is
+        _own_manifest(payload, into)  # promoted, and the same artifact: it stays as it is
         return
     key = release_key(terms.signing)
     if _keeps_better_signature(key, into, terms.version, artifact_sha256):
+        _own_manifest(payload, into)
         return
     digests = {**read_checksums(payload), CHECKSUMS: artifact_sha256}
     receipts = {path: read_record(path) for path in receipt_paths}
@@ -137,7 +136,6 @@ def _keeps_better_signature(
         f"kept: {into} {version} is signed by {standing['signer']['keyid']}, and no release key is"
         " here; name one to sign what is new in its evidence (docs/releases.md)"
     )
-    os.utime(into / MANIFEST)
     return True
 
 
@@ -152,12 +150,9 @@ def _refuse_what_verify_refuses(scratch: Path, digests: Mapping[str, str]) -> No
         )
 
 
-def _own_manifest(payload: Path, scratch: Path) -> None:
+def _own_manifest(payload: Path, release: Path) -> None:
     """Snakemake tracks the manifest: it touches it, and wants it writable.
 
     A link would pass the new time on to the build and rerun everything behind it.
     """
-    manifest = scratch / MANIFEST
-    manifest.unlink()
-    shutil.copyfile(payload / MANIFEST, manifest)
-    os.utime(manifest)
+    write_text(release / MANIFEST, (payload / MANIFEST).read_text("utf-8"))
