@@ -4,7 +4,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 
-.PHONY: all test lint lock clean
+.PHONY: all test lint lock clean verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -27,6 +27,10 @@ $(INSTALLED): envs/main.lock
 	$(VENV)/bin/python -m pip install --no-deps --require-hashes -r envs/main.lock || { \
 	  echo "error: the environment is not complete. If pip found no $(TORCH): name PyTorch's CPU wheel index to pip (README, 'Which torch'); then run again" >&2; exit 1; }
 	touch $(INSTALLED)
+
+# One file that checks a release folder, to send along; it needs Python and `cryptography`.
+verify.pyz: $(INSTALLED)
+	$(VENV)/bin/snakemake --cores 1 artifacts/phiforge-verify.pyz
 
 # The two packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
 lock:

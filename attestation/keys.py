@@ -1,4 +1,7 @@
-"""Ed25519 keys in PEM files: PKCS #8 private (RFC 8410), SubjectPublicKeyInfo public.
+"""Ed25519 and ECDSA P-256 keys in PEM files: PKCS #8 private, SubjectPublicKeyInfo public.
+
+Ed25519 (RFC 8410) is what receipts are signed with. A release key is ECDSA P-256: OpenSSF
+model-signing takes no Ed25519.
 
 A key's id is the SHA-256 of its public part's DER form, in hex: the fingerprint that
 ``openssl pkey -pubin -outform DER | sha256sum`` prints.
@@ -7,9 +10,16 @@ A key's id is the SHA-256 of its public part's DER form, in hex: the fingerprint
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -36,6 +46,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LONGEST_PEM = 1 << 16
 
 
+def _ecdsa() -> EllipticCurvePrivateKey:
+    return generate_private_key(SECP256R1())
+
+
+KINDS: Mapping[str, Callable[[], Ed25519PrivateKey | EllipticCurvePrivateKey]] = {
+    "ed25519": Ed25519PrivateKey.generate,
+    "ecdsa": _ecdsa,
+}
+
+
 class OccasionalSigner(CryptoSigner):
     """A signer whose key was made for this occasion and is nowhere written.
 
@@ -44,7 +64,7 @@ class OccasionalSigner(CryptoSigner):
 
 
 def load_private(path: Path, password: bytes | None = None) -> Signer:
-    """The signer of an Ed25519 private key file.
+    """The signer of a private key file, Ed25519 or ECDSA P-256.
 
     Raises:
         AttestationError: the file is missing, lies below artifacts/, may be read by others, is
@@ -67,9 +87,10 @@ def load_private(path: Path, password: bytes | None = None) -> Signer:
         raise _unreadable(path, error) from None
     except (TypeError, ValueError, UnsupportedAlgorithm):
         raise _unusable(path, password) from None
-    if not isinstance(key, Ed25519PrivateKey):
+    public = _usable(key.public_key())
+    if public is None or not isinstance(key, Ed25519PrivateKey | EllipticCurvePrivateKey):
         raise _unusable(path, None)
-    return CryptoSigner(key, _public(key.public_key()))
+    return CryptoSigner(key, _public(public))
 
 
 def private_from_environment(name: str) -> Signer | None:
@@ -92,29 +113,29 @@ def password_from_environment(name: str) -> bytes | None:
     return password.encode() if password else None
 
 
-def occasional() -> OccasionalSigner:
-    """A signer with a new key that lives in this process only."""
-    key = Ed25519PrivateKey.generate()
+def occasional(kind: str = "ed25519") -> OccasionalSigner:
+    """A signer with a new key, of a kind in ``KINDS``, that lives in this process only."""
+    key = KINDS[kind]()
     return OccasionalSigner(key, _public(key.public_key()))
 
 
 def load_public(pem: str) -> PublicKey:
-    """An Ed25519 public key from its PEM text.
+    """A public key, Ed25519 or ECDSA P-256, from its PEM text.
 
     Raises:
         AttestationError: it is no such key.
     """
     try:
-        key = load_pem_public_key(pem.encode())
+        key = _usable(load_pem_public_key(pem.encode()))
     except (TypeError, ValueError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise AttestationError("bad-key", "not an Ed25519 public key in PEM form")
+    if key is None:
+        raise AttestationError("bad-key", "not an Ed25519 or ECDSA P-256 public key in PEM form")
     return _public(key)
 
 
 def read_public(path: Path) -> PublicKey:
-    """An Ed25519 public key from its PEM file.
+    """A public key from its PEM file.
 
     Raises:
         AttestationError: the file is missing or holds no such key.
@@ -126,7 +147,7 @@ def read_public(path: Path) -> PublicKey:
     except (AttestationError, UnicodeDecodeError):
         raise AttestationError(
             "bad-key",
-            "not an Ed25519 public key in PEM form",
+            "not an Ed25519 or ECDSA P-256 public key in PEM form",
             where=path,
             remedy="make one with 'python -m attestation new-key'",
         ) from None
@@ -134,11 +155,15 @@ def read_public(path: Path) -> PublicKey:
 
 def public_pem(key: PublicKey) -> str:
     """The PEM text of a public key."""
+    if key.keytype != "ed25519":
+        return str(key.keyval["public"])
     crypto = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     return crypto.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def new_key(private: Path, public: Path, password: bytes | None = None) -> PublicKey:
+def new_key(
+    private: Path, public: Path, password: bytes | None = None, kind: str = "ed25519"
+) -> PublicKey:
     """Make a key pair: ``private`` for its owner's eyes only, ``public`` for everyone.
 
     Raises:
@@ -150,7 +175,7 @@ def new_key(private: Path, public: Path, password: bytes | None = None) -> Publi
             raise AttestationError(
                 "key-exists", "a file is here already", where=path, remedy="choose another name"
             )
-    key = Ed25519PrivateKey.generate()
+    key = KINDS[kind]()
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     private.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +187,15 @@ def new_key(private: Path, public: Path, password: bytes | None = None) -> Publi
     return made
 
 
-def _public(key: Ed25519PublicKey) -> PublicKey:
+def _usable(key: object) -> Ed25519PublicKey | EllipticCurvePublicKey | None:
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return key
+    return None
+
+
+def _public(key: Ed25519PublicKey | EllipticCurvePublicKey) -> PublicKey:
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return SSlibKey.from_crypto(key, hashlib.sha256(der).hexdigest())
 
@@ -207,7 +240,7 @@ def _unusable(path: Path, password: bytes | None) -> AttestationError:
         )
     return AttestationError(
         "bad-key",
-        "not an Ed25519 private key in PEM form (PKCS #8)",
+        "not an Ed25519 or ECDSA P-256 private key in PEM form (PKCS #8)",
         where=path,
         remedy="make one with 'python -m attestation new-key'",
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.predicates.scai.v0.scai_pb2 import AttributeReport
 from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestResult
 from in_toto_attestation.predicates.vsa.v1.vsa_pb2 import VerificationSummary
 from in_toto_attestation.v1.statement import STATEMENT_TYPE_URI, Statement
@@ -18,11 +20,15 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from attestation import AttestationError
 
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+ATTRIBUTE_REPORT = "https://in-toto.io/attestation/scai/attribute-report/v0.2"
 VERIFICATION_SUMMARY = "https://slsa.dev/verification_summary/v1"
 
 RESULTS: Mapping[str, str] = {"passed": "PASSED", "failed": "FAILED"}
 _PREDICATES: Mapping[str, type[Message]] = {
     TEST_RESULT: TestResult,
+    PROVENANCE: Provenance,
+    ATTRIBUTE_REPORT: AttributeReport,
     VERIFICATION_SUMMARY: VerificationSummary,
 }
 # A list of texts by SLSA's specification, which in-toto's maintainers say decides; their message

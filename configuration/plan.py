@@ -4,6 +4,8 @@ No runtime is imported and no network touched here.
 """
 
 import importlib.metadata
+import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +129,25 @@ def _missing(
     if "config" in requires and tools[requires["config"]] is None:
         return f"what makes it is not here: '{requires['config']}' is null in config/config.yaml"
     return None
+
+
+def release_signing(settings: Settings) -> dict[str, Any]:
+    """Config key ``signing``; the key file that PHIFORGE_SIGNING_KEY names goes before its own.
+
+    The path goes into Snakemake's own records, below .snakemake/; the key does not.
+    """
+    named = os.environ.get("PHIFORGE_SIGNING_KEY")
+    return {**settings.signing, **({"key": named} if named else {})}
+
+
+def stands_signed(model: str, variant: str) -> bool:
+    """Whether a release stands that a real key signed; one without it must not replace that."""
+    record = Path("artifacts/release") / model / variant / "evidence/release.json"
+    try:
+        signer = json.loads(record.read_text(encoding="utf-8"))["signer"]
+        return not signer["occasional"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:

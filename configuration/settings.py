@@ -26,6 +26,7 @@ class Model:
         parameters: number of weights; memory estimates follow from it.
         golden: the golden prompts' file.
         synthetic: random weights; converted and scored, never released.
+        version: of its releases; None: the run's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Model:
     variants: tuple[str, ...] | None
     acceptance: Mapping[str, Any]
     file: Path
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,10 @@ class Settings:
     """The whole configuration: everything known, and what was chosen of it.
 
     Attributes:
-        signing_key: file of the private key that promotes to stable; None: not configured.
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
+        version: of the releases of models that name none themselves.
+        builder: URI of who runs this.
+        signing: ``{key, certificate, certificate_chain, password_env}``; empty: not configured.
     """
 
     models: Mapping[str, Model]
@@ -94,8 +98,10 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
-    signing_key: Path | None = None
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
+    version: str = "0.1.0"
+    builder: str = "urn:phiforge:builder:unnamed"
+    signing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
@@ -124,13 +130,21 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
         tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
-        signing_key=_signing_key(chosen.get("signing")),
         acceptance=folder / "acceptance.yaml",
+        version=chosen.get("version", Settings.version),
+        builder=chosen.get("builder", Settings.builder),
+        signing=_signing(chosen.get("signing")),
     )
 
 
-def _signing_key(signing: Mapping[str, Any] | None) -> Path | None:
-    return None if signing is None else Path(signing["key"]).expanduser()
+def _signing(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    signing = dict(given or {})
+    for name in {"key", "certificate"} & signing.keys():
+        signing[name] = str(Path(signing[name]).expanduser())
+    if "certificate_chain" in signing:
+        chain = signing["certificate_chain"]
+        signing["certificate_chain"] = [str(Path(one).expanduser()) for one in chain]
+    return signing
 
 
 def _as_list(value: Any) -> Any:
@@ -333,6 +347,7 @@ def _model(path: Path, variants: Mapping[str, Variant]) -> Model:
         variants=None if chosen is None else tuple(chosen),
         acceptance=document.get("acceptance", {}),
         file=path,
+        version=document.get("version"),
     )
 
 

@@ -19,6 +19,7 @@ import psutil
 from converters.contract import BuildRecord, ConvertError
 from records.errors import run_command
 from records.offline import go_offline
+from records.project import project_state
 from records.record import read_record, write_record
 from records.tree import fresh_tree, make_read_only
 from release.manifest import seal
@@ -31,6 +32,7 @@ def main() -> None:
         return
     _refuse_too_little_memory(arguments.memory_mb)
     go_offline()
+    project = project_state()
     block = json.loads(arguments.variant)
     source_record = read_record(arguments.source)
     source = arguments.source.parent / "files"
@@ -47,7 +49,8 @@ def main() -> None:
         facts = _facts(arguments, block, source_record, base_record, record)
         artifact_sha256 = seal(payload, facts, _forbidden(payload, source))
         make_read_only(payload)
-    write_record(into / "BUILD.json", {**facts, "artifact_sha256": artifact_sha256})
+    made = {"artifact_sha256": artifact_sha256, "project": project}
+    write_record(into / "BUILD.json", {**facts, **made})
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
     print(f"built {arguments.model} {arguments.name}: {artifact_sha256}")
     print(f"peak resident memory, mapped files included: {peak_mb} MB", flush=True)

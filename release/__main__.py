@@ -1,6 +1,7 @@
-"""``python -m release gate|stage|summary|diff``: from receipts to a release folder."""
+"""``python -m release …``: gate, stage, summarize and compare releases; verify or revoke one."""
 
 import argparse
+import json
 from pathlib import Path
 
 from records.errors import run_command
@@ -21,19 +22,35 @@ def main() -> None:
             **told_now(arguments),
         )
     elif arguments.command == "stage":
-        from release.stage import stage  # jinja2: a gate need not wait for it
+        from release.stage import Terms, stage  # jinja2: a gate need not wait for it
 
         stage(
             arguments.build,
             arguments.verdict,
             arguments.receipts,
             {"summary": arguments.summary, "snippet": arguments.snippet.read_text("utf-8").strip()},
+            Terms(
+                arguments.version,
+                json.loads(arguments.recipe),
+                arguments.builder,
+                json.loads(arguments.signing),
+            ),
             arguments.into,
         )
     elif arguments.command == "diff":
         from release.diff import report
 
         report(arguments.old, arguments.new, arguments.limits, arguments.markdown)
+    elif arguments.command == "verify":
+        from release.verify import command
+
+        raise SystemExit(command.run(arguments))
+    elif arguments.command == "revoke":
+        _revoke(arguments)
+    elif arguments.command == "verifier":
+        from release.verifier import write_verifier
+
+        write_verifier(arguments.into)
     else:
         from release.summary import summarize
 
@@ -58,6 +75,10 @@ def _parse() -> argparse.Namespace:
             command.add_argument("--summary", required=True, help="the card's first sentence")
             command.add_argument("--snippet", required=True, type=Path, help="loading snippet")
             command.add_argument("--into", required=True, type=Path, help="the release folder")
+            command.add_argument("--version", required=True, help="semantic version")
+            command.add_argument("--recipe", required=True, help="the variant's block, as JSON")
+            command.add_argument("--builder", required=True, help="URI of who runs this")
+            command.add_argument("--signing", default="{}", help="config key 'signing', as JSON")
     compare = commands.add_parser("diff", help="what changed between two releases of a variant")
     compare.add_argument("old", type=Path, help="the old release folder")
     compare.add_argument("new", type=Path, help="the new release folder")
@@ -66,7 +87,35 @@ def _parse() -> argparse.Namespace:
     summary = commands.add_parser("summary", help="print the table of a run")
     summary.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
     summary.add_argument("pairs", nargs="*", metavar="MODEL/VARIANT", help="what was wanted")
+    _add_verification(commands)
     return parser.parse_args()
+
+
+def _add_verification(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands for who receives releases, and for taking one back."""
+    from release.verify.command import add_arguments
+
+    verify = commands.add_parser("verify", help="check a release folder")
+    add_arguments(verify)
+    verifier = commands.add_parser("verifier", help="write the one-file verifier")
+    verifier.add_argument("--into", required=True, type=Path, help="the .pyz file to write")
+    revoke = commands.add_parser("revoke", help="take a released version back")
+    revoke.add_argument("release", metavar="MODEL/VARIANT", help="what was released")
+    revoke.add_argument("version", metavar="VERSION", help="the version to revoke")
+    revoke.add_argument("--reason", required=True, help="why, for everyone who has it")
+    revoke.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    from configuration.documents import read_yaml
+    from release.revoke import revoke
+    from release.signing import release_key
+
+    key = release_key(read_yaml(Path("config/config.yaml")).get("signing") or {})
+    model, _, variant = arguments.release.partition("/")
+    folder = arguments.root / "release" / model
+    path = revoke(folder, variant, arguments.version, arguments.reason, key)
+    print(f"revoked: {arguments.release} {arguments.version}; send {path} to who has it")
 
 
 if __name__ == "__main__":

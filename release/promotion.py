@@ -15,19 +15,21 @@ of another artifact does not take its place (`standing`).
 import argparse
 import base64
 import hashlib
-import os
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from attestation.envelope import peek, sign, verify
-from attestation.keys import SIGNING_KEY, PublicKey, Signer, load_private, password_from_environment
+from attestation.keys import SIGNING_KEY, PublicKey, Signer
 from attestation.statement import VERIFICATION_SUMMARY, statement
 from records.errors import PhiforgeError, run_command
 from records.record import canonical, read_record, write_record
 from records.tree import sha256_file
 from release.manifest import CHECKSUMS
 from release.scrutiny import Expected, Row, add_arguments, expect, scrutinize, told_now
+from release.signing import release_key
 from validators.own_code import validator_digest
 from validators.signed_receipt import envelope_path
 
@@ -247,15 +249,17 @@ def _summary(release: Path, expected: Expected) -> dict[str, Any]:
     )
 
 
-def release_signer(configured: Path | None) -> Signer | None:
+def release_signer(settings: Mapping[str, Any]) -> Signer | None:
     """The release key that the environment names, or else the configuration; None: neither.
 
+    Args:
+        settings: config key ``signing``.
+
     Raises:
-        AttestationError: it cannot be used.
+        AttestationError, SigningError: it cannot be used.
     """
-    named = os.environ.get(SIGNING_KEY)
-    path = Path(named) if named else configured
-    return None if path is None else load_private(path, password_from_environment(SIGNING_KEY))
+    key = release_key(settings)
+    return None if key.occasional else key.signer
 
 
 def report(records: list[Path], blocked: list[list[str]]) -> None:
@@ -292,7 +296,7 @@ def main() -> None:
     one.add_argument("--release", required=True, type=Path, help="the release folder")
     one.add_argument("--build", required=True, type=Path, help="BUILD.json")
     one.add_argument("--record", required=True, type=Path, help="where the outcome goes")
-    one.add_argument("--signing-key", type=Path, help="PEM file of the release key")
+    one.add_argument("--signing", default="{}", help="config key 'signing', as JSON")
     add_arguments(one)
     all_ = commands.add_parser("report", help="say what is stable and what others lack")
     all_.add_argument("records", nargs="*", type=Path, help="outcomes of 'promote'")
@@ -303,7 +307,7 @@ def main() -> None:
         return
     build = read_record(options.build)
     expected = expect(build, **told_now(options))
-    record = promote(options.release, expected, release_signer(options.signing_key))
+    record = promote(options.release, expected, release_signer(json.loads(options.signing)))
     write_record(options.record, record)
     done = "stable" if record["promoted"] else "not promoted"
     print(f"{record['model']} {record['variant']}: {done}")

@@ -1,6 +1,5 @@
 # The configuration, read once, and the named functions that the rules ask.
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +14,9 @@ from configuration.plan import (
     convert_memory_mb,
     plan,
     reference_memory_mb,
+    release_signing,
     row_settings,
+    stands_signed,
     variant_availability,
 )
 from configuration.settings import load
@@ -237,11 +238,14 @@ def not_built():
     return arguments
 
 
-def signing_arguments(wildcards):
-    return [] if SETTINGS.signing_key is None else ["--signing-key", str(SETTINGS.signing_key)]
+# Which key signs. Not among the params: who runs this without the key is no reason to sign again.
+SIGNING = release_signing(SETTINGS)
+SIGNING_ARGUMENTS = ["--signing", json.dumps(SIGNING, sort_keys=True)]
 
 
-KEY_IS_NAMED = bool(os.environ.get("PHIFORGE_SIGNING_KEY") or SETTINGS.signing_key)
+def is_signed(wildcards):
+    """As params, so that a key that is named signs what stands unsigned."""
+    return "key" in SIGNING or stands_signed(wildcards.model, wildcards.variant)
 
 
 def row_keys(wildcards):
@@ -259,6 +263,10 @@ def snippet_file(wildcards):
 
 def variant_summary(wildcards):
     return variant_of(wildcards).summary
+
+
+def release_version(wildcards):
+    return model_of(wildcards).version or SETTINGS.version
 
 
 def check_threads(wildcards):

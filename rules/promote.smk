@@ -18,15 +18,14 @@ rule promote:
         release=subpath(input.manifest, parent=True),
         rows=row_policies,
         overrides=acceptance_overrides,
-        signing=signing_arguments,
         # A release key that appears is a reason to try again.
-        key_is_named=KEY_IS_NAMED,
+        key_is_named="key" in SIGNING,
     message:
         "promote {wildcards.model} {wildcards.variant}"
     shell:
         "python -m release.promotion promote --release {params.release:q} --build {input.build:q}"
         " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
-        " --overrides {params.overrides:q} --rows {params.rows:q} {params.signing:q}"
+        " --overrides {params.overrides:q} --rows {params.rows:q} {SIGNING_ARGUMENTS:q}"
         " --record {output.record:q} 2>&1 | tee {log:q}"
 
 

@@ -17,8 +17,31 @@ rule release:
     params:
         into=subpath(output.manifest, parent=True),
         summary=variant_summary,
+        version=release_version,
+        recipe=variant_block,
+        builder=SETTINGS.builder,
+        is_signed=is_signed,
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
         "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
-        " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q} {input.receipts:q} > {log:q} 2>&1"
+        " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q}"
+        " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
+        " {SIGNING_ARGUMENTS:q} {input.receipts:q} > {log:q} 2>&1"
+
+
+rule verifier:
+    """One file that checks a release folder, for teams that have nothing else of phiforge."""
+    input:
+        modules=module_files("release.verify.command"),
+        writer=module_files("release.verifier"),
+    output:
+        program="artifacts/phiforge-verify.pyz",
+    log:
+        "artifacts/logs/verifier.log",
+    resources:
+        mem_mb=200,
+    message:
+        "write the verifier"
+    shell:
+        "python -m release verifier --into {output.program:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 """What every test may use: the pipeline, run once as a user runs it."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from checkout import Checkout, make_checkout
+from releasing import (
+    SIGNED_VARIANT,
+    Certified,
+    Verifier,
+    copy_release,
+    make_certified,
+    minimal_environment,
+    stage,
+)
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +34,34 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def built(pipeline: Checkout) -> Callable[[str], Path]:
     """Variant name to the payload that the pipeline built of phi3-tiny."""
     return lambda variant: pipeline.folder / "artifacts/build/phi3-tiny" / variant / "payload"
+
+
+@pytest.fixture(scope="session")
+def verifier(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Verifier:
+    """The one-file verifier, taken away to an environment that has ``cryptography`` only."""
+    received = tmp_path_factory.mktemp("received") / "phiforge-verify.pyz"
+    pipeline.snakemake("--cores", "1", "artifacts/phiforge-verify.pyz")
+    shutil.copyfile(pipeline.folder / "artifacts/phiforge-verify.pyz", received)
+    return Verifier(minimal_environment(tmp_path_factory.mktemp("minimal")), received)
+
+
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Certified:
+    """A release key with a certificate."""
+    return make_certified(tmp_path_factory.mktemp("certified"))
+
+
+@pytest.fixture(scope="session")
+def signed(
+    pipeline: Checkout, certified: Certified, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A release that the certified key signed."""
+    into = tmp_path_factory.mktemp("signed") / "phi3-tiny" / SIGNED_VARIANT
+    stage(pipeline, SIGNED_VARIANT, into, signing=certified.signing())
+    return into
+
+
+@pytest.fixture
+def received(signed: Path, tmp_path: Path) -> Path:
+    """A copy of that release, as someone received it; a test may spoil it."""
+    return copy_release(signed, tmp_path / SIGNED_VARIANT)

@@ -24,7 +24,8 @@ from release.gate import GateError, gate
 from release.promotion import PROMOTION, PromotionError
 from release.scrutiny import expect as expect_of
 from release.scrutiny import scrutinize
-from release.stage import stage
+from release.stage import Terms, stage
+from releasing import Verifier, copy_release
 from validators.signed_receipt import envelope_path, write_signed
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
@@ -287,8 +288,8 @@ def stable(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
         return {name for name in names if above in ("build", "release") and name != CPU_ONLY}
 
     shutil.copytree(pipeline.folder, copy.folder, ignore=others)
-    for name in ("lab", "release"):
-        keys.new_key(folder / f"{name}.key", folder / f"{name}.pub")
+    for name, kind in (("lab", "ed25519"), ("release", "ecdsa")):
+        keys.new_key(folder / f"{name}.key", folder / f"{name}.pub", kind=kind)
     devices = copy.folder / "config/devices.yaml"
     before = devices.read_text()
     key = f"  summary: CPU\n  key: {folder}/lab.pub\n"
@@ -334,6 +335,21 @@ def test_stable_is_a_signed_summary_of_what_was_verified(
             assert (release / name).read_bytes() == (release_of(pipeline) / name).read_bytes()
 
 
+def test_stable_is_verified_where_there_is_only_the_folder(
+    stable: Checkout, verifier: Verifier, tmp_path: Path
+) -> None:
+    release = release_of(stable)
+    key = ("--key", str(stable.folder.parent / "release.pub"))
+    done = verifier.run(release, *key, "--channel", "stable")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(f"VERIFIED: phi3-tiny {CPU_ONLY} 0.1.0 (stable)")
+    assert verifier.findings(release, "--channel", "stable") == ["policy"]  # by whom?
+    copy = copy_release(release, tmp_path / CPU_ONLY)
+    (copy / "evidence" / PROMOTION).unlink()
+    assert verifier.findings(copy, *key) == []
+    assert verifier.findings(copy, *key, "--channel", "stable") == ["policy"]
+
+
 def test_no_private_key_is_in_artifacts_or_logs(stable: Checkout) -> None:
     folder = stable.folder.parent
     secrets = []
@@ -370,6 +386,7 @@ def test_another_artifact_does_not_take_a_stable_releases_place(
             artifacts / "gates/phi3-tiny/genai-dml-int4.json",
             [],
             {},
+            Terms("0.1.0", {}, "urn:test:builder"),
             release,
         )
     assert {name: (release / name).read_bytes() for name in files_under(release)} == before

@@ -248,11 +248,12 @@ def test_the_report_names_what_is_missing_and_fails(
 def test_the_release_key_comes_from_the_environment_or_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert release_signer(None) is None
+    assert release_signer({}) is None
     for name in ("configured", "named"):
-        keys.new_key(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
-    signer = release_signer(tmp_path / "configured.key")
+        keys.new_key(tmp_path / f"{name}.key", tmp_path / f"{name}.pub", kind="ecdsa")
+    configured = {"key": str(tmp_path / "configured.key")}
+    signer = release_signer(configured)
     assert signer and signer.public_key == keys.read_public(tmp_path / "configured.pub")
     monkeypatch.setenv(keys.SIGNING_KEY, str(tmp_path / "named.key"))
-    signer = release_signer(tmp_path / "configured.key")
+    signer = release_signer(configured)
     assert signer and signer.public_key == keys.read_public(tmp_path / "named.pub")

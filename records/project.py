@@ -1,0 +1,41 @@
+"""Which state of this project did some work: for evidence, never for a payload."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from records.tree import sha256_file
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LOCK = "envs/main.lock"
+
+
+def project_state() -> dict[str, Any]:
+    """Commit, cleanness and locked toolchain of this checkout.
+
+    ``commit`` (40 hex digits) and ``clean`` are None where git does not know this folder: not a
+    clone, or no git here. ``lock_sha256`` is the digest of the toolchain's lock file.
+    """
+    told = _git("rev-parse", "--show-toplevel", "HEAD")
+    state: dict[str, Any] = {"commit": None, "clean": None, "lock_sha256": None}
+    if (CHECKOUT / LOCK).is_file():
+        state["lock_sha256"] = sha256_file(CHECKOUT / LOCK)
+    if told is not None:
+        top, commit = told.splitlines()
+        changes = _git("status", "--porcelain")
+        if Path(top) == CHECKOUT and changes is not None:  # not a folder in someone else's clone
+            state.update(commit=commit, clean=not changes.strip())
+    return state
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(CHECKOUT), "--no-optional-locks", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,80 @@
+"""What stands beside a payload in ``evidence/``: receipts, provenance, bill of materials, keys."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from records.record import write_record, write_text
+from records.tree import files_under, sha256_file
+from release.provenance import provenance
+from release.sbom import bill_of_materials
+from release.signing import ReleaseKey
+from release.verify.receipts import ENVELOPE
+from release.versions import RELEASE_SCHEMA
+
+CARD = "README.md"
+
+
+def lay_out_evidence(
+    release: Path,
+    build: Mapping[str, Any],
+    receipts: Mapping[Path, Mapping[str, Any]],
+    verdict: Path,
+    *,
+    digests: Mapping[str, str],
+    recipe: Mapping[str, Any],
+    version: str,
+    channel: str,
+    builder: str,
+    key: ReleaseKey,
+) -> None:
+    """Fill ``release/evidence``; the card and the payload are there already.
+
+    Args:
+        receipts: receipt files and what they say; each one's envelope lies beside it.
+        verdict: the gate's verdict file.
+        digests: every payload file, SHA256SUMS included, to hex SHA-256.
+        recipe: the variant's block of config/variants.yaml.
+    """
+    evidence = release / "evidence"
+    copy_receipts(list(receipts), evidence / "receipts")
+    shutil.copyfile(verdict, evidence / "gate.json")
+    write_record(
+        evidence / "release.json",
+        {
+            "schema": RELEASE_SCHEMA,
+            "model": build["model"],
+            "variant": build["variant"],
+            "version": version,
+            "artifact_sha256": build["artifact_sha256"],
+            "signer": {"keyid": key.keyid, "occasional": key.occasional},
+        },
+    )
+    bill = bill_of_materials(build, list(receipts.values()), release, digests, version)
+    write_record(evidence / "sbom.cdx.json", bill)
+    write_text(evidence / "keys" / f"{key.keyid}.pub", key.public_pem)
+    if key.certificates_pem:
+        write_text(evidence / "keys" / f"{key.keyid}.crt", key.certificates_pem)
+    key.sign_model(f"{build['model']}-{build['variant']}", digests, evidence / "model.sig")
+    byproducts = [Path(CARD), *(Path("evidence") / name for name in files_under(evidence))]
+    statement = provenance(
+        build,
+        recipe,
+        version=version,
+        channel=channel,
+        builder=builder,
+        payload=digests,
+        byproducts={name.as_posix(): sha256_file(release / name) for name in byproducts},
+    )
+    write_record(evidence / "provenance.dsse.json", key.sign_statement(statement))
+
+
+def copy_receipts(receipts: Sequence[Path], into: Path) -> None:
+    """Copy each receipt and, where it has one, its envelope; a blocked row has none."""
+    into.mkdir(parents=True)
+    for path in receipts:
+        shutil.copyfile(path, into / path.name)
+        envelope = path.with_name(path.stem + ENVELOPE)
+        if envelope.is_file():
+            shutil.copyfile(envelope, into / envelope.name)
