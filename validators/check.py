@@ -16,6 +16,7 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.golden import load_golden
 from validators.isolation import observe_isolated
+from validators.lint.payload import lint
 from validators.own_code import validator_digest
 from validators.receipt import Basis, Subject, blocked, judged, unusable
 from validators.reference_tree import Reference, load_reference
@@ -67,6 +69,7 @@ def main() -> None:
         receipt = check(
             subject,
             payload,
+            variant=variant,
             executor=must_execute(options.row, row["kind"], row.get("executes")),
             reference_folder=options.reference,
             golden_file=options.golden,
@@ -91,6 +94,7 @@ def check(
     subject: Subject,
     payload: Path,
     *,
+    variant: Mapping[str, Any],
     executor: str,
     reference_folder: Path,
     golden_file: Path,
@@ -98,9 +102,10 @@ def check(
     overrides: dict[str, Any],
     time_limit_s: float = _TIME_LIMIT_S,
 ) -> dict[str, Any]:
-    """Run ``payload`` in a child process and judge what it did; nothing is signed or written.
+    """Look at ``payload``, run it in a child process and judge it; nothing is signed or written.
 
     Args:
+        variant: the payload's block: format, precision, options.
         executor: the device that must execute it (`validators.verdict.must_execute`).
 
     Raises:
@@ -116,6 +121,10 @@ def check(
         subject = replace(subject, artifact_sha256=verify(payload))
     except PayloadError as error:
         return unusable(subject, basis, Failure("damaged-payload", str(error)))
+    linted = lint(payload, variant=variant, reference=reference)
+    if linted.failures:
+        failures = [Failure(one.name, one.what) for one in linted.failures]
+        return unusable(subject, basis, *failures)
     observation = observe_isolated(
         payload,
         subject.runtime,
@@ -132,6 +141,7 @@ def check(
         executor=executor,
         gates=gates,
     )
+    judgement = replace(judgement, notes=linted.notes + judgement.notes)
     return judged(
         subject,
         basis,
@@ -170,7 +180,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--variant", required=True, help="name of the variant")
     parser.add_argument("--row", required=True, help="name of the device row")
     parser.add_argument("--row-config", required=True, help="kind, module, settings…, as JSON")
-    parser.add_argument("--variant-config", required=True, help="format, precision, as JSON")
+    parser.add_argument(
+        "--variant-config", required=True, help="format, precision, options, as JSON"
+    )
     parser.add_argument("--artifact", required=True, type=Path, help="folder of the build")
     parser.add_argument("--reference", required=True, type=Path, help="folder of the reference")
     parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")

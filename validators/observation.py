@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from records.record import read_record, write_record
 from validators.contract import ExecutionEvidence, Generation, Proof
+from validators.lint.tokenizer import CorpusEncodings
 from validators.metrics import Lumped
 
 RECORD = "OBSERVED.json"
@@ -56,6 +57,7 @@ class Observation:
         evidence: what executed; None if `trouble` ended the run.
         trouble: what ended the run before all prompts were done.
         measures: how fast it answered (`validators.measures`), as the receipt tells it.
+        corpus: what the runtime's tokenizer made of the corpus; None if `trouble` came first.
     """
 
     prompts: tuple[PromptObservation, ...]
@@ -63,6 +65,7 @@ class Observation:
     toolchain: Mapping[str, str]
     trouble: Trouble | None = None
     measures: Mapping[str, Any] | None = None
+    corpus: CorpusEncodings | None = None
 
 
 def write_observation(folder: Path, observation: Observation) -> None:
@@ -82,6 +85,12 @@ def write_observation(folder: Path, observation: Observation) -> None:
             "toolchain": dict(observation.toolchain),
             "trouble": None if observation.trouble is None else asdict(observation.trouble),
             "measures": observation.measures,
+            "corpus": None
+            if observation.corpus is None
+            else {
+                "texts": observation.corpus.texts,
+                "other": [[index, ids] for index, ids in observation.corpus.other.items()],
+            },
         },
     )
 
@@ -115,7 +124,14 @@ def read_observation(folder: Path) -> Observation:
         toolchain=record["toolchain"],
         trouble=_trouble(record["trouble"]),
         measures=record["measures"],
+        corpus=_corpus(record["corpus"]),
     )
+
+
+def _corpus(value: Mapping[str, Any] | None) -> CorpusEncodings | None:
+    if value is None:
+        return None
+    return CorpusEncodings(value["texts"], {index: _ids(ids) for index, ids in value["other"]})
 
 
 def _heard(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> PromptObservation:

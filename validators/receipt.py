@@ -52,10 +52,14 @@ def blocked(subject: Subject, reason: str, remedy: str) -> dict[str, Any]:
     return _receipt(subject, Basis(), verdict="blocked", reason=reason, remedy=remedy)
 
 
-def unusable(subject: Subject, basis: Basis, failure: Failure) -> dict[str, Any]:
+def unusable(subject: Subject, basis: Basis, *failures: Failure) -> dict[str, Any]:
     """The receipt of an artifact that was not even opened."""
     return _receipt(
-        subject, basis, verdict="failed", reason=failure.what, failures=[asdict(failure)]
+        subject,
+        basis,
+        verdict="failed",
+        reason=_reason(failures),
+        failures=[asdict(failure) for failure in failures],
     )
 
 
@@ -76,6 +80,7 @@ def judged(
         verdict="failed" if judgement.failures else "passed",
         reason=_reason(judgement.failures),
         failures=[asdict(failure) for failure in judgement.failures],
+        lint=[asdict(note) for note in judgement.notes],
         executed_on=executed_on,
         golden=list(judgement.golden),
         metrics={} if judgement.metrics is None else asdict(judgement.metrics),
@@ -103,6 +108,7 @@ def _receipt(
     reason: str,
     remedy: str = "",
     failures: list[dict[str, Any]] | None = None,
+    lint: list[dict[str, Any]] | None = None,
     executed_on: Mapping[str, Any] | None = None,
     golden: list[Mapping[str, Any]] | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -119,6 +125,7 @@ def _receipt(
         "reason": reason,
         "remedy": remedy,
         "failures": failures or [],
+        "lint": lint or [],
         "executed_on": executed_on,
         "golden": golden or [],
         "metrics": metrics or {},

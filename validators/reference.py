@@ -32,6 +32,7 @@ from records.tree import files_under, fresh_tree, sha256_file
 from validators.contract import CheckError
 from validators.float32_model import load
 from validators.golden import GoldenPrompt, GoldenSet, load_golden
+from validators.lint.tokenizer import chat_template
 from validators.metrics import TOP, log_probabilities, lump, most_probable
 from validators.positions import Span, spread
 from validators.reference_tree import TOKENIZER, ReferencePrompt, Scored, write_reference
@@ -83,6 +84,7 @@ def make_reference(
         scored, closest = _score(held.model, prompts, chosen)
         facts = {
             "arithmetic": "float32",
+            "chat_template": chat_template(source),
             "weights_held_in": held.weights_held_in,
             "weights_held_because": held.reason,
             "closest_choice": closest,

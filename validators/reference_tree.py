@@ -71,6 +71,7 @@ class Reference:
         left_out: prompt id to reason.
         sliding_window: to how many tokens the source attends; None: to all.
         digest: SHA-256 of REFERENCE.json, which names the other files' digests.
+        chat_template: the source's (`validators.lint.tokenizer.chat_template`); None: none.
     """
 
     prompts: tuple[ReferencePrompt, ...]
@@ -81,6 +82,7 @@ class Reference:
     synthetic: bool
     digest: str
     tokenizer: Path
+    chat_template: Any = None
 
 
 def write_reference(
@@ -173,6 +175,7 @@ def load_reference(folder: Path) -> Reference:
         synthetic=record["synthetic"],
         digest=sha256_file(folder / RECORD),
         tokenizer=folder / TOKENIZER,
+        chat_template=record.get("chat_template"),
     )
 
 

@@ -31,6 +31,8 @@ from tokenizers import Tokenizer
 from validators.acceptance import Gates
 from validators.contract import UNPROVEN, CheckError, ExecutionEvidence, Generation
 from validators.golden import GoldenPrompt, GoldenSet
+from validators.lint.finding import Finding
+from validators.lint.tokenizer import judge_corpus
 from validators.metrics import Metrics, compare, concatenate
 from validators.observation import Observation, PromptObservation
 from validators.reference_tree import Reference, ReferencePrompt
@@ -65,12 +67,14 @@ class Judgement:
         golden: one entry a golden prompt, in the receipt's form.
         metrics: None if a prompt could not be scored.
         validated_tokens: the longest sequence that ran.
+        notes: what is reported of the tokenizer, not judged.
     """
 
     failures: tuple[Failure, ...]
     golden: tuple[Mapping[str, Any], ...]
     metrics: Metrics | None
     validated_tokens: int = field(default=0)
+    notes: tuple[Finding, ...] = ()
 
 
 def must_execute(row: str, kind: str, executes: str | None = None) -> str:
@@ -143,6 +147,10 @@ def judge(
         metrics = None
     if metrics is not None and not reference.synthetic:
         failures += _broken_gates(metrics, gates)
+    notes: tuple[Finding, ...] = ()
+    if observation.corpus is not None:
+        exchanged, notes = judge_corpus(observation.corpus, reference.tokenizer)
+        failures += [Failure(one.name, one.what) for one in exchanged]
     if observation.evidence is not None:
         failures += judge_device(observation.evidence, executor)
     return Judgement(
@@ -152,6 +160,7 @@ def judge(
         validated_tokens=max((len(known[prompt.id].sequence) for prompt in ran), default=0)
         if metrics is not None
         else 0,
+        notes=notes,
     )
 
 
@@ -241,6 +250,9 @@ def _judge_answer(
     precision: str,
 ) -> list[Failure]:
     found = []
+    if _letters(answer.text) != _letters(output):
+        what = f"the runtime's own text is {answer.text[:120]!r}, its tokens say {output[:120]!r}"
+        found.append(Failure("wrong-text", what, prompt.id))
     if known.answer_ids and not output.strip():
         found.append(Failure("empty-output", "the answer is empty", prompt.id))
     elif not answer.stopped and cyclic(answer.token_ids) and not cyclic(known.answer_ids):
@@ -257,6 +269,11 @@ def _judge_answer(
         what = f"the answer {output[:120]!r} lacks {prompt.must_contain!r}"
         found.append(Failure("missing-fact", what, prompt.id))
     return found
+
+
+def _letters(text: str) -> str:
+    """Without what detokenizers differ in: white space, and halves of a character at the end."""
+    return "".join(text.split()).rstrip("\ufffd")
 
 
 def cyclic(token_ids: Sequence[int]) -> bool:

@@ -25,6 +25,7 @@ from records.errors import PhiforgeError, run_command
 from records.record import RecordError, write_record
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
 from validators.golden import GoldenSet, load_golden
+from validators.lint.tokenizer import encode_corpus
 from validators.measures import LONGEST_ANSWER, RUNS, measures
 from validators.metrics import lump
 from validators.observation import (
@@ -92,7 +93,7 @@ def observe(
         prompt.id: PromptObservation(prompt.id, not_run=reference.left_out.get(prompt.id))
         for prompt in golden.prompts
     }
-    evidence = None
+    evidence = corpus = None
     trouble: Trouble | None = None
     try:
         doing.write_text("opening the artifact", encoding="utf-8")
@@ -111,6 +112,8 @@ def observe(
             doing.write_text(f"encoding prompt '{prompt.id}'", encoding="utf-8")
             own = tuple(runtime.encode(texts[prompt.id]))
             prompts[prompt.id] = replace(prompts[prompt.id], own_encoding=own)
+        doing.write_text("encoding the tokenizer corpus", encoding="utf-8")
+        corpus = encode_corpus(runtime.encode, reference.tokenizer)
         for prompt in running if not reference.synthetic else []:
             doing.write_text(f"answering prompt '{prompt.id}'", encoding="utf-8")
             room = (limits.total_tokens or sys.maxsize) - len(prompt.prompt_ids)
@@ -123,7 +126,7 @@ def observe(
         evidence = runtime.executed_on()
     except Exception as error:
         trouble = _trouble(error, doing)
-    return Observation(tuple(prompts.values()), evidence, toolchain, trouble)
+    return Observation(tuple(prompts.values()), evidence, toolchain, trouble, corpus=corpus)
 
 
 def measured(
