@@ -86,7 +86,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
             "extra_options": extra_options,
         }
     copy_source_files(source, into)
-    check_payload(into, provider, settings)
+    check_payload(into, options)
     recipe |= {"precision": precision, "execution_provider": provider}
     if settings:
         recipe["quantization"] = {

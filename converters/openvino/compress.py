@@ -51,7 +51,7 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
     number_nodes(compressed)
     ov.save_model(compressed, into / MODEL_IR, compress_to_fp16=False)
     del weights  # the graph reads them by address: they had to stay mapped until here
-    lint(read_ir(into / MODEL_IR), recipe)
+    lint(into, options)
     irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]
     copy_files(base, into, (*CONFIGURATION, *TOKENIZER_FILES, *irs))
     if "npu" in options:

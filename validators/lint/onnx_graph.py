@@ -215,12 +215,13 @@ def _lint_types(graph: ModelProto, provider: Provider, options: Mapping[str, Any
 
 
 def lint_bytes(graph: ModelProto, payload: Path) -> list[Finding]:
-    """Every initializer lies in ``model.onnx.data``, whole."""
+    """Every initializer lies in ``model.onnx.data``, whole, and nothing lies behind the last."""
     weights = payload / WEIGHTS
     length = weights.stat().st_size if weights.is_file() else 0
-    wrong = []
+    wrong, end = [], 0
     for name, tensor in _tensors(graph).items():
         place = _place(tensor)
+        end = max(end, sum(place or ()))
         width = _WIDTHS.get(TensorProto.DataType.Name(tensor.data_type), 0)
         if (
             place is None
@@ -228,10 +229,13 @@ def lint_bytes(graph: ModelProto, payload: Path) -> list[Finding]:
             or place[0] + place[1] > length
         ):
             wrong.append(name)
-    if not wrong:
-        return []
-    what = f"{WEIGHTS} ({length} bytes) does not hold what the graph places there: "
-    return [Finding("incomplete-weights", what + some(sorted(wrong)))]
+    if wrong:
+        what = f"{WEIGHTS} ({length} bytes) does not hold what the graph places there: "
+        return [Finding("incomplete-weights", what + some(sorted(wrong)))]
+    if end != length:
+        what = f"{WEIGHTS} has {length} bytes, the graph knows of {end}"
+        return [Finding("unknown-weights", what)]
+    return []
 
 
 def mapped_matrices(graph: ModelProto, payload: Path) -> Iterator[Matrix]:

@@ -184,7 +184,7 @@ def _lint_types(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
     wrong = [name for name, kind in types.items() if name not in _ENDS and kind not in allowed]
     wrong += [name for name in _ENDS if types.get(name, at_ends) != at_ends]
     wrong = sorted(set(wrong) - set(asymmetric))
-    if wrong or primary not in types.values():
+    if wrong or not (asymmetric or primary in types.values()):
         counts = sorted(Counter(types.values()).items())
         stored = ", ".join(f"{count} {kind}" for kind, count in counts) or "none"
         what = f"weights are {primary} by the variant's options, stored are {stored}"
