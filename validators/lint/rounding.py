@@ -6,8 +6,10 @@ of 32 up to whole rows. Weights of a trained model do not repeat so: of 32 float
 bfloat16 checkpoint about 30 differ, and the codes that honest rounding gives to 32 weights are
 next to one another somewhere, even where one outlier squeezes all others together.
 
-Windows of a few values (a dead row, an untrained token) say nothing either way, and one window
-proves nothing: half of those that say something must agree.
+Windows of a few values, or mostly of one (a dead row, untrained tokens), say nothing either way,
+and one window proves nothing: half of those that say something must agree. Where outliers squeeze
+a row of 8-bit codes so far that 4-bit steps are less than two codes, nothing is seen: 8 bits do
+not hold more there than 4 would.
 """
 
 from dataclasses import dataclass
@@ -72,15 +74,23 @@ def _few_floats(windows: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArra
     new = np.diff(ordered, axis=1, prepend=np.nan) != 0
     different = (new & (ordered != 0)).sum(axis=1)
     repeats = different <= 0.6 * nonzero  # sparse weights have many zeros, not many equals
-    return (different >= _LEAST_VALUES), (different <= FEW_VALUES) & repeats
+    return _speaking(ordered, different), (different <= FEW_VALUES) & repeats
 
 
 def _coarse_codes(windows: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """As `_few_floats`, for integer codes: rounded ones keep a distance from one another."""
-    steps = np.diff(np.sort(windows.astype(np.int16), axis=1), axis=1)
+    ordered = np.sort(windows.astype(np.int16), axis=1)
+    steps = np.diff(ordered, axis=1)
     different = 1 + (steps > 0).sum(axis=1)
     apart = ~(steps == 1).any(axis=1)
-    return (different >= _LEAST_VALUES), (different <= FEW_VALUES) & apart
+    return _speaking(ordered, different), (different <= FEW_VALUES) & apart
+
+
+def _speaking(ordered: NDArray[np.generic], different: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Several values, and none of them more than half of the window."""
+    half = ordered.shape[1] // 2
+    one_for_all = (ordered[:, half:] == ordered[:, : ordered.shape[1] - half]).any(axis=1)
+    return np.asarray((different >= _LEAST_VALUES) & ~one_for_all)
 
 
 def _half_agree(speaking: NDArray[np.bool_], rounded: NDArray[np.bool_]) -> bool:
