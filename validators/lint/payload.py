@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from records.record import RecordError, read_record
-from validators.contract import ArtifactError
+from validators.contract import ArtifactError, CheckError
 from validators.lint import openvino_ir
 from validators.lint.finding import Finding, some
 from validators.lint.rounding import Matrix, is_rounded
@@ -44,17 +44,25 @@ def lint(payload: Path, *, variant: Mapping[str, Any], reference: Reference) -> 
         variant: the variant's block, of which ``format`` and ``options`` are asked; a format
             without a lint of its own has its tokenizer looked at only.
         reference: of the payload's model.
+
+    Raises:
+        CheckError: the variant's options are not told.
     """
+    look = _LINTS.get(variant["format"])
+    if look is not None and "options" not in variant:
+        raise CheckError(
+            "a check must be told the variant's options, to hold the artifact against them",
+            where="--variant-config",
+            expected="format, precision, options",
+            found=", ".join(sorted(variant)),
+            remedy="give the variant's whole block",
+        )
     try:
-        stored = _LINTS.get(variant["format"], _nothing)(payload, variant["options"])
-        failures = [*stored, *_lint_tokenizer(payload, reference)]
+        failures = look(payload, variant["options"]) if look else []
+        failures += _lint_tokenizer(payload, reference)
     except ArtifactError as error:
         failures = [Finding(error.name, str(error))]
     return LintReport(tuple(failures))
-
-
-def _nothing(payload: Path, options: Mapping[str, Any]) -> list[Finding]:
-    return []
 
 
 def _lint_openvino(payload: Path, options: Mapping[str, Any]) -> list[Finding]:
