@@ -166,7 +166,8 @@ def _lint_quantized(
     block = options.get("block_size", 32)
     wanted = {"bits": _BITS, "block_size": block}
     level = options.get("accuracy_level", 0)
-    symmetric = options.get("is_symmetric", True)
+    # onnxruntime's k_quant gives zero points whatever is_symmetric says
+    symmetric = options.get("is_symmetric", True) and options.get("algo_config") != "k_quant"
     reads = PROVIDERS[options["execution_provider"]].matmul_inputs
     form, asymmetric, shapes = set(), [], []
     for node in nodes:
