@@ -33,7 +33,8 @@ class Plan:
     Attributes:
         builds: pairs that are converted.
         checks: pairs that are checked, on each of the variant's rows.
-        releases: pairs that are released; synthetic models and blocked variants never are.
+        releases: pairs that are released; synthetic models, variants that cannot be made here
+            and variants that nothing can execute yet are not.
     """
 
     builds: tuple[tuple[str, str], ...]
@@ -52,14 +53,22 @@ def plan(settings: Settings) -> Plan:
             if model.variants is not None and name not in model.variants:
                 continue
             checks[model_name, name] = None
-            if (
-                not model.synthetic
-                and variant_availability(settings.variants[name], settings).available
-            ):
+            if not model.synthetic and _releasable(settings.variants[name], settings):
                 releases[model_name, name] = None
             for ancestor in ancestry(settings.variants, name):
                 builds[model_name, ancestor] = None
     return Plan(tuple(builds), tuple(checks), tuple(releases))
+
+
+def _releasable(variant: Variant, settings: Settings) -> bool:
+    """A candidate needs a receipt that passed, so one row at least must be able to run.
+
+    An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
+    """
+    rows = [settings.devices[row] for row in variant.devices]
+    return variant_availability(variant, settings).available and any(
+        availability(row).available for row in rows
+    )
 
 
 def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
