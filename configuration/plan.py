@@ -57,9 +57,7 @@ def plan(settings: Settings, brought: Collection[tuple[str, str, str]] = ()) -> 
             if model.variants is not None and name not in model.variants:
                 continue
             checks[model_name, name] = None
-            rows = {
-                row for about, variant, row in brought if (about, variant) == (model_name, name)
-            }
+            rows = {row for *about, row in brought if about == [model_name, name]}
             if not model.synthetic and _releasable(settings.variants[name], settings, rows):
                 releases[model_name, name] = None
             for ancestor in ancestry(settings.variants, name):
