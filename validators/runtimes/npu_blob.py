@@ -25,7 +25,14 @@ from records.npu_blob import (
     weights_options,
 )
 from records.tree import sha256_file
-from validators.contract import ArtifactError, ExecutionEvidence, Runtime, only_known
+from validators.contract import (
+    ArtifactError,
+    ExecutionEvidence,
+    Proof,
+    Runtime,
+    only_known,
+    shown,
+)
 from validators.runtimes.openvino_npu import NpuRuntime, exactly_one
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
@@ -164,6 +171,12 @@ class _BlobRuntime(NpuRuntime):
                 names = [name for text, name in _MESSAGES.items() if text in str(error)]
                 raise ArtifactError(names[0] if names else REFUSED, _short(error)) from None
         return self._compiled
+
+    def pipeline_proof(self) -> tuple[Proof, ...]:
+        """A blob runs where it was compiled for, so its own NPUW_DEVICES tells."""
+        found = str(self.compiled().get_property("NPUW_DEVICES"))
+        what = "NPUW_DEVICES of the blob that answered, asked after importing it"
+        return (shown(what, found, found == self._devices, MADE_FOR_CPU),)
 
     def executed_on(self) -> ExecutionEvidence:
         """As for an IR; NPUW_DEVICES is the imported blob's own, and truthful."""
