@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ class Plan:
     Attributes:
         builds: pairs that are converted.
         checks: pairs that are checked, on each of the variant's rows.
-        releases: pairs that are released; synthetic models and blocked variants never are.
+        releases: pairs that are released; synthetic models, variants that cannot be made here
+            and variants that nothing can execute yet are not.
     """
 
     builds: tuple[tuple[str, str], ...]
@@ -41,8 +42,12 @@ class Plan:
     releases: tuple[tuple[str, str], ...]
 
 
-def plan(settings: Settings) -> Plan:
-    """Decide what the chosen models and variants need."""
+def plan(settings: Settings, brought: Collection[tuple[str, str, str]] = ()) -> Plan:
+    """Decide what the chosen models and variants need.
+
+    Args:
+        brought: model, variant and row of receipts that came from a device elsewhere.
+    """
     builds: dict[tuple[str, str], None] = {}
     checks: dict[tuple[str, str], None] = {}
     releases: dict[tuple[str, str], None] = {}
@@ -52,14 +57,22 @@ def plan(settings: Settings) -> Plan:
             if model.variants is not None and name not in model.variants:
                 continue
             checks[model_name, name] = None
-            if (
-                not model.synthetic
-                and variant_availability(settings.variants[name], settings).available
-            ):
+            rows = {row for *about, row in brought if about == [model_name, name]}
+            if not model.synthetic and _releasable(settings.variants[name], settings, rows):
                 releases[model_name, name] = None
             for ancestor in ancestry(settings.variants, name):
                 builds[model_name, ancestor] = None
     return Plan(tuple(builds), tuple(checks), tuple(releases))
+
+
+def _releasable(variant: Variant, settings: Settings, brought: Collection[str]) -> bool:
+    """A candidate needs a receipt that passed, so one row at least must run or have run.
+
+    An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
+    """
+    return variant_availability(variant, settings).available and any(
+        row in brought or availability(settings.devices[row]).available for row in variant.devices
+    )
 
 
 def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:

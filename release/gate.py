@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from records.errors import PhiforgeError
+from records.npu_blob import BLOB, MADE_FOR_CPU, not_npu_code, read_label
 from records.record import read_record, write_record
 from records.tree import sha256_file
 from release.scrutiny import expect, scrutinize
@@ -38,6 +39,17 @@ def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tu
     if not against and not any(receipt["verdict"] == "passed" for receipt in receipts):
         against.append(_NOTHING_RAN)
     return tuple(against)
+
+
+def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
+    """What the payload itself says against any release, whatever its receipts say."""
+    if build.get("format") != "npu-blob":
+        return ()
+    made_for = read_label(payload)["made_for"]
+    against = not_npu_code(payload / BLOB)
+    if against is None and made_for != "NPU":
+        against = f"its label says that it was made for {made_for}"
+    return () if against is None else (f"{MADE_FOR_CPU}: {against}",)
 
 
 def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -74,6 +86,7 @@ def gate(
     receipts: list[Mapping[str, Any]] = []
     against: list[str] = []
     if "blocked" not in build:
+        against += _unfit(build, build_path.parent / "payload")
         expected = expect(
             build,
             golden=golden,

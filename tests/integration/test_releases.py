@@ -11,7 +11,11 @@ import yaml
 from checkout import ROOT, Checkout
 from converters.onnx_genai import convert
 
-VARIANTS: dict[str, Any] = yaml.safe_load((ROOT / "config/variants.yaml").read_text())
+VARIANTS: dict[str, Any] = {
+    name: block
+    for name, block in yaml.safe_load((ROOT / "config/variants.yaml").read_text()).items()
+    if "requires" not in block  # blocked here
+}
 DEVICES: dict[str, Any] = yaml.safe_load((ROOT / "config/devices.yaml").read_text())
 PICKLE_ENDINGS = {".bin.pkl", ".pkl", ".pickle", ".pt", ".pth", ".ckpt"}
 REQUIRED_RECEIPT_KEYS = {

@@ -101,6 +101,18 @@ def test_a_blocked_variant_is_checked_and_not_released() -> None:
     assert ("phi3-tiny", "openvino-int8") in decided.releases
 
 
+def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Path) -> None:
+    library = tmp_path / "library.so"
+    library.touch()
+    one = {"path": str(library), "sha256": "0" * 64}
+    settings = settings_with(None, npu_compiler={"loader": one, "compiler": one})
+    pair = ("phi3-tiny", "npu-blob-4000")
+    assert pair in plan(settings).checks
+    assert pair not in plan(settings).releases
+    assert pair in plan(settings, [(*pair, "npu-4000")]).releases
+    assert pair not in plan(settings, [("phi-3-mini-4k", "npu-blob-4000", "npu-4000")]).releases
+
+
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],

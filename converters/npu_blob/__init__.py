@@ -1,0 +1,154 @@
+"""NPU blobs: an NPU IR compiled ahead of time, with the IR beside it to fall back to.
+
+The pipeline of OpenVINO GenAI compiles and exports (EXPORT_BLOB). What it wrote is shipped only if
+its bytes and its import say that it is NPU code; the payload's ``npu-blob.json`` says what it is
+tied to.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from converters.contract import BuildRecord, ConvertError, Options
+from converters.npu_blob.toolchain import lay_out
+from records.npu_blob import BLOB, LABEL
+from records.offline import OFFLINE
+from records.record import read_record, write_record
+from records.tree import files_under, link_or_copy, sha256_file
+from release.manifest import CHECKSUMS, MANIFEST
+
+TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
+
+PROFILE = "npu-profile.json"
+_IR = {"xml": "openvino_model.xml", "bin": "openvino_model.bin"}
+_PIPELINE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def convert(
+    source: Path,
+    into: Path,
+    *,
+    options: Options,
+    base: Path | None = None,
+    tools: Mapping[str, Any],
+) -> BuildRecord:
+    """Write a payload with a blob for ``options['platform']`` into ``into``.
+
+    Args:
+        source: not read; the weights come from ``base``.
+        options: valid against ``config/schemas/options/npu_blob.schema.json``.
+        base: payload of a variant with an ``npu`` block.
+        tools: ``npu_compiler``: the two libraries, with their digests.
+
+    Raises:
+        ConvertError: no such base, other libraries, or a blob that is not proven to be NPU code.
+    """
+    if base is None or not (base / PROFILE).is_file():
+        raise ConvertError(
+            f"a blob is compiled from an IR with {PROFILE}",
+            expected="'from:' naming a variant with an npu block",
+            found="none" if base is None else "a payload without one",
+            remedy="add 'from: openvino-int4-npu' to the variant in config/variants.yaml",
+        )
+    # Inside the scratch payload, so that nothing is left anywhere if this process is killed.
+    with tempfile.TemporaryDirectory(prefix=".compiler-", dir=into) as folder:
+        lay_out(tools["npu_compiler"], Path(folder))
+        return build(base, into, options, made_for="NPU", packages=Path(folder))
+
+
+def build(
+    base: Path, into: Path, options: Options, *, made_for: str, packages: Path | None = None
+) -> BuildRecord:
+    """Compile ``base`` and write the payload.
+
+    Args:
+        made_for: ``NPU``; tests say ``CPU``, and the label then does too.
+        packages: folder with the OpenVINO that compiles; None: the installed one.
+
+    Raises:
+        ConvertError: the compile process failed; its own message is in the log above.
+    """
+    for name in files_under(base):
+        if name.name not in (MANIFEST, CHECKSUMS, PROFILE) and not _is_licence(name):
+            link_or_copy(base / name, into / name)
+    pipeline_options = {name: options[name] for name in _PIPELINE_OPTIONS}
+    write_record(
+        into / PROFILE, {**read_record(base / PROFILE), "pipeline_options": pipeline_options}
+    )
+    ir = {kind: {"file": name, "sha256": sha256_file(base / name)} for kind, name in _IR.items()}
+    job = {
+        "platform": options["platform"],
+        "cache_mode": options["cache_mode"],
+        "pipeline_options": pipeline_options,
+        # NPUW shares weights of equal names within a process, so the name is the weights' own.
+        "weights_bank": f"phiforge-{ir['bin']['sha256'][:32]}",
+        "made_for": made_for,
+    }
+    compiled = _compile(job, base, into, packages)
+    passed = compiled.pop("passed")
+    write_record(into / LABEL, _label(job, ir, compiled, into / BLOB))
+    return BuildRecord(
+        toolchain={name: version(name) for name in TOOLCHAIN},
+        recipe={"tool": "openvino_genai.LLMPipeline", "compiler": compiled["compiler"], **passed},
+    )
+
+
+def _is_licence(name: Path) -> bool:
+    """`converters.__main__` adds these, from the source."""
+    return name.name.startswith(("LICENSE", "NOTICE"))
+
+
+def _compile(
+    job: Mapping[str, Any], base: Path, into: Path, packages: Path | None
+) -> dict[str, Any]:
+    """Run `converters.npu_blob.compile`, which leaves the blob in ``into``; what it recorded."""
+    from converters.npu_blob import compile as process
+
+    with tempfile.TemporaryDirectory(prefix=".blob-", dir=into) as name:
+        folder = Path(name)
+        job_file = folder / "JOB.json"
+        job_file.write_text(
+            json.dumps({**job, "ir": str(base.resolve()), "into": str(folder.resolve())}),
+            encoding="utf-8",
+        )
+        path = [str(packages)] if packages else []
+        ended = subprocess.run(
+            [sys.executable, "-m", process.__name__, str(job_file)],
+            env={**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join([*path, str(CHECKOUT)])},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if ended.returncode != 0:
+            raise ConvertError(
+                f"the compile process ended with exit code {ended.returncode}",
+                remedy="read the lines above this one in the log",
+            )
+        (folder / BLOB).rename(into / BLOB)
+        return read_record(folder / process.COMPILED)
+
+
+def _label(
+    job: Mapping[str, Any], ir: Mapping[str, Any], compiled: Mapping[str, Any], blob: Path
+) -> dict[str, Any]:
+    """What the blob is tied to, for whoever loads it."""
+    return {
+        "schema": "phiforge/npu-blob/1",
+        **compiled,
+        "platform": job["platform"],
+        "cache_mode": job["cache_mode"],
+        "pipeline_options": job["pipeline_options"],
+        "blob": {"file": blob.name, "size": blob.stat().st_size, "sha256": sha256_file(blob)},
+        "ir": ir,
+        "requires": {
+            "openvino": f"exactly {compiled['openvino']}: another major, minor or patch refuses it",
+            "openvino-genai": f"of the same release, {version('openvino-genai')}",
+            "device": f"an Intel NPU of platform {job['platform']} and its driver",
+        },
+    }

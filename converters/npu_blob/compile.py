@@ -1,0 +1,159 @@
+"""Compile an IR to a blob, in a process of its own, on any machine that has the compiler.
+
+    python -m converters.npu_blob.compile JOB.json
+
+``JOB.json``: ``ir`` (a folder with openvino_model.xml, its .bin and the tokenizer), ``into`` (an
+existing folder), ``platform``, ``cache_mode``, ``pipeline_options``, ``weights_bank`` and
+``made_for``, ``NPU`` or ``CPU``. Into ``into`` it writes openvino_model.blob and, last,
+``COMPILED.json``. It needs openvino, openvino-genai, numpy and `records`, nothing else, so a lab
+host can run it.
+
+``made_for: CPU`` is the same export with the CPU in the NPU's place. It exists for tests: it comes
+from no configuration, and such a blob is refused wherever a release is made.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import openvino
+import openvino_genai
+
+from records.errors import PhiforgeError, run_command
+from records.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
+from records.record import write_record
+from records.tree import sha256_file
+
+TOOLCHAIN = ("openvino", "openvino-genai")
+
+COMPILED = "COMPILED.json"
+LIBRARIES = "openvino_intel_npu_compiler*"
+_LONGEST_MESSAGE = 400
+
+# What runs where there is no NPU (OpenVINO GenAI's own tests use it); the partitioner needs deep
+# models, and the key-value cache of the static pipeline is float16 at the finest.
+_ON_CPU: Mapping[str, str] = {
+    "NPUW_ONLINE_PIPELINE": "NONE",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f16",
+}
+
+
+class CompileError(PhiforgeError):
+    """The compiler is not usable, or what it wrote is not what was asked for."""
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    into = Path(job["into"])
+    blob = into / BLOB
+    export(job, blob)
+    header = prove(job, blob)
+    write_record(
+        into / COMPILED,
+        {
+            "openvino": header.openvino,
+            "openvino_build": openvino.get_version(),
+            "serialization": header.serialization,
+            "weightless": header.weightless,
+            "made_for": job["made_for"],
+            "passed": given_options(job),
+            "compiler": compiler() if job["made_for"] == "NPU" else None,
+        },
+    )
+
+
+def given_options(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of the export but the blob's path, as the pipeline is given it."""
+    return {
+        **job["pipeline_options"],
+        "EXPORT_BLOB": "YES",
+        "CACHE_MODE": job["cache_mode"],
+        "NPU_PLATFORM": job["platform"],
+        "NPU_COMPILER_TYPE": "PLUGIN",
+        "NPUW_DEVICES": job["made_for"],
+        # Without a name of ours each blob gets a random one, and no two builds are equal.
+        "NPUW_WEIGHTS_BANK": job["weights_bank"],
+        **(_ON_CPU if job["made_for"] == "CPU" else {}),
+    }
+
+
+def export(job: Mapping[str, Any], blob: Path) -> None:
+    """Let the pipeline compile the job's IR and write its blob.
+
+    Raises:
+        CompileError: it cannot.
+    """
+    try:
+        openvino_genai.LLMPipeline(job["ir"], "NPU", BLOB_PATH=str(blob), **given_options(job))
+    except Exception as error:  # whatever the compiler raises
+        raise CompileError(
+            f"the NPU compiler did not compile the IR for platform {job['platform']} "
+            f"({_short(error)})",
+            remedy="see docs/npu-blob.md, 'The compiler'",
+        ) from None
+    if not blob.is_file():
+        raise CompileError("the pipeline wrote no blob", where=BLOB)
+
+
+def prove(job: Mapping[str, Any], blob: Path) -> BlobHeader:
+    """Hold what was written against what was asked for.
+
+    Raises:
+        CompileError: another cache mode or release, or code of another processor.
+    """
+    header = read_header(blob)
+    if header.weightless != (job["cache_mode"] == "OPTIMIZE_SIZE") or header.encrypted:
+        raise CompileError(
+            "the blob is not in the cache mode that was asked for",
+            expected=job["cache_mode"],
+            found=f"weightless {header.weightless}, encrypted {header.encrypted}",
+        )
+    if job["made_for"] == "NPU":
+        against = not_npu_code(blob) or imported_for_cpu(job, blob, header)
+        if against is not None:
+            raise CompileError(f"{MADE_FOR_CPU}: {against}")
+    return header
+
+
+def imported_for_cpu(job: Mapping[str, Any], blob: Path, header: BlobHeader) -> str | None:
+    """Ask the imported blob which device it runs on; None: the NPU, or nobody here can tell.
+
+    Without an NPU only a blob of CPU code can be imported, so a refusal is no bad sign there; the
+    check on the device asks again.
+    """
+    core = openvino.Core()
+    weights = {"WEIGHTS_PATH": str(Path(job["ir"]) / "openvino_model.bin")}
+    try:
+        imported = core.import_model(blob.read_bytes(), "NPU", weights if header.weightless else {})
+    except Exception as error:  # whatever the plugin raises
+        if "NPU" in core.available_devices:
+            return f"the NPU here does not import it ({_short(error)})"
+        print(f"not imported here, there is no NPU: {_short(error)}", flush=True)
+        return None
+    found = str(imported.get_property("NPUW_DEVICES"))
+    return None if found == "NPU" else f"imported, its NPUW_DEVICES is {found}"
+
+
+def compiler() -> dict[str, Any]:
+    """Version and digests of the compiler that this process used."""
+    folder = Path(openvino.__file__).parent / "libs"
+    found = sorted({*folder.glob(f"lib{LIBRARIES}.so"), *folder.glob(f"{LIBRARIES}.dll")})
+    core = openvino.Core()
+    core.set_property("NPU", {"NPU_COMPILER_TYPE": "PLUGIN"})
+    return {
+        "type": "PLUGIN",
+        "version": str(core.get_property("NPU", "NPU_COMPILER_VERSION")),
+        "libraries": {path.name: sha256_file(path) for path in found},
+    }
+
+
+def _short(error: Exception) -> str:
+    """The end of a message: OpenVINO's begin with its source files."""
+    return " ".join(str(error).split())[-_LONGEST_MESSAGE:]
+
+
+if __name__ == "__main__":
+    run_command(main)

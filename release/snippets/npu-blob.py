@@ -1,0 +1,19 @@
+# pip install openvino-genai, of the OpenVINO release that npu-blob.json names and no other
+import json
+from pathlib import Path
+
+import openvino_genai
+
+folder = Path()  # this folder
+label = json.loads((folder / "npu-blob.json").read_text())
+blob = {"BLOB_PATH": str(folder / label["blob"]["file"])}
+if label["weightless"]:
+    blob["WEIGHTS_PATH"] = str(folder / label["ir"]["bin"]["file"])
+try:
+    pipeline = openvino_genai.LLMPipeline(str(folder), "NPU", **blob)
+except RuntimeError as error:  # another release or another NPU: compile the IR, which takes longer
+    print(f"the blob does not load here: {error}")
+    pipeline = openvino_genai.LLMPipeline(str(folder), "NPU", **label["pipeline_options"])
+pipeline.start_chat()
+print(pipeline.generate("Can you introduce yourself?", max_new_tokens=64))
+pipeline.finish_chat()
