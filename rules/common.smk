@@ -33,9 +33,10 @@ except PhiforgeError as error:
 # params: who runs this without the key is no reason to sign again.
 SIGNING = release_signing(SETTINGS)
 
-# Jobs run in the environment that Snakemake runs in, activated or not. Snakemake formats this text.
+# Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
+# own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
 PREFIX = (
-    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     f" PHIFORGE_SIGNING={shlex.quote(json.dumps(SIGNING, sort_keys=True))}; "
 )
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
