@@ -40,6 +40,7 @@ PublicKey = SSlibKey
 
 RUNNER_KEY = "PHIFORGE_RUNNER_KEY"
 SIGNING_KEY = "PHIFORGE_SIGNING_KEY"
+SIGNING = "PHIFORGE_SIGNING"  # config key `signing` as JSON, which Snakemake gives to its jobs
 ARTIFACTS = Path("artifacts")
 _ROOT = Path(__file__).resolve().parent.parent
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
+from attestation.keys import SIGNING
 from records.errors import run_command
 from release.gate import gate
 from release.scrutiny import add_arguments, told_now
@@ -78,7 +80,8 @@ def _parse() -> argparse.Namespace:
             command.add_argument("--version", required=True, help="semantic version")
             command.add_argument("--recipe", required=True, help="the variant's block, as JSON")
             command.add_argument("--builder", required=True, help="URI of who runs this")
-            command.add_argument("--signing", default="{}", help="config key 'signing', as JSON")
+            told = os.environ.get(SIGNING, "{}")
+            command.add_argument("--signing", default=told, help="config key 'signing', as JSON")
     compare = commands.add_parser("diff", help="what changed between two releases of a variant")
     compare.add_argument("old", type=Path, help="the old release folder")
     compare.add_argument("new", type=Path, help="the new release folder")

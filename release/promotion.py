@@ -16,13 +16,14 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from attestation.envelope import peek, sign, verify
-from attestation.keys import SIGNING_KEY, PublicKey, Signer
+from attestation.keys import SIGNING, SIGNING_KEY, PublicKey, Signer
 from attestation.statement import VERIFICATION_SUMMARY, statement
 from records.errors import PhiforgeError, run_command
 from records.record import canonical, read_record, write_record
@@ -296,7 +297,8 @@ def main() -> None:
     one.add_argument("--release", required=True, type=Path, help="the release folder")
     one.add_argument("--build", required=True, type=Path, help="BUILD.json")
     one.add_argument("--record", required=True, type=Path, help="where the outcome goes")
-    one.add_argument("--signing", default="{}", help="config key 'signing', as JSON")
+    told = os.environ.get(SIGNING, "{}")
+    one.add_argument("--signing", default=told, help="config key 'signing', as JSON")
     add_arguments(one)
     all_ = commands.add_parser("report", help="say what is stable and what others lack")
     all_.add_argument("records", nargs="*", type=Path, help="outcomes of 'promote'")

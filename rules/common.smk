@@ -23,14 +23,23 @@ from configuration.settings import load
 from records.errors import PhiforgeError
 from validators.own_code import check_modules
 
-# Jobs run in the environment that Snakemake runs in, activated or not.
-shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
-
 try:
     SETTINGS = load(config)
 except PhiforgeError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
+
+# Which key signs: where its file is, not the key. Told to the jobs in their environment and not as
+# params: who runs this without the key is no reason to sign again.
+SIGNING = release_signing(SETTINGS)
+
+# Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
+# own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
+PREFIX = (
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" PHIFORGE_SIGNING={shlex.quote(json.dumps(SIGNING, sort_keys=True))}; "
+)
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 PLAN = plan(SETTINGS)
 AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items()}
@@ -236,11 +245,6 @@ def not_built():
         if not found.available and not SETTINGS.models[model].synthetic:
             arguments += ["--blocked", f"{model}/{variant}", f"{found.reason}. {found.remedy}"]
     return arguments
-
-
-# Which key signs. Not among the params: who runs this without the key is no reason to sign again.
-SIGNING = release_signing(SETTINGS)
-SIGNING_ARGUMENTS = ["--signing", json.dumps(SIGNING, sort_keys=True)]
 
 
 def is_signed(wildcards):

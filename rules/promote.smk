@@ -25,7 +25,7 @@ rule promote:
     shell:
         "python -m release.promotion promote --release {params.release:q} --build {input.build:q}"
         " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
-        " --overrides {params.overrides:q} --rows {params.rows:q} {SIGNING_ARGUMENTS:q}"
+        " --overrides {params.overrides:q} --rows {params.rows:q}"
         " --record {output.record:q} 2>&1 | tee {log:q}"
 
 

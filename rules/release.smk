@@ -27,7 +27,7 @@ rule release:
         "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
         " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q}"
         " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
-        " {SIGNING_ARGUMENTS:q} {input.receipts:q} > {log:q} 2>&1"
+        " {input.receipts:q} > {log:q} 2>&1"
 
 
 rule verifier:
