@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+NPU_LIBRARY := .venv-npu-library
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 
-.PHONY: all test lint lock clean verify.pyz
+.PHONY: all test lint lock npu-library clean verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -32,7 +33,13 @@ $(INSTALLED): envs/main.lock
 verify.pyz: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 1 artifacts/phiforge-verify.pyz
 
-# The two packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
+# Optional: what the variants npu-library-* need (docs/npu-library.md). With cmake and a C++ compiler.
+npu-library: $(NPU_LIBRARY)/.installed
+
+$(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/npu_library/build.py envs/npu_library/toolchain.cmake
+	$(PYTHON) envs/npu_library/build.py $(NPU_LIBRARY)
+
+# Packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install pip-tools
@@ -40,6 +47,11 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --unsafe-package torchvision --unsafe-package openvino-telemetry \
 	  --output-file envs/main.lock pyproject.toml
+	$(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --unsafe-package openvino-telemetry --unsafe-package pandas \
+	  --unsafe-package python-dateutil --unsafe-package tzdata \
+	  --output-file envs/npu-library.lock envs/npu_library/requirements.in
 	rm -r $(VENV)-lock
 
 clean:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from configuration.documents import ConfigurationError
 
@@ -58,24 +59,30 @@ def _imports(file: Path) -> Iterator[str]:
 def pinned_toolchain(*modules: str) -> dict[str, str]:
     """Locked versions of what ``modules`` and their local imports name in a literal ``TOOLCHAIN``.
 
+    A module of another environment names it in a literal ``ENVIRONMENT``; its versions are those
+    of that environment's lock, and told apart by its name: ``torch (npu-library)``.
+
     Raises:
         ConfigurationError: a named distribution is not in the lock file.
     """
-    pinned = locked_versions()
     versions = {}
     for file in module_files(*modules):
-        for name in _declared_toolchain(ROOT / file):
+        environment = _literal(ROOT / file, "ENVIRONMENT")
+        lock = LOCK if environment is None else LOCK.with_name(f"{environment}.lock")
+        pinned = locked_versions(lock)
+        for name in _literal(ROOT / file, "TOOLCHAIN") or ():
             if name not in pinned:
                 raise ConfigurationError(
-                    f"TOOLCHAIN names '{name}', which {LOCK} does not pin",
+                    f"TOOLCHAIN names '{name}', which {lock} does not pin",
                     where=file,
-                    remedy="add it to pyproject.toml and run 'make lock'",
+                    remedy="add it to what the lock is made from and run 'make lock'",
                 )
-            versions[name] = pinned[name]
+            versions[name if environment is None else f"{name} ({environment})"] = pinned[name]
     return dict(sorted(versions.items()))
 
 
-def _declared_toolchain(file: Path) -> tuple[str, ...]:
+def _literal(file: Path, constant: str) -> Any:
+    """The literal that ``file`` assigns to ``constant`` at its top; None: it does not."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
@@ -83,14 +90,14 @@ def _declared_toolchain(file: Path) -> tuple[str, ...]:
             targets, value = [node.target], node.value
         else:
             continue
-        if any(isinstance(target, ast.Name) and target.id == "TOOLCHAIN" for target in targets):
-            return tuple(ast.literal_eval(value))
-    return ()
+        if any(isinstance(target, ast.Name) and target.id == constant for target in targets):
+            return ast.literal_eval(value)
+    return None
 
 
 @cache
-def locked_versions() -> dict[str, str]:
+def locked_versions(lock: Path = LOCK) -> dict[str, str]:
     """Distribution name (normalised) to version, of everything the lock file pins."""
-    text = (ROOT / LOCK).read_text(encoding="utf-8")
+    text = (ROOT / lock).read_text(encoding="utf-8")
     pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", text, flags=re.MULTILINE)
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}

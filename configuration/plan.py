@@ -170,6 +170,7 @@ def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
         "kind": device.kind,
         "standin_for": device.standin_for,
         "module": runtime["module"],
+        "environment": runtime.get("environment"),
         "settings": runtime.get("settings", {}),
     }
 

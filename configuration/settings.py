@@ -49,6 +49,7 @@ class Variant:
 
     Attributes:
         requires: ``{files, config, remedy}``, what must be here to make it; None: nothing.
+        notice: what users must know before they take it; empty: nothing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Variant:
     devices: tuple[str, ...]
     memory_bytes_per_parameter: float
     requires: Mapping[str, Any] | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ def _variants(path: Path, devices: Mapping[str, Device]) -> dict[str, Variant]:
             devices=tuple(block["devices"]),
             memory_bytes_per_parameter=block["memory_bytes_per_parameter"],
             requires=block.get("requires"),
+            notice=block.get("notice", ""),
         )
         _check_rows(variants[name], devices, path)
     for variant in variants.values():

@@ -51,7 +51,9 @@ def main() -> None:
         make_read_only(payload)
     made = {"artifact_sha256": artifact_sha256, "project": project}
     write_record(into / "BUILD.json", {**facts, **made})
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # a converter may start its own
+    peak_kib = max(resource.getrusage(who).ru_maxrss for who in processes)
+    peak_mb = peak_kib * 1024 // 1_000_000
     print(f"built {arguments.model} {arguments.name}: {artifact_sha256}")
     print(f"peak resident memory, mapped files included: {peak_mb} MB", flush=True)
 

@@ -30,7 +30,11 @@ def main() -> None:
             arguments.build,
             arguments.verdict,
             arguments.receipts,
-            {"summary": arguments.summary, "snippet": arguments.snippet.read_text("utf-8").strip()},
+            {
+                "summary": arguments.summary,
+                "notice": arguments.notice,
+                "snippet": arguments.snippet.read_text("utf-8").strip(),
+            },
             Terms(
                 arguments.version,
                 json.loads(arguments.recipe),
@@ -75,6 +79,7 @@ def _parse() -> argparse.Namespace:
             add_arguments(command)
         else:
             command.add_argument("--summary", required=True, help="the card's first sentence")
+            command.add_argument("--notice", default="", help="what users must know first")
             command.add_argument("--snippet", required=True, type=Path, help="loading snippet")
             command.add_argument("--into", required=True, type=Path, help="the release folder")
             command.add_argument("--version", required=True, help="semantic version")

@@ -9,6 +9,12 @@ import jinja2
 from records.tree import files_under
 
 _TEMPLATE = "card.md.j2"
+_LIBRARIES = {
+    "openvino": "openvino",
+    "onnx-genai": "onnxruntime-genai",
+    "npu-blob": "openvino",
+    "npu-library": "intel-npu-acceleration-library",
+}
 _METRICS = ("top1_agreement", "mean_kl", "max_kl", "perplexity_ratio")
 
 
@@ -35,7 +41,7 @@ def render(
         build=build,
         receipts=receipts,
         verdict=verdict,
-        card={**card_facts, "metrics": _METRICS},
+        card={"notice": "", **card_facts, "metrics": _METRICS, "libraries": _LIBRARIES},
         sizes=sizes,
         total=sum(sizes.values()),
     )

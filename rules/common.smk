@@ -275,3 +275,8 @@ def release_version(wildcards):
 
 def check_threads(wildcards):
     return 1 if blocked_arguments(wildcards) else 2
+
+
+def variant_notice(wildcards):
+    notice = variant_of(wildcards).notice
+    return ["--notice", notice] if notice else []

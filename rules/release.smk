@@ -17,6 +17,7 @@ rule release:
     params:
         into=subpath(output.manifest, parent=True),
         summary=variant_summary,
+        notice=variant_notice,
         version=release_version,
         recipe=variant_block,
         builder=SETTINGS.builder,
@@ -25,7 +26,7 @@ rule release:
         "release {wildcards.model} {wildcards.variant}"
     shell:
         "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
-        " --summary {params.summary:q} --snippet {input.snippet:q} --into {params.into:q}"
+        " --summary {params.summary:q} {params.notice:q} --snippet {input.snippet:q} --into {params.into:q}"
         " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
         " {input.receipts:q} > {log:q} 2>&1"
 

@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from configuration.documents import read_yaml
+from configuration.plan import variant_availability
+from configuration.settings import load
+
 ROOT = Path(__file__).parents[1]
+NPU_LIBRARY = ROOT / ".venv-npu-library"
+
+
+def made_here() -> list[str]:
+    """The variants whose requirements are met here; the others are blocked."""
+    settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
+    variants = settings.variants
+    return [name for name in variants if variant_availability(variants[name], settings).available]
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,10 @@ def _user_environment() -> dict[str, str]:
 def make_checkout(
     folder: Path, *, message: str = "a checkout", environment: Mapping[str, str] | None = None
 ) -> Checkout:
-    """Copy what git tracks or would track into ``folder`` and commit it there."""
+    """Copy what git tracks or would track into ``folder`` and commit it there.
+
+    The environment of the variants npu-library-*, where it is installed, is linked.
+    """
     listing = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
         capture_output=True,
@@ -83,6 +98,8 @@ def make_checkout(
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    if (NPU_LIBRARY / ".installed").is_file():
+        (folder / NPU_LIBRARY.name).symlink_to(NPU_LIBRARY.resolve())
     checkout = Checkout(folder, environment or {})
     checkout.run("git", "init", "-q")
     checkout.run("git", "add", "-A")

@@ -76,6 +76,7 @@ def main() -> None:
             acceptance_file=options.acceptance,
             overrides=json.loads(options.overrides),
             time_limit_s=options.time_limit_s,
+            environment=row.get("environment"),
         )
     write_signed(options.receipt, receipt, signer)
     told = f": {receipt['reason']}" if receipt["reason"] else ""
@@ -101,6 +102,7 @@ def check(
     acceptance_file: Path,
     overrides: dict[str, Any],
     time_limit_s: float = _TIME_LIMIT_S,
+    environment: str | None = None,
 ) -> dict[str, Any]:
     """Look at ``payload``, run it in a child process and judge it; nothing is signed or written.
 
@@ -132,6 +134,7 @@ def check(
         reference_folder,
         golden_file,
         time_limit_s=time_limit_s,
+        environment=environment,
     )
     judgement = judge(
         observation,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from attestation.keys import RUNNER_KEY, SIGNING_KEY
+from records.environment import CHECKOUT, interpreter
 from records.offline import OFFLINE
 from records.record import read_record
 from validators import worker
 from validators.contract import CheckError
 from validators.observation import Observation, Trouble, read_observation
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 _NTSTATUS_ERROR = 0xC0000000
 
 
@@ -29,8 +29,12 @@ def observe_isolated(
     golden: Path,
     *,
     time_limit_s: float,
+    environment: str | None = None,
 ) -> Observation:
     """Observe ``payload`` in a child process (`validators.worker`).
+
+    ``environment`` names the locked environment that the child runs in (`records.environment`);
+    None: this one.
 
     A child that is killed, aborts or does not end in time becomes an observation whose trouble
     is named ``runtime-crashed`` or ``runtime-timeout``.
@@ -38,7 +42,9 @@ def observe_isolated(
     Raises:
         CheckError: the child could not do its work for a reason that is not the artifact's; its
             own message is in the log.
+        EnvironmentMissing: ``environment`` is not installed.
     """
+    python = sys.executable if environment is None else str(interpreter(environment))
     with tempfile.TemporaryDirectory(prefix="phiforge-check-") as name:
         folder = Path(name)
         job = {
@@ -53,7 +59,7 @@ def observe_isolated(
         job_file.write_text(json.dumps(job), encoding="utf-8")
         try:
             ended = subprocess.run(
-                [sys.executable, "-m", worker.__name__, str(job_file)],
+                [python, "-m", worker.__name__, str(job_file)],
                 cwd=folder,
                 env={**_without_keys(os.environ), **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
                 stdin=subprocess.DEVNULL,

@@ -8,10 +8,8 @@ check can name the step at which it died. Exit code 0: an observation was writte
 says; anything else: there is none.
 """
 
-import ctypes
 import importlib
 import json
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from records.child import die_with_parent
 from records.errors import PhiforgeError, run_command
 from records.record import RecordError, write_record
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
@@ -39,11 +38,10 @@ from validators.reference_tree import Reference, ReferencePrompt, load_reference
 DOING = "DOING"
 TOOLCHAIN_FILE = "TOOLCHAIN.json"
 _LONGEST_MESSAGE = 400
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    _die_with_parent()
+    die_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     into = Path(job["into"])
     module = _runtime_module(job["module"])
@@ -56,12 +54,6 @@ def main() -> None:
     if seen.trouble is None:
         seen = measured(module, seen, payload, settings, reference, doing)
     write_observation(into, seen)
-
-
-def _die_with_parent() -> None:
-    """A killed check must not leave a runtime behind that holds gigabytes (Linux: prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _runtime_module(name: str) -> Any:

@@ -5,15 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
-from checkout import ROOT, Checkout, make_checkout
-
-VARIANTS = [
-    name
-    for name, block in yaml.safe_load((ROOT / "config/variants.yaml").read_text()).items()
-    if "requires" not in block
-]
+from checkout import Checkout, made_here, make_checkout
 
 PLANTED = """
 def convert(source, into, *, options, base=None):
@@ -36,7 +29,7 @@ def records(pipeline: Checkout) -> Callable[[str], dict[str, object]]:
     return lambda variant: dict(json.loads((folder / f"{variant}.json").read_text()))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", made_here())
 def test_two_builds_give_identical_payloads(
     records: Callable[[str], dict[str, object]], variant: str
 ) -> None:

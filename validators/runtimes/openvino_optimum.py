@@ -26,6 +26,7 @@ from validators.contract import (
     cut_at_stop,
     only_known,
 )
+from validators.first_token import FirstToken
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     described,
@@ -52,23 +53,6 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     return _OptimumRuntime(artifact, one_device(str(settings.get("device", "GPU.0"))))
 
 
-class _FirstToken:
-    """A streamer: notes when the first new token came; `generate` puts the prompt before it."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._puts = 0
-        self.seconds: float | None = None
-
-    def put(self, value: Any) -> None:
-        self._puts += 1
-        if self._puts == 2:
-            self.seconds = time.perf_counter() - self._started
-
-    def end(self) -> None:
-        """Nothing is left to be shown."""
-
-
 class _OptimumRuntime:
     def __init__(self, artifact: Path, device: str) -> None:
         self._device = device
@@ -93,7 +77,7 @@ class _OptimumRuntime:
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         inputs = torch.tensor([list(token_ids)])
-        first_token = _FirstToken()
+        first_token = FirstToken()
         started = time.perf_counter()
         with self._activity.watch("it answered"):
             output = self._model.generate(
