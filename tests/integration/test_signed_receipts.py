@@ -284,8 +284,9 @@ def stable(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
     copy = Checkout(folder / "phiforge")
 
     def others(parent: str, names: list[str]) -> set[str]:
-        above = Path(parent).parent.name
-        return {name for name in names if above in ("build", "release") and name != CPU_ONLY}
+        above = Path(parent).relative_to(pipeline.folder).parent.as_posix()
+        variants = above in ("artifacts/build", "artifacts/release")
+        return {name for name in names if variants and name != CPU_ONLY}
 
     shutil.copytree(pipeline.folder, copy.folder, ignore=others)
     for name, kind in (("lab", "ed25519"), ("release", "ecdsa")):
