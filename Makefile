@@ -42,7 +42,7 @@ $(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/npu_library/build.py envs/
 # Packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install pip-tools
+	$(VENV)-lock/bin/python -m pip install pip-tools pyyaml jsonschema
 	$(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --unsafe-package torchvision --unsafe-package openvino-telemetry \
@@ -52,7 +52,8 @@ lock:
 	  --unsafe-package openvino-telemetry --unsafe-package pandas \
 	  --unsafe-package python-dateutil --unsafe-package tzdata \
 	  --output-file envs/npu-library.lock envs/npu_library/requirements.in
+	$(VENV)-lock/bin/python -m configuration.device_locks
 	rm -r $(VENV)-lock
 
 clean:
-	rm -rf .snakemake $(filter-out artifacts/README.md,$(wildcard artifacts/*))
+	rm -rf .snakemake $(filter-out artifacts/README.md artifacts/inbox,$(wildcard artifacts/*))

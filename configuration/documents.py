@@ -141,6 +141,13 @@ def _expectations(schema: Mapping[str, Any]) -> Iterator[str]:
         yield f"at most {schema['maximum']}"
 
 
+def beside(file: Path, name: str) -> Path:
+    """``name`` relative to the folder of ``file``, in the shortest form below this checkout."""
+    path = (file.resolve().parent / Path(name).expanduser()).resolve()
+    here = Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def did_you_mean(name: str, known: list[str]) -> str:
     """The remedy for a name that is not among ``known``.
 

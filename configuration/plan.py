@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configuration.settings import Device, Model, Settings, Variant
+from configuration.devices import Device
+from configuration.settings import Model, Settings, Variant
 
 GIGABYTE_MB = 1000
 
@@ -84,29 +85,43 @@ def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
 
 
 def availability(device: Device) -> Availability:
-    """Look for the files and packages that ``device.detect`` names."""
+    """Whether the row can run, by files and packages only; nothing is connected to.
+
+    A lab host counts as available: one that does not answer is an error, not a blocked row.
+    """
+    if device.runner == "ssh":
+        return Availability(True)
+    if device.runner == "courier":
+        return Availability(False, f"{device.summary}: no receipt came back yet", _remedy(device))
+    missing = _missing_here(device)
+    return Availability(missing is None, missing or "", "" if missing is None else _remedy(device))
+
+
+def _missing_here(device: Device) -> str | None:
     detect = device.detect
     if "platform" in detect and not sys.platform.startswith(detect["platform"]):
-        return Availability(
-            False,
-            f"no {device.summary} here: it needs {detect['platform']}, this is {sys.platform}",
-            device.remedy,
-        )
+        needed = detect["platform"]
+        return f"no {device.summary} here: it needs {needed}, this is {sys.platform}"
     for pattern in detect.get("files", []):
         if not _matches(pattern, detect.get("containing")):
-            return Availability(
-                False, f"no {device.summary} here: {pattern} is missing", device.remedy
-            )
+            return f"no {device.summary} here: {pattern} is missing"
     for distribution in detect.get("distributions", []):
         try:
             importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            return Availability(
-                False,
-                f"{device.summary}: the package {distribution} is not installed",
-                device.remedy,
-            )
-    return Availability(True)
+            return f"{device.summary}: the package {distribution} is not installed"
+    return None
+
+
+def _remedy(device: Device) -> str:
+    """The ways to this row's receipt; a kit needs the device's locked environment."""
+    ways = [] if device.runner == "courier" else [device.remedy, "name a lab host in its row (ssh)"]
+    if any("lock" in runtime for runtime in device.runtimes.values()):
+        ways.append(
+            f"carry artifacts/kits/MODEL/VARIANT/{device.name}.zip there and what it gives back "
+            "to artifacts/inbox/"
+        )
+    return ", or ".join(filter(None, ways)) + " (docs/devices.md)"
 
 
 def _matches(pattern: str, containing: str | None) -> bool:
@@ -164,10 +179,12 @@ def stands_signed(model: str, variant: str) -> bool:
 
 
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
-    """What the validator is told about a row: kind, runtime module and its settings."""
+    """What the validator is told about a row: kind, executor, runtime module and its settings."""
     runtime = device.runtimes[variant.format]
     return {
         "kind": device.kind,
+        "runner": device.runner,
+        "executes": device.executes,
         "standin_for": device.standin_for,
         "module": runtime["module"],
         "environment": runtime.get("environment"),

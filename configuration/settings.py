@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from configuration.devices import Device, load_devices
 from configuration.documents import (
     SCHEMAS,
     ConfigurationError,
+    beside,
     did_you_mean,
     read_yaml,
     validate,
@@ -15,6 +17,7 @@ from configuration.documents import (
 
 CONFIG = Path("config")
 SNIPPETS = Path("release/snippets")
+_LISTS = ("models", "variants", "model_files", "device_files")
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Device:
-    """One row of ``config/devices.yaml``."""
-
-    name: str
-    summary: str
-    kind: str
-    runner: str
-    standin_for: str | None
-    detect: Mapping[str, Any]
-    remedy: str
-    runtimes: Mapping[str, Mapping[str, Any]]
-    key: Path | None = None
-
-
-@dataclass(frozen=True)
 class Settings:
     """The whole configuration: everything known, and what was chosen of it.
 
@@ -100,6 +88,7 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
+    kit_payload: bool = True
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
     version: str = "0.1.0"
     builder: str = "urn:phiforge:builder:unnamed"
@@ -113,12 +102,9 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         ConfigurationError: the first thing that is wrong, in one line.
     """
     where = f"{folder / 'config.yaml'} or --config"
-    chosen = {
-        key: _as_list(value) if key in ("models", "variants", "model_files") else value
-        for key, value in config.items()
-    }
+    chosen = {key: _as_list(value) if key in _LISTS else value for key, value in config.items()}
     validate(chosen, "config", where)
-    devices = _devices(folder / "devices.yaml")
+    devices = load_devices([folder / "devices.yaml", *map(Path, chosen.get("device_files", []))])
     variants = _variants(folder / "variants.yaml", devices)
     models = _models(
         [*sorted((folder / "models").glob("*.yaml")), *map(Path, chosen["model_files"])], variants
@@ -132,6 +118,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
         tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
+        kit_payload=chosen.get("kit_payload", True) in (True, "true"),
         acceptance=folder / "acceptance.yaml",
         version=chosen.get("version", Settings.version),
         builder=chosen.get("builder", Settings.builder),
@@ -179,45 +166,6 @@ def _choose(
                 remedy=did_you_mean(name, sorted(known)),
             )
     return tuple(dict.fromkeys(names))
-
-
-def _devices(path: Path) -> dict[str, Device]:
-    document = read_yaml(path)
-    validate(document, "devices", path)
-    devices = {
-        name: Device(
-            name=name,
-            summary=row["summary"],
-            kind=row["kind"],
-            runner=row["runner"],
-            standin_for=row.get("standin_for"),
-            detect=row["detect"],
-            remedy=row.get("remedy", ""),
-            runtimes=row["runtimes"],
-            key=_row_key(name, row["key"], path) if "key" in row else None,
-        )
-        for name, row in document.items()
-    }
-    for device in devices.values():
-        if device.standin_for is not None and device.standin_for not in devices:
-            raise ConfigurationError(
-                f"key '{device.name}.standin_for' names '{device.standin_for}', "
-                "which is not a device row",
-                where=path,
-                remedy=did_you_mean(device.standin_for, sorted(devices)),
-            )
-    return devices
-
-
-def _row_key(name: str, key: str, path: Path) -> Path:
-    file = _beside(path, key)
-    if not file.is_file():
-        raise ConfigurationError(
-            f"key '{name}.key' names '{key}', and {file} is not there",
-            where=path,
-            remedy="paths are relative to this file; name the public key that signs the receipts",
-        )
-    return file
 
 
 def _variants(path: Path, devices: Mapping[str, Device]) -> dict[str, Variant]:
@@ -330,8 +278,8 @@ def _model(path: Path, variants: Mapping[str, Variant]) -> Model:
         _choose("variants", chosen, variants, str(path))
     source = dict(document["source"])
     if "path" in source:
-        source["path"] = str(_beside(path, source["path"]))
-    golden = _beside(path, document["golden"])
+        source["path"] = str(beside(path, source["path"]))
+    golden = beside(path, document["golden"])
     if not golden.is_file():
         raise ConfigurationError(
             f"key 'golden' names '{document['golden']}', and {golden} is not there",
@@ -352,10 +300,3 @@ def _model(path: Path, variants: Mapping[str, Variant]) -> Model:
         file=path,
         version=document.get("version"),
     )
-
-
-def _beside(file: Path, name: str) -> Path:
-    """``name`` relative to the folder of ``file``, in the shortest form below this checkout."""
-    path = (file.resolve().parent / name).resolve()
-    here = Path.cwd().resolve()
-    return path.relative_to(here) if path.is_relative_to(here) else path

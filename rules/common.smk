@@ -1,4 +1,5 @@
 # The configuration, read once, and the named functions that the rules ask.
+import dataclasses
 import json
 import shlex
 import sys
@@ -21,10 +22,12 @@ from configuration.plan import (
 )
 from configuration.settings import load
 from records.errors import PhiforgeError
+from runners import inbox
 from validators.own_code import check_modules
 
 try:
     SETTINGS = load(config)
+    INBOX = inbox.scan()
 except PhiforgeError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -46,8 +49,12 @@ AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items(
 VARIANT_AVAILABILITY = {
     name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
 }
+LAB_HOSTS = json.dumps(
+    {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
+)
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
+TRANSFER_MEMORY_MB = 300
 
 
 wildcard_constraints:
@@ -182,6 +189,8 @@ def reference_memory(wildcards):
 def check_memory(wildcards):
     if blocked_arguments(wildcards):
         return BLOCKED_MEMORY_MB
+    if SETTINGS.devices[wildcards.device].ssh:
+        return TRANSFER_MEMORY_MB
     return check_memory_mb(model_of(wildcards), variant_of(wildcards))
 
 
@@ -198,7 +207,36 @@ def runtime_modules(wildcards):
 
 
 def runtime_toolchain(wildcards):
+    if SETTINGS.devices[wildcards.device].ssh:
+        return {}  # the device's own lock is an input
     return pinned_toolchain(*check_modules(row_block(wildcards)["module"]))
+
+
+def runner_modules(wildcards):
+    """What brings a check to a device elsewhere, or its receipt back."""
+    elsewhere = SETTINGS.devices[wildcards.device].ssh or inbox_files(wildcards)
+    return module_files("runners.__main__") if elsewhere else []
+
+
+def kit_lock(wildcards):
+    return SETTINGS.devices[wildcards.device].lock(variant_of(wildcards).format) or []
+
+
+def device_lock(wildcards):
+    """The environment of a device that is elsewhere; here it is this environment."""
+    return kit_lock(wildcards) if SETTINGS.devices[wildcards.device].ssh else []
+
+
+def device_key(wildcards):
+    return SETTINGS.devices[wildcards.device].key or []
+
+
+def inbox_files(wildcards):
+    """What a courier brought for a row that cannot run here."""
+    if AVAILABILITY[wildcards.device].available:
+        return []
+    found = INBOX.get((wildcards.model, wildcards.variant, wildcards.device), [])
+    return [file for path in found for file in inbox.companions(path)]
 
 
 def blocked_arguments(wildcards):
@@ -274,7 +312,8 @@ def release_version(wildcards):
 
 
 def check_threads(wildcards):
-    return 1 if blocked_arguments(wildcards) else 2
+    elsewhere = blocked_arguments(wildcards) or SETTINGS.devices[wildcards.device].ssh
+    return 1 if elsewhere else 2
 
 
 def variant_notice(wildcards):

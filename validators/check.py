@@ -16,7 +16,7 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,15 @@ from validators.own_code import validator_digest
 from validators.receipt import Basis, Subject, blocked, judged, unusable
 from validators.reference_tree import Reference, load_reference
 from validators.signed_receipt import write_signed
-from validators.verdict import Failure, judge, must_execute
+from validators.verdict import Failure, judge
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 
 _TIME_LIMIT_S = 6 * 3600.0  # a full-size model on a slow machine takes under two hours
 
 
-def main() -> None:
-    options = _parse()
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
     row = json.loads(options.row_config)
     variant = json.loads(options.variant_config)
     # Before the work: a key that cannot be used is told at once.
@@ -70,7 +70,7 @@ def main() -> None:
             subject,
             payload,
             variant=variant,
-            executor=must_execute(options.row, row["kind"], row.get("executes")),
+            executor=row["executes"],
             reference_folder=options.reference,
             golden_file=options.golden,
             acceptance_file=options.acceptance,
@@ -108,7 +108,7 @@ def check(
 
     Args:
         variant: the payload's block: format, precision, options.
-        executor: the device that must execute it (`validators.verdict.must_execute`).
+        executor: what must have executed it; the row's ``executes``.
 
     Raises:
         CheckError: no verdict can be given.
@@ -177,12 +177,13 @@ def _refuse_other_reference(
         )
 
 
-def _parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of this command; `runners` asks too, to carry them to a device elsewhere."""
     parser = argparse.ArgumentParser(prog="python -m validators.check", description=__doc__)
     parser.add_argument("--model", required=True, help="name of the model")
     parser.add_argument("--variant", required=True, help="name of the variant")
     parser.add_argument("--row", required=True, help="name of the device row")
-    parser.add_argument("--row-config", required=True, help="kind, module, settings…, as JSON")
+    parser.add_argument("--row-config", required=True, help="what the row says, as JSON")
     parser.add_argument(
         "--variant-config", required=True, help="format, precision, options, as JSON"
     )
@@ -198,7 +199,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--time-limit-s", type=float, default=_TIME_LIMIT_S, help="a runtime that hangs is ended"
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

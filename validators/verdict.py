@@ -11,10 +11,9 @@ the reference's greedy answer is what is expected, and
   drift after a first difference. Where the tokens diverge, and how sure the reference was
   there, is recorded.
 
-**Device.** A stand-in must have executed on the CPU. A device row says what must execute it, or
-its name begins with that (``npu``, ``npu-lunar-lake``). Another device is the failure
-``wrong-device``; an observation that does not hold, or none at all, is ``unproven-device`` or has
-a name of its own (``fell-back``).
+**Device.** A row says what must execute its artifacts (``executes``). Another device is the
+failure ``wrong-device``; an observation that does not hold, or none at all, is
+``unproven-device`` or has a name of its own (``fell-back``).
 
 **Synthetic models** have random weights. Nothing is generated, and their metrics are reported
 but not judged: the gates were calibrated on models that know something.
@@ -29,21 +28,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from validators.acceptance import Gates
-from validators.contract import UNPROVEN, CheckError, ExecutionEvidence, Generation
+from validators.contract import UNPROVEN, ExecutionEvidence, Generation
 from validators.golden import GoldenPrompt, GoldenSet
 from validators.lint.finding import Finding
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import Metrics, compare, concatenate
 from validators.observation import Observation, PromptObservation
 from validators.reference_tree import Reference, ReferencePrompt
-
-EXECUTORS: Mapping[str, str] = {
-    "cpu": "CPU",
-    "gpu": "GPU",
-    "npu": "NPU",
-    "dml": "DML",
-    "cuda": "CUDA",
-}
 
 _CYCLES = 4  # so many equal periods at the end are no accident
 _CYCLIC_TOKENS = 16
@@ -77,39 +68,6 @@ class Judgement:
     notes: tuple[Finding, ...] = ()
 
 
-def must_execute(row: str, kind: str, executes: str | None = None) -> str:
-    """The device that must have executed a row's receipt.
-
-    Args:
-        executes: what the row itself says; None: its name says it.
-
-    >>> must_execute("npu-lunar-lake", "device"), must_execute("npu-standin", "standin", "NPU")
-    ('NPU', 'CPU')
-
-    Raises:
-        CheckError: a device row that does not say it, or says an unknown device.
-    """
-    if kind == "standin":
-        return "CPU"
-    if executes is not None:
-        if executes not in EXECUTORS.values():
-            raise CheckError(
-                f"device row '{row}' must be executed by an unknown device",
-                where="config/devices.yaml",
-                expected=f"one of {', '.join(EXECUTORS.values())}",
-                found=executes,
-            )
-        return executes
-    family = row.split("-")[0]
-    if family not in EXECUTORS:
-        raise CheckError(
-            f"device row '{row}' does not say what must execute it",
-            where="config/devices.yaml",
-            remedy=f"begin the row's name with one of {', '.join(EXECUTORS)}",
-        )
-    return EXECUTORS[family]
-
-
 def judge(
     observation: Observation,
     reference: Reference,
@@ -122,7 +80,7 @@ def judge(
     """Hold an observation against the reference, the golden prompts and the gates.
 
     Args:
-        executor: the device that must have executed it (`must_execute`).
+        executor: what must have executed it; the row's ``executes``.
     """
     tokenizer = Tokenizer.from_file(str(reference.tokenizer))
     seen = {prompt.id: prompt for prompt in observation.prompts}

@@ -11,9 +11,9 @@ says; anything else: there is none.
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ from validators.reference_tree import Reference, ReferencePrompt, load_reference
 DOING = "DOING"
 TOOLCHAIN_FILE = "TOOLCHAIN.json"
 _LONGEST_MESSAGE = 400
+_EDITIONS: Mapping[str, Sequence[str]] = {
+    "onnxruntime-genai": (
+        "onnxruntime-genai-winml",
+        "onnxruntime-genai-directml",
+        "onnxruntime-genai-cuda",
+    ),
+    "onnxruntime": ("onnxruntime-directml", "onnxruntime-gpu"),
+}
 
 
 def main() -> None:
@@ -45,7 +53,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     into = Path(job["into"])
     module = _runtime_module(job["module"])
-    toolchain = {name: version(name) for name in module.TOOLCHAIN}
+    toolchain = installed_versions(module.TOOLCHAIN)
     write_record(into / TOOLCHAIN_FILE, toolchain)  # a crash must not hide what crashed
     payload, settings = Path(job["payload"]), job["settings"]
     reference, doing = load_reference(Path(job["reference"])), into / DOING
@@ -65,6 +73,23 @@ def _runtime_module(name: str) -> Any:
             where=f"validators/runtimes/{name}.py",
             remedy="install the row's locked environment (envs/)",
         ) from None
+
+
+def installed_versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of the installed distributions among ``names``, or of their editions.
+
+    A device has its own edition of a runtime: onnxruntime-genai-winml gives the modules of
+    onnxruntime-genai and bundles onnxruntime, of which there is no distribution then.
+    """
+    present = {
+        str(one.metadata["Name"]).lower().replace("_", "-"): one.version for one in distributions()
+    }
+    return {
+        found: present[found]
+        for name in names
+        for found in sorted(present)
+        if found == name or (name not in present and found in _EDITIONS.get(name, ()))
+    }
 
 
 def observe(

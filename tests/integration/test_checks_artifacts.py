@@ -155,11 +155,14 @@ def test_a_blocked_row_loads_no_runtime(bench: Bench, built: Callable[[str], Pat
 @pytest.mark.parametrize(
     ("extra", "line"),
     [
-        (["--row-config", '{"kind": "device", "standin_for": null, "module": "openvino", '
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "openvino", '
           '"settings": {"devise": "CPU"}}'], "unknown setting 'devise'"),
-        (["--row-config", '{"kind": "device", "standin_for": null, "module": "absent", '
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "absent", '
           '"settings": {}}'], "runtime 'absent' cannot be imported"),
-        (["--row-config", '{"kind": "device", "standin_for": null, "module": "openvino_npu", '
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "openvino_npu", '
           '"settings": {"npuw_devices": "NPU,CPU"}}'], "would hide which device ran"),
         (["--synthetic"], "disagree on --synthetic"),
         (["--golden", str(ROOT / "config/golden/phi-3.yaml")], "answered other golden prompts"),

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from validators.acceptance import Gates
-from validators.contract import CheckError, ExecutionEvidence, Generation, Proof
+from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.golden import GoldenPrompt, GoldenSet
 from validators.metrics import Lumped, lump
 from validators.observation import Observation, PromptObservation, Trouble
 from validators.reference_tree import Reference, ReferencePrompt, Scored
-from validators.verdict import Judgement, judge, must_execute
+from validators.verdict import Judgement, judge
 
 WORDS = ["ask", "Paris", "is", "it", "no", "<end>"]
 GATES = Gates({"mean_kl": 0.01, "top1_agreement": 0.9, "perplexity_ratio": 1.1}, "0" * 64)
@@ -185,14 +185,3 @@ def test_random_weights_are_scored_but_not_judged(reference: Reference) -> None:
     assert found.metrics is not None
     assert found.golden[0]["passed"] is None
     assert found.golden[0]["expected"] is None
-
-
-def test_what_must_execute_follows_from_the_row() -> None:
-    assert must_execute("dml", "device") == "DML"
-    assert must_execute("dml-standin", "standin") == "CPU"
-    assert must_execute("lab-7", "device", "GPU") == "GPU"
-    assert must_execute("gpu-standin", "standin", "GPU") == "CPU"
-    with pytest.raises(CheckError, match="executed by an unknown device"):
-        must_execute("lab-7", "device", "TPU")
-    with pytest.raises(CheckError, match="does not say what must execute it"):
-        must_execute("tpu", "device")

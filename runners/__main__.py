@@ -1,0 +1,92 @@
+"""Run a check where the row says, or pack it for a courier.
+
+    python -m runners check [--labs JSON] [--key FILE] [--lock FILE] [--inbox FILE…] CHECK
+    python -m runners kit --lock FILE --payload yes|no --into ZIP CHECK
+
+CHECK is the options of ``python -m validators.check``, which does the work wherever it is done.
+A lab host that does not answer is an error: exit code 1 and no receipt. Where the row's device
+is not here (``--blocked``), a receipt that a courier brought counts; without one it is blocked.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from configuration.devices import LabHost
+from records.errors import run_command
+from runners import RunnerError
+from validators import check
+
+
+def main() -> None:
+    own, rest = _parse()
+    options = check.parse(rest)
+    if own.command == "kit":
+        _pack(own, options)
+    elif options.blocked is None and json.loads(options.row_config)["runner"] == "ssh":
+        _over_ssh(own, options)
+    elif options.blocked is not None and own.inbox:
+        _from_inbox(own, options, rest)
+    else:
+        check.main(rest)
+
+
+def _pack(own: argparse.Namespace, options: argparse.Namespace) -> None:
+    from runners.courier import write_kit
+    from runners.kit import make_kit
+
+    kit = make_kit(options, runner="courier", lock=_lock(own, options))
+    write_kit(kit, own.into, payload=own.payload == "yes")
+    print(f"kit for {kit.title}: {own.into}")
+
+
+def _over_ssh(own: argparse.Namespace, options: argparse.Namespace) -> None:
+    from runners.kit import make_kit
+    from runners.ssh import check_over_ssh
+
+    host = LabHost(**json.loads(own.labs)[options.row])
+    options.time_limit_s = host.time_limit_s
+    kit = make_kit(options, runner="ssh", lock=_lock(own, options))
+    check_over_ssh(kit, host, key=own.key, into=options.receipt)
+
+
+def _from_inbox(own: argparse.Namespace, options: argparse.Namespace, rest: list[str]) -> None:
+    from runners.inbox import take
+
+    files = [path for path in own.inbox if not path.name.endswith(".dsse.json")]
+    taken, notes = take(files, options, own.key)
+    for note in notes:
+        print(f"note: {note}")
+    if not taken:
+        reason = "; ".join([options.blocked, *notes])
+        check.main([*rest, "--blocked", reason])
+
+
+def _lock(own: argparse.Namespace, options: argparse.Namespace) -> Path:
+    if own.lock is None:
+        raise RunnerError(
+            "no-lock",
+            f"row '{options.row}' names no locked environment for this artifact's format",
+            where="config/devices.yaml",
+            remedy="add 'lock:' to the row's runtime (docs/devices.md)",
+        )
+    return Path(own.lock)
+
+
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m runners", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("command", choices=["check", "kit"])
+    parser.add_argument("--labs", default="{}", help="row to its lab host, as JSON")
+    parser.add_argument("--key", nargs="?", type=Path, help="public key that signs the receipts")
+    parser.add_argument("--lock", nargs="?", help="the device's locked environment")
+    parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="what a courier brought")
+    parser.add_argument("--payload", choices=["yes", "no"], default="yes", help="in the kit")
+    parser.add_argument("--into", type=Path, help="the kit's zip")
+    return parser.parse_known_args(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(main)
