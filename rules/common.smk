@@ -264,8 +264,7 @@ def row_policies(wildcards):
         job = SimpleNamespace(model=wildcards.model, variant=wildcards.variant, device=name)
         rows[name] = {
             **row_settings(row, variant),
-            "available": row.runner == "local" and not blocked_arguments(job),
-            "executes": "CPU" if row.kind == "standin" else name.split("-")[0].upper(),
+            "available": not blocked_arguments(job),
             "key": None if row.key is None else str(row.key),
         }
     return json.dumps(rows, sort_keys=True)

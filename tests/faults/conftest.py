@@ -1,13 +1,19 @@
-"""The fetch command in an environment of its own, and a Hub for it to ask."""
+"""The fetch command and a Hub for it to ask; devices that are elsewhere."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attestation.keys import new_key
+from checkout import Checkout
 from fetching import SHARDS, TOKEN, Fetch, Published, make_checkpoint
 from hub_server import HubServer
+from lab_bench import Bench
+from lab_host import LabServer, lab_server
 
 
 @pytest.fixture
@@ -36,3 +42,38 @@ def hub(fetch: Fetch) -> Iterator[HubServer]:
 def published(hub: HubServer) -> Published:
     """The checkpoint on the Hub, its shards in LFS storage."""
     return Published(hub.add(make_checkpoint(), lfs=SHARDS))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """A running sshd."""
+    with lab_server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A device's key pair: private, public."""
+    folder = tmp_path_factory.mktemp("keys")
+    new_key(folder / "device.pem", folder / "device.pub")
+    return folder / "device.pem", folder / "device.pub"
+
+
+@pytest.fixture
+def bench(pipeline: Checkout, keys: tuple[Path, Path], tmp_path: Path) -> Bench:
+    """Without a lab host."""
+    return Bench(pipeline, tmp_path, *keys)
+
+
+@pytest.fixture
+def lab(bench: Bench, server: LabServer) -> Bench:
+    """With one."""
+    return replace(bench, server=server)
+
+
+@pytest.fixture(scope="module")
+def copy(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished pipeline again, for a test that runs jobs in it."""
+    folder = tmp_path_factory.mktemp("copy") / "phiforge"
+    shutil.copytree(pipeline.folder, folder, symlinks=True)
+    return Checkout(folder, pipeline.environment)
