@@ -31,8 +31,7 @@ rule check:
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
-        # LAB_HOSTS is no parameter: a lab host that moves changes nothing that a receipt says.
-        "python -m runners check --labs {LAB_HOSTS:q} --key {input.key:q} --lock {input.lock:q}"
+        "python -m runners check --key {input.key:q} --lock {input.lock:q}"
         " --inbox {input.inbox:q} --model {wildcards.model:q} --variant {wildcards.variant:q}"
         " --row {wildcards.device:q} --row-config {params.row:q} --variant-config {params.variant:q}"
         " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"

@@ -1,7 +1,6 @@
 # The configuration, read once, and the named functions that the rules ask.
 import dataclasses
 import json
-import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +51,10 @@ VARIANT_AVAILABILITY = {
 LAB_HOSTS = json.dumps(
     {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
 )
+# Jobs run in the environment that Snakemake runs in, activated or not. Where a lab host is, is no
+# parameter of theirs: a host that moves changes nothing that a receipt says.
+PROGRAMS = str(Path(sys.executable).parent)
+shell.prefix("export PATH={PROGRAMS:q}:$PATH PHIFORGE_LABS={LAB_HOSTS:q}; ")
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300

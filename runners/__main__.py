@@ -10,6 +10,7 @@ is not here (``--blocked``), a receipt that a courier brought counts; without on
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -79,7 +80,11 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         prog="python -m runners", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("command", choices=["check", "kit"])
-    parser.add_argument("--labs", default="{}", help="row to its lab host, as JSON")
+    parser.add_argument(
+        "--labs",
+        default=os.environ.get("PHIFORGE_LABS", "{}"),
+        help="row to its lab host, as JSON; else the variable PHIFORGE_LABS",
+    )
     parser.add_argument("--key", nargs="?", type=Path, help="public key that signs the receipts")
     parser.add_argument("--lock", nargs="?", help="the device's locked environment")
     parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="what a courier brought")
