@@ -1,6 +1,7 @@
 # The configuration, read once, and the named functions that the rules ask.
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,11 +36,15 @@ except PhiforgeError as error:
 # params: who runs this without the key is no reason to sign again.
 SIGNING = release_signing(SETTINGS)
 
+# Nor where a lab host is: one that moves changes nothing that a receipt says.
+LABS = {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
+
 # Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
 # own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
 PREFIX = (
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" PHIFORGE_SIGNING={shlex.quote(json.dumps(SIGNING, sort_keys=True))}; "
+    f" PHIFORGE_SIGNING={shlex.quote(json.dumps(SIGNING, sort_keys=True))}"
+    f" PHIFORGE_LABS={shlex.quote(json.dumps(LABS, sort_keys=True))}; "
 )
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
@@ -48,13 +53,6 @@ AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items(
 VARIANT_AVAILABILITY = {
     name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
 }
-LAB_HOSTS = json.dumps(
-    {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
-)
-# Jobs run in the environment that Snakemake runs in, activated or not. Where a lab host is, is no
-# parameter of theirs: a host that moves changes nothing that a receipt says.
-PROGRAMS = str(Path(sys.executable).parent)
-shell.prefix("export PATH={PROGRAMS:q}:$PATH PHIFORGE_LABS={LAB_HOSTS:q}; ")
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300

@@ -24,7 +24,7 @@ def test_a_lab_host_s_receipt_makes_a_release_stable(
     copy: Checkout, lab: Bench, tmp_path: Path
 ) -> None:
     """The CPU build has one row, and its device is behind ssh."""
-    new_key(tmp_path / "release.pem", tmp_path / "release.pub")
+    new_key(tmp_path / "release.pem", tmp_path / "release.pub", kind="ecdsa")
     rows = lab.rows(runner="ssh", ssh=lab.host())
     options = ["--config", f"device_files={rows}", f"variants={CPU_BUILD}"]
     key = str(tmp_path / "release.pem")

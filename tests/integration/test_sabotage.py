@@ -194,10 +194,8 @@ def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
 def test_a_dml_graph_that_ran_on_the_cpu_is_no_dml_receipt(
     bench: Bench, built: Callable[[str], Path]
 ) -> None:
-    row = json.dumps(
-        row_settings(SETTINGS.devices["dml-standin"], SETTINGS.variants["genai-dml-int4"])
-    )
-    lying = row.replace('"standin"', '"device"', 1)
+    row = row_settings(SETTINGS.devices["dml-standin"], SETTINGS.variants["genai-dml-int4"])
+    lying = json.dumps({**row, "kind": "device", "executes": "DML"})
     artifact = built("genai-dml-int4").parent
     found = bench.failures("genai-dml-int4", "dml", artifact, "--row-config", lying)
     assert found == ["wrong-device"]
