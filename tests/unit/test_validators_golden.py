@@ -102,7 +102,7 @@ def test_every_golden_set_covers_what_conversions_break(path: Path) -> None:
     assert any(not (fact(prompt) or "a").isascii() for prompt in prompts)
     assert any(re.search(r"<\|user\|>\n?<\|end\|>", text) for text in texts.values())
     lengths = sorted(pieces(text) for text in texts.values())
-    assert any(2047 < length <= 2560 for length in lengths)
+    assert any(1900 < length <= 2560 for length in lengths)  # of tokens there are a tenth more
     # What a build without long prompts (an NPU's 1,024 tokens) still runs.
     assert any(256 <= length <= 1000 for length in lengths)
 
