@@ -117,8 +117,7 @@ def _check(
             "-m", "validators.check",
             "--model", model.name, "--variant", variant.name, "--row", row,
             "--row-config", json.dumps(row_settings(settings.devices[row], variant)),
-            "--variant-config",
-            json.dumps({"format": variant.format, "precision": variant.precision}),
+            "--variant-config", json.dumps(_block(variant)),
             "--artifact", str(artifacts / "build" / model.name / variant.name),
             "--reference", str(artifacts / "reference" / model.name),
             "--golden", str(model.golden), "--acceptance", str(settings.acceptance),
@@ -127,6 +126,17 @@ def _check(
         ]  # fmt: skip
         _python(environment, *arguments)
         return read_record(receipt)
+
+
+def _block(variant: Variant) -> dict[str, Any]:
+    """As rules/common.smk tells it."""
+    return {
+        "converter": variant.converter,
+        "format": variant.format,
+        "precision": variant.precision,
+        "from": variant.base,
+        "options": dict(variant.options),
+    }
 
 
 def _python(environment: Environment, *arguments: str) -> str:
