@@ -192,10 +192,12 @@ def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterat
         rows = {}
         for row in variant.devices:
             device = settings.devices[row]
-            if availability(device).available:
-                told = row_settings(device, variant)
+            told = row_settings(device, variant)
+            # A runtime of another environment cannot be imported here.
+            if availability(device).available and told["environment"] is None:
                 rows[row] = (told["module"], told["settings"])
-        yield Subject(name, variant.precision, payload, rows)
+        if rows:
+            yield Subject(name, variant.precision, payload, rows)
 
 
 Score = Callable[[Any], dict[str, Any]]
