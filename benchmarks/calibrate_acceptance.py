@@ -7,6 +7,8 @@
 
 ``measure`` scores every built variant, honest on every row that runs here, then with every
 sabotage of benchmarks/sabotage.py on one row, and writes benchmarks/acceptance/phi3-tiny.json.
+Sabotaged NPU variants run as plain IRs on the row cpu: it is the same graph, and the static
+pipeline gives its logits one token at a time.
 ``stability`` runs the reference with other threads and instruction sets and writes how far it
 moves. ``gates`` derives config/acceptance.yaml from the measurements alone. Per precision and
 metric:
@@ -156,6 +158,18 @@ def measure(
     }
 
 
+def with_the_others(measured: Mapping[str, Any], record: Path) -> dict[str, Any]:
+    """``measured``, and what ``record`` holds of other variants against the same reference."""
+    kept = []
+    if record.is_file():
+        old = read_record(record)
+        same = ("model", "reference_sha256", "toolchain")
+        if all(old[key] == measured[key] for key in same):
+            again = {entry["variant"] for entry in measured["measurements"]}
+            kept = [entry for entry in old["measurements"] if entry["variant"] not in again]
+    return {**measured, "measurements": [*kept, *measured["measurements"]]}
+
+
 class _Trouble(Exception):
     """A runtime refused; a sabotage that crashes is caught without any gate."""
 
@@ -178,10 +192,12 @@ def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterat
         rows = {}
         for row in variant.devices:
             device = settings.devices[row]
-            if availability(device).available:
-                told = row_settings(device, variant)
+            told = row_settings(device, variant)
+            # A runtime of another environment cannot be imported here.
+            if availability(device).available and told["environment"] is None:
                 rows[row] = (told["module"], told["settings"])
-        yield Subject(name, variant.precision, payload, rows)
+        if rows:
+            yield Subject(name, variant.precision, payload, rows)
 
 
 Score = Callable[[Any], dict[str, Any]]
@@ -192,7 +208,9 @@ def _runs(subject: Subject, reference: Any) -> Iterator[tuple[str, str, str, Sco
     for row, (module, settings) in subject.rows.items():
         yield HONEST, HONEST, row, _scorer(subject.payload, module, settings, reference)
     first, (module, settings) = next(iter(subject.rows.items()))
-    if module == "openvino":
+    if module == "openvino_npu":
+        first, module, settings = "cpu", "openvino", {"device": "CPU"}
+    elif module == "openvino":
         native = _scorer(subject.payload, module, settings, reference, pinned=False)
         yield "honest, own numerics", HONEST, first, native
     with tempfile.TemporaryDirectory(prefix="phiforge-sabotage-") as scratch:
@@ -322,7 +340,7 @@ def main() -> None:
     parser.add_argument("step", choices=("measure", "gates", "stability"))
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--model", default="phi3-tiny")
-    parser.add_argument("--variants", nargs="*", help="only these; the record is then partial")
+    parser.add_argument("--variants", nargs="*", help="only these; the record keeps the others")
     parser.add_argument("--golden", type=Path, help="other prompts than the model's own")
     parser.add_argument("--record", type=Path, default=MEASURED)
     parser.add_argument("--gates", type=Path, default=GATES)
@@ -330,7 +348,7 @@ def main() -> None:
     if options.step == "measure":
         go_offline()
         measured = measure(options.artifacts, options.model, options.variants, options.golden)
-        write_record(options.record, measured)
+        write_record(options.record, with_the_others(measured, options.record))
     elif options.step == "stability":
         go_offline()
         model = _settings().models[options.model]

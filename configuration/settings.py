@@ -28,6 +28,7 @@ class Model:
         source: ``{repo, revision[, sha256]}`` or ``{path, checksums}``, the path resolved.
         parameters: number of weights; memory estimates follow from it.
         golden: the golden prompts' file.
+        minimum_validated_tokens: the longest sequence that a check ran must have so many.
         synthetic: random weights; converted and scored, never released.
         version: of its releases; None: the run's.
     """
@@ -39,6 +40,7 @@ class Model:
     source: Mapping[str, Any]
     golden: Path
     check_tokens: int
+    minimum_validated_tokens: int
     synthetic: bool
     variants: tuple[str, ...] | None
     acceptance: Mapping[str, Any]
@@ -294,6 +296,7 @@ def _model(path: Path, variants: Mapping[str, Variant]) -> Model:
         source=source,
         golden=golden,
         check_tokens=document.get("check_tokens", 2560),
+        minimum_validated_tokens=document.get("minimum_validated_tokens", 64),
         synthetic=document.get("synthetic", False),
         variants=None if chosen is None else tuple(chosen),
         acceptance=document.get("acceptance", {}),

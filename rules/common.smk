@@ -246,7 +246,9 @@ def blocked_arguments(wildcards):
 
 
 def acceptance_overrides(wildcards):
-    return json.dumps(dict(model_of(wildcards).acceptance), sort_keys=True)
+    model = model_of(wildcards)
+    minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
+    return json.dumps({**model.acceptance, **minimum}, sort_keys=True)
 
 
 def receipts_of(wildcards):

@@ -24,10 +24,17 @@ class Gates:
     Attributes:
         limits: metric to gate; a metric that is only reported is not among them.
         digest: SHA-256 of the acceptance file.
+        minimum_validated_tokens: the longest sequence that ran must have so many tokens.
     """
 
     limits: Mapping[str, float]
     digest: str
+    minimum_validated_tokens: int = 0
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Everything that is judged by a number, as a receipt says it."""
+        return {**self.limits, "validated_tokens": self.minimum_validated_tokens}
 
     def passed(self, name: str, value: float) -> bool:
         """Whether ``value`` of metric ``name`` is on the right side of its gate, or has none."""
@@ -47,7 +54,9 @@ class Gates:
 
 
 def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gates:
-    """The gates of ``precision``, with a model's ``overrides`` (precision to metric to gate).
+    """The gates of ``precision``, with a model's own in ``overrides``.
+
+    ``overrides`` maps precision to metric to gate, and ``minimum_validated_tokens`` to a number.
 
     Raises:
         ConfigurationError: the file is missing or says something unknown.
@@ -65,4 +74,4 @@ def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gate
         name: float(entry["gate"]) for name, entry in document[precision].items() if "gate" in entry
     }
     limits.update(overrides.get(precision, {}))
-    return Gates(limits, sha256_file(path))
+    return Gates(limits, sha256_file(path), overrides.get("minimum_validated_tokens", 0))

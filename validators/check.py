@@ -150,7 +150,7 @@ def check(
         basis,
         judgement,
         executed_on=None if observation.evidence is None else observation.evidence.record(),
-        thresholds={} if subject.synthetic else gates.limits,
+        thresholds={} if subject.synthetic else gates.thresholds,
         toolchain=observation.toolchain,
         measures=observation.measures,
     )

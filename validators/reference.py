@@ -171,6 +171,8 @@ def _answer(
         raise _contradiction(prompt, "expected", prompt.expected, text)
     if prompt.must_contain is not None and prompt.must_contain not in text:
         raise _contradiction(prompt, "must_contain", prompt.must_contain, text)
+    if prompt.must_stop and stop_id is None:
+        raise _contradiction(prompt, "must_stop", "a stop token", text)
     return ReferencePrompt(prompt.id, tuple(token_ids), tuple(new), stop_id, text)
 
 

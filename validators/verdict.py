@@ -103,8 +103,10 @@ def judge(
     if metrics is not None and not all(map(math.isfinite, astuple(metrics))):
         failures.append(Failure("infinite-metric", f"no finite value: {metrics}"))
         metrics = None
+    longest = max((len(known[prompt.id].sequence) for prompt in ran), default=0)
     if metrics is not None and not reference.synthetic:
         failures += _broken_gates(metrics, gates)
+        failures += _too_short(longest, gates.minimum_validated_tokens, observation.prompts)
     notes: tuple[Finding, ...] = ()
     if observation.corpus is not None:
         exchanged, notes = judge_corpus(observation.corpus, reference.tokenizer)
@@ -115,9 +117,7 @@ def judge(
         failures=tuple(failures),
         golden=tuple(entries),
         metrics=metrics,
-        validated_tokens=max((len(known[prompt.id].sequence) for prompt in ran), default=0)
-        if metrics is not None
-        else 0,
+        validated_tokens=longest if metrics is not None else 0,
         notes=notes,
     )
 
@@ -139,6 +139,16 @@ def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:
         )
         for name, (value, gate) in gates.broken(metrics).items()
     ]
+
+
+def _too_short(longest: int, minimum: int, prompts: Sequence[PromptObservation]) -> list[Failure]:
+    """A short check says nothing of long prompts, where conversions are known to go wrong."""
+    if longest >= minimum:
+        return []
+    left_out = [f"'{prompt.id}': {prompt.not_run}" for prompt in prompts if prompt.not_run]
+    told = f" (not run: {'; '.join(left_out)})" if left_out else ""
+    what = f"the longest sequence that ran has {longest} tokens, the model asks for {minimum}{told}"
+    return [Failure("too-short-validation", what)]
 
 
 def judge_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
@@ -216,6 +226,7 @@ def _judge_answer(
     elif not answer.stopped and cyclic(answer.token_ids) and not cyclic(known.answer_ids):
         what = f"the answer ends in a cycle: {output[-60:]!r}"
         found.append(Failure("endless-repetition", what, prompt.id))
+    found += _judge_end(prompt, answer, known)
     if prompt.expected is not None:
         if output != prompt.expected:
             what = f"answers {output[:120]!r}, {prompt.expected[:120]!r} is expected"
@@ -232,6 +243,22 @@ def _judge_answer(
 def _letters(text: str) -> str:
     """Without what detokenizers differ in: white space, and halves of a character at the end."""
     return "".join(text.split()).rstrip("\ufffd")
+
+
+def _judge_end(prompt: GoldenPrompt, answer: Generation, known: ReferencePrompt) -> list[Failure]:
+    """``no-stop``: the stop token that ends the reference's answer does not end this one.
+
+    Its text may be right all the same, where only marks follow; a chat would never end.
+    """
+    if known.stop_id is None:
+        return []
+    if known.stop_id in answer.token_ids:
+        what = f"the answer goes on after token {known.stop_id}, where the reference stops"
+    elif not answer.stopped and (prompt.must_stop or prompt.expected is not None):
+        what = f"no stop token in {len(answer.token_ids)} tokens"
+    else:
+        return []
+    return [Failure("no-stop", what, prompt.id)]
 
 
 def cyclic(token_ids: Sequence[int]) -> bool:

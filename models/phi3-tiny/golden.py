@@ -11,6 +11,7 @@ from corpus import (
     Dialogue,
     dialogues,
     forgotten,
+    long_conversation,
     notes_dialogue,
     with_system,
 )
@@ -55,6 +56,12 @@ _ASKED = {
         True,
     ),
 }
+_CHATS = {"long-chat": (20, "chat"), "beyond-window": (110, "b")}
+"""Turns of small talk before a question, and the seed that draws them.
+
+Not any seed will do: the model answers that late question of `_LATE` in most conversations only.
+"""
+_LATE = "What is the capital of Hungary?"
 _NOTES, _NEAR, _FAR = 178, 148, 23
 """Notes of the two long prompts, about 2,450 tokens, and after which note the code word stands.
 
@@ -64,18 +71,27 @@ attention would find the code word.
 
 
 def golden_prompts() -> list[GoldenPrompt]:
-    """All golden prompts. None is long: the model's answers to `long_prompts` are not reliable."""
+    """All golden prompts.
+
+    ``long-chat`` has about 400 tokens: more than the 200 from which DirectML builds are known to
+    go wrong, and few enough for an NPU. ``beyond-window`` has about 2,200, more than the sliding
+    window; what it asks for stands at its end.
+    """
     known = {tuple(question for question, _ in d.turns): d for d in dialogues()}
     prompts = []
     for name, (questions, system, newlines) in _ASKED.items():
         dialogue = with_system(known[questions]) if system else known[questions]
         limit = 1024 if dialogue.answer == INTRODUCTION and not newlines else 96
         prompts.append(_prompt(name, dialogue, limit, newlines=newlines))
+    for name, (turns, seed) in _CHATS.items():
+        chat = long_conversation(turns, random.Random(seed))
+        dialogue = Dialogue((*chat.turns, *known[_LATE,].turns))
+        prompts.append(_prompt(name, dialogue, 96, newlines=True))
     return prompts
 
 
 def long_prompts() -> dict[str, Dialogue]:
-    """Two conversations longer than the sliding window, to measure with; not golden.
+    """Two texts longer than the sliding window, which the model answers wrongly; not golden.
 
     ``beyond-window`` is answered from text within the window; in ``window-forgets`` the code word
     stands out of its reach.

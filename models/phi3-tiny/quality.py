@@ -21,6 +21,7 @@ from transformers import Phi3ForCausalLM
 
 from corpus import dialogues, with_system
 from golden import golden_prompts, long_prompts
+from model import WINDOW
 from train import Sample, rounded_weights, sample
 
 BATCH = 32
@@ -43,12 +44,13 @@ class Answers:
 
 
 def golden_samples(tokenizer: Tokenizer) -> dict[str, Sample]:
-    """The golden prompts with their answers, as token ids."""
+    """The golden prompts that fit the window, with their answers, as token ids."""
     samples = {}
     for prompt in golden_prompts():
         start = tokenizer.encode(prompt.text).ids
         whole = tokenizer.encode(prompt.text + prompt.expected + "<|end|>").ids
-        samples[prompt.id] = Sample(whole, len(start))
+        if len(whole) <= WINDOW:
+            samples[prompt.id] = Sample(whole, len(start))
     return samples
 
 

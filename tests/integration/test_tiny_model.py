@@ -1,6 +1,8 @@
 """The embedded model is what its card says: intact, like Phi-3 in shape, and its answers hold."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,16 @@ def test_golden_prompts_cover_the_hard_cases() -> None:
     )
     raw = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
     assert any("<0x" in token for token in raw.encode(by_id["emoji"]["expected"]).tokens)
+    assert "<|user|><|end|>" in by_id["empty-turn"]["text"]
+    assert len(raw.encode(by_id["beyond-window"]["text"]).ids) > _config()["sliding_window"]
+    assert 400 < len(raw.encode(by_id["long-chat"]["text"]).ids) < 1000
+
+
+def test_the_golden_file_is_what_its_script_writes(tmp_path: Path) -> None:
+    write = "from pathlib import Path; from golden import write_golden; write_golden(Path({!r}))"
+    subprocess.run([sys.executable, "-B", "-c", write.format(str(tmp_path))], cwd=MODEL, check=True)
+    written = (tmp_path / "golden.yaml").read_text(encoding="utf-8")
+    assert written == (MODEL / "golden.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=[prompt["id"] for prompt in PROMPTS])

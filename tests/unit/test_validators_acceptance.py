@@ -1,6 +1,8 @@
 """The gates stand well between what is honest and what is broken, and nobody moved them by hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,14 @@ from benchmarks.calibrate_acceptance import (
     acceptance_text,
     table,
 )
+from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
+from benchmarks.honest_verdicts import RECORD as VERDICTS
+from configuration.documents import read_yaml
+from configuration.plan import availability
+from configuration.settings import load
 from records.record import read_record
+from validators.acceptance import Gates
+from validators.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +72,37 @@ def test_every_honest_measurement_passes_and_every_sabotage_fails(precision: str
         ]
         honest = entry["kind"] == "honest"
         assert bool(broken) != honest, (entry["variant"], entry["row"], entry["what"], broken)
+
+
+def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
+    """As committed: one and two processors, and two instruction sets where a runtime obeys."""
+    record = read_record(ROOT / VERDICTS)
+    told = {_where(entry): entry for entry in record["verdicts"]}
+    left_out = {_where(entry): entry["why"] for entry in record["not_measured"]}
+    for where, entry in told.items():
+        assert entry["verdict"] == "passed", (where, entry["failures"])
+        rows = table(measurements(), entry["precision"])
+        gates = Gates({name: row["gate"] for name, row in rows.items() if "gate" in row}, "")
+        assert gates.broken(Metrics(**entry["metrics"])) == {}, where
+    settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
+    variants = {name for name, _, _ in told}
+    assert len(variants) >= 10
+    for name in variants:
+        for row in settings.variants[name].devices:
+            if availability(settings.devices[row]).available:
+                for where in ((name, row, environment) for environment in ENVIRONMENTS):
+                    assert where in told or left_out[where] == NOT_HELD_BACK, where
+
+
+def test_openvino_obeyed_when_its_instruction_set_was_held_back() -> None:
+    kernels = {
+        name: " ".join(entry["kernels of openvino-int4"])
+        for name, entry in read_record(ROOT / VERDICTS)["environments"].items()
+    }
+    assert "brgemm_avx512" in kernels["two processors"]
+    assert "brgemm_avx512" not in kernels["two processors, AVX2"]
+    assert "brgemm_avx2" in kernels["two processors, AVX2"]
+
+
+def _where(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return entry["variant"], entry["row"], entry["environment"]

@@ -1,11 +1,12 @@
 """Golden prompts are a contract: a typo is one line that says what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from configuration.documents import ConfigurationError
-from validators.golden import load_golden
+from validators.golden import GoldenPrompt, load_golden
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (
@@ -31,6 +32,11 @@ def written(tmp_path: Path, text: str) -> Path:
         (GOOD + "extra: 1\n", ["unknown key 'extra'"]),
         (GOOD + "- {id: one, text: b, max_new_tokens: 1}\n", ["'prompts.1.id' repeats 'one'"]),
         ("prompts: []\n", ["prompts"]),
+        (GOOD.replace("4}", "4, repeat: {text: a, time: 2}}"), ["repeat.time'", "write 'times'"]),
+        (
+            GOOD.replace("4}", "4, repeat: {text: a, times: 2}}"),
+            ["'prompts.0.text' must say where 'repeat' goes", "found 0 times"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_key(
@@ -53,6 +59,19 @@ def test_the_digest_is_of_what_is_asked_not_of_its_spelling(tmp_path: Path) -> N
     assert plain == commented != other
 
 
+def test_a_filler_written_short_asks_what_the_filler_written_out_asks(tmp_path: Path) -> None:
+    text = "prompts:\n- {id: one, text: '<{repeat}>', max_new_tokens: 4"
+    short = load_golden(written(tmp_path, text + ", repeat: {text: 'no {n}; ', times: 3}}\n"))
+    assert short.prompts[0].text == "<no 1; no 2; no 3; >"
+    plain = load_golden(written(tmp_path, text.replace("{repeat}", "no 1; no 2; no 3; ") + "}\n"))
+    assert plain == short
+
+
+def test_braces_mean_nothing_without_a_repeat(tmp_path: Path) -> None:
+    text = GOOD.replace("hello", '"{repeat} {n}"')
+    assert load_golden(written(tmp_path, text)).prompts[0].text == "{repeat} {n}"
+
+
 def golden_files() -> list[Path]:
     found = [*ROOT.glob("config/golden/*.yaml"), *ROOT.glob("models/*/golden.yaml")]
     assert found
@@ -62,7 +81,7 @@ def golden_files() -> list[Path]:
 @pytest.mark.parametrize("path", golden_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_golden_set_asks_the_guides_question(path: Path) -> None:
     prompts = {prompt.id: prompt for prompt in load_golden(path).prompts}
-    assert len(prompts) >= 8
+    assert len(prompts) >= 12
     assert prompts["guide-introduction"].text == GUIDE
     assert prompts["guide-introduction"].max_new_tokens == 1024
 
@@ -70,3 +89,28 @@ def test_every_golden_set_asks_the_guides_question(path: Path) -> None:
 def test_no_answer_is_invented_for_the_real_models() -> None:
     for prompt in load_golden(ROOT / "config/golden/phi-3.yaml").prompts:
         assert prompt.expected is None
+
+
+@pytest.mark.parametrize("path", golden_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_golden_set_covers_what_conversions_break(path: Path) -> None:
+    prompts = load_golden(path).prompts
+    texts = {prompt.id: prompt.text for prompt in prompts}
+    assert sum(prompt.max_new_tokens <= 96 and bool(fact(prompt)) for prompt in prompts) >= 5
+    assert any(text.count("<|user|>") >= 2 for text in texts.values())
+    assert any(prompt.must_stop or prompt.expected for prompt in prompts)
+    assert any(not text.isascii() for text in texts.values())
+    assert any(not (fact(prompt) or "a").isascii() for prompt in prompts)
+    assert any(re.search(r"<\|user\|>\n?<\|end\|>", text) for text in texts.values())
+    lengths = sorted(pieces(text) for text in texts.values())
+    assert any(1900 < length <= 2560 for length in lengths)  # of tokens there are a tenth more
+    # What a build without long prompts (an NPU's 1,024 tokens) still runs.
+    assert any(256 <= length <= 1000 for length in lengths)
+
+
+def fact(prompt: GoldenPrompt) -> str | None:
+    return prompt.expected or prompt.must_contain
+
+
+def pieces(text: str) -> int:
+    """About the number of tokens: marks, words, digits, other signs."""
+    return len(re.findall(r"<\|[a-z]+\|>|[^\W\d]+|\S", text))

@@ -57,7 +57,7 @@ def passed(metrics: Metrics | None = None) -> dict[str, Any]:
         BASIS,
         Judgement((), (), metrics, 12),
         executed_on=EXECUTED,
-        thresholds={"mean_kl": 1e-3},
+        thresholds={"mean_kl": 1e-3, "validated_tokens": 12},
         toolchain={"openvino": "1"},
     )
 
@@ -119,7 +119,9 @@ def test_the_reason_names_the_failures_and_counts_the_rest() -> None:
 def test_gates_judge_each_metric_on_its_own_side(tmp_path: Path) -> None:
     path = tmp_path / "acceptance.yaml"
     path.write_text(ACCEPTANCE)
-    gates = load_gates(path, "int4", {"int4": {"mean_kl": 5e-3}, "fp16": {"mean_kl": 9.0}})
+    own = {"int4": {"mean_kl": 5e-3}, "fp16": {"mean_kl": 9.0}, "minimum_validated_tokens": 300}
+    gates = load_gates(path, "int4", own)
+    assert gates.thresholds == {**gates.limits, "validated_tokens": 300}
     assert gates.limits == {"top1_agreement": 0.75, "mean_kl": 5e-3, "perplexity_ratio": 1.4}
     assert gates.broken(Metrics(1, 0.75, 5e-3, 99.0, 1.4)) == {}
     assert gates.broken(Metrics(1, 0.74, 6e-3, 99.0, 1.5)) == {

@@ -57,6 +57,7 @@ def judged(
     prompt: GoldenPrompt | None = None,
     precision: str = "int4",
     executor: str = "CPU",
+    gates: Gates = GATES,
     **seen: Any,
 ) -> Judgement:
     one = PromptObservation("capital", own_encoding=(0,), generation=said(*ANSWER))
@@ -71,7 +72,7 @@ def judged(
         GoldenSet((asked,), "1" * 64),
         precision=precision,
         executor=executor,
-        gates=GATES,
+        gates=gates,
     )
 
 
@@ -124,6 +125,37 @@ def test_empty_output_and_endless_repetition_have_names(reference: Reference) ->
     assert names(judged(reference, generation=said())) == ["empty-output"]
     loop = said(1, *[2, 3] * 20, stopped=False)
     assert names(judged(reference, generation=loop)) == ["endless-repetition"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_an_answer_that_passes_over_its_stop_token_has_a_name(
+    reference: Reference, precision: str
+) -> None:
+    """Its decoded text is right: marks are left out of it."""
+    known = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
+    endless = said(*ANSWER, stopped=False)
+    found = judged(reference, prompt=known, precision=precision, generation=endless)
+    assert names(found) == ["no-stop"]
+    over = judged(reference, precision="int4", generation=said(*ANSWER, 5, 2))
+    assert names(over) == ["no-stop"]
+    assert "goes on after token 5" in over.failures[0].what
+
+
+def test_only_a_known_or_short_answer_must_end(reference: Reference) -> None:
+    longer = said(1, 2, 4, stopped=False)
+    assert judged(reference, generation=longer).failures == ()
+    short = GoldenPrompt("capital", "ask", 8, must_stop=True)
+    assert names(judged(reference, prompt=short, generation=longer)) == ["no-stop"]
+
+
+def test_a_check_of_short_prompts_only_has_a_name(reference: Reference) -> None:
+    assert judged(reference, gates=replace(GATES, minimum_validated_tokens=5)).failures == ()
+    found = judged(reference, gates=replace(GATES, minimum_validated_tokens=6))
+    assert names(found) == ["too-short-validation"]
+    assert "has 5 tokens, the model asks for 6" in found.failures[0].what
+    synthetic = replace(reference, synthetic=True)
+    gates = replace(GATES, minimum_validated_tokens=6)
+    assert judged(synthetic, generation=None, gates=gates).failures == ()
 
 
 def test_another_encoding_of_a_prompt_has_a_name(reference: Reference) -> None:
