@@ -42,8 +42,10 @@ rule reproduce:
     """Every variant built twice; ends non-zero naming those whose bytes differ."""
     input:
         records=reproduced_records(),
+    log:
+        "artifacts/logs/reproduce.log",
     shell:
-        "python -m reproduction require {input.records:q}"
+        "python -m reproduction require {input.records:q} 2>&1 | tee {log:q}"
 
 
 onsuccess:
