@@ -19,7 +19,7 @@ def main() -> None:
     if arguments.command == "compare":
         compare(arguments.build, arguments.rebuilt, arguments.into)
     else:
-        require(arguments.records)
+        require(arguments.records, arguments.releases)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,6 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     sides.add_argument("--into", required=True, type=Path, help="the record")
     verdicts = commands.add_parser("require", help="fail unless all records say identical")
     verdicts.add_argument("records", nargs="+", type=Path, help="records of 'compare'")
+    verdicts.add_argument(
+        "--releases", type=Path, default=Path("artifacts/release"), help="releases to tell of it"
+    )
     return parser
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from records.errors import PhiforgeError
 from records.record import read_record, write_record
 from release.manifest import CHECKSUMS, read_checksums, verify
+from reproduction.attest import attest
 from reproduction.rebuild import CONDITIONS
 from reproduction.tensors import differing_tensors
 
@@ -50,8 +51,11 @@ def _differing_files(one: Mapping[str, str], other: Mapping[str, str]) -> list[s
     return [name for name in names if one.get(name) != other.get(name)]
 
 
-def require(records: Sequence[Path]) -> None:
-    """Say of every record what it found.
+def require(records: Sequence[Path], releases: Path) -> None:
+    """Say of every record what it found; what is identical becomes evidence of its release.
+
+    Args:
+        releases: ``artifacts/release``.
 
     Raises:
         IdentityError: naming each variant that differs, and where.
@@ -60,8 +64,10 @@ def require(records: Sequence[Path]) -> None:
     for path in records:
         record: dict[str, Any] = read_record(path)
         name = f"{record['model']} {record['variant']}"
-        print(f"{name}: {record['verdict']} ({record['artifact_sha256'][:12]})")
-        if record["verdict"] != "identical":
+        identical = record["verdict"] == "identical"
+        told = attest(path, releases) if identical else "see the record"
+        print(f"{name}: {record['verdict']} ({record['artifact_sha256'][:12]}), {told}")
+        if not identical:
             where = ", ".join(record["differing_tensors"][:3] or record["differing_files"][:3])
             different.append(f"{name} (first: {where})")
     if different:

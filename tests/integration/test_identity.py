@@ -1,12 +1,14 @@
 """Same inputs, same bytes: `snakemake reproduce` proves it, and catches a planted difference."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from checkout import Checkout, made_here, make_checkout
+from releasing import SIGNED_VARIANT, Certified, Verifier
 
 PLANTED = """
 def convert(source, into, *, options, base=None):
@@ -58,3 +60,31 @@ def test_a_planted_difference_is_caught_down_to_the_tensor(
     )
     assert record["differing_files"] == ["MANIFEST.json", "openvino_model.bin"]
     assert record["differing_tensors_count"] == 1
+
+
+def test_what_was_reproduced_joins_the_evidence_of_a_release_with_a_key(
+    records: Callable[[str], dict[str, object]],
+    pipeline: Checkout,
+    certified: Certified,
+    received: Path,
+    verifier: Verifier,
+    tmp_path: Path,
+) -> None:
+    assert records(SIGNED_VARIANT)["verdict"] == "identical"
+    record = pipeline.folder / "artifacts/reproduced/phi3-tiny" / f"{SIGNED_VARIANT}.json"
+    release = tmp_path / "release/phi3-tiny" / SIGNED_VARIANT
+    release.parent.mkdir(parents=True)
+    received.rename(release)
+    require = [sys.executable, "-m", "reproduction", "require", str(record)]
+    require += ["--releases", str(tmp_path / "release")]
+    signing = json.dumps(certified.signing())
+
+    assert "its release key is not here" in pipeline.run(*require).stdout
+    assert "in the release's evidence" in pipeline.run(*require, PHIFORGE_SIGNING=signing).stdout
+    statement = release / "evidence/reproduce.dsse.json"
+    assert verifier.findings(release, "--ca", str(certified.authority)) == []
+
+    other = json.loads(statement.read_text())
+    other["payload"] = other["payload"][:-8] + "AAAAAAA="
+    statement.write_text(json.dumps(other))
+    assert verifier.findings(release, "--ca", str(certified.authority))
