@@ -3,9 +3,11 @@
     .venv/bin/snakemake --cores 4 all
     .venv/bin/python -m benchmarks.honest_verdicts
 
-Runs the command of rule ``check`` on every built variant and every row that is here, in each of
-`ENVIRONMENTS`, and writes the verdicts and metrics to benchmarks/acceptance/honest-verdicts.json.
-A verdict that depends on the agent's processor would show here.
+Observes and judges every built variant on every row that is here, as ``validators.check`` does, in
+each of `ENVIRONMENTS`; verdicts and metrics go to benchmarks/acceptance/honest-verdicts.json. A
+verdict that depends on the agent's processor would show here. Left out are the lint, which does
+not depend on it, and the speed, which is not judged: it runs with the runtime's own numerics, and
+OpenVINO asks the processor itself for bfloat16, which a held-back oneDNN does not have.
 
 Processors are taken away by affinity, which every thread pool heeds. ``ONEDNN_MAX_CPU_ISA``
 (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html) holds back OpenVINO's
@@ -16,13 +18,14 @@ with the processor's own instruction set only, and the record says so.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,8 @@ from configuration.documents import read_yaml
 from configuration.plan import availability, row_settings
 from configuration.settings import Model, Settings, Variant, load
 from records.errors import run_command
-from records.offline import OFFLINE
-from records.record import read_record, write_record
+from records.offline import OFFLINE, go_offline
+from records.record import write_record
 
 RECORD = Path("benchmarks/acceptance/honest-verdicts.json")
 NOT_HELD_BACK = "onnxruntime's MLAS chooses by CPUID; no setting holds it back"
@@ -75,9 +78,9 @@ def run(artifacts: Path, settings: Settings, model: Model) -> dict[str, Any]:
             if environment.variables and variant.format == "onnx-genai":
                 not_measured.append({**where, "why": NOT_HELD_BACK})
                 continue
-            receipt = _check(artifacts, settings, model, variant, row, environment)
-            print(*where.values(), receipt["verdict"], receipt["reason"], sep="  ", flush=True)
-            verdicts.append({**where, **_told(receipt)})
+            told = _check(artifacts, model, variant, row, environment)
+            print(*where.values(), told["verdict"], told["failures"], sep="  ", flush=True)
+            verdicts.append({**where, **told})
     return {
         "model": model.name,
         "machine": facts(),
@@ -98,44 +101,54 @@ def _checks(artifacts: Path, settings: Settings, model: Model) -> Iterator[tuple
     for variant in settings.variants.values():
         if (artifacts / "build" / model.name / variant.name / "payload").is_dir():
             for row in variant.devices:
-                if availability(settings.devices[row]).available:
+                device = settings.devices[row]
+                elsewhere = row_settings(device, variant)["environment"]
+                if availability(device).available and elsewhere is None:
                     yield variant, row
 
 
 def _check(
-    artifacts: Path,
-    settings: Settings,
-    model: Model,
-    variant: Variant,
-    row: str,
-    environment: Environment,
-) -> Mapping[str, Any]:
+    artifacts: Path, model: Model, variant: Variant, row: str, environment: Environment
+) -> dict[str, Any]:
+    arguments = ["--artifacts", str(artifacts), "--model", model.name, "one", variant.name, row]
+    printed = _python(environment, "-m", "benchmarks.honest_verdicts", *arguments)
+    told: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return told
+
+
+def one(
+    artifacts: Path, settings: Settings, model: Model, variant: Variant, row: str
+) -> dict[str, Any]:
+    """Observe and judge one variant in this process."""
+    from validators.acceptance import load_gates
+    from validators.golden import load_golden
+    from validators.reference_tree import load_reference
+    from validators.verdict import judge
+    from validators.worker import observe
+
+    told = row_settings(settings.devices[row], variant)
+    module = importlib.import_module(f"validators.runtimes.{told['module']}")
+    payload = artifacts / "build" / model.name / variant.name / "payload"
+    reference = load_reference(artifacts / "reference" / model.name)
+    golden = load_golden(model.golden)
     minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
+    gates = load_gates(settings.acceptance, variant.precision, {**model.acceptance, **minimum})
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
-        receipt = Path(scratch) / "receipt.json"
-        arguments = [
-            "-m", "validators.check",
-            "--model", model.name, "--variant", variant.name, "--row", row,
-            "--row-config", json.dumps(row_settings(settings.devices[row], variant)),
-            "--variant-config", json.dumps(_block(variant)),
-            "--artifact", str(artifacts / "build" / model.name / variant.name),
-            "--reference", str(artifacts / "reference" / model.name),
-            "--golden", str(model.golden), "--acceptance", str(settings.acceptance),
-            "--overrides", json.dumps({**model.acceptance, **minimum}),
-            "--receipt", str(receipt),
-        ]  # fmt: skip
-        _python(environment, *arguments)
-        return read_record(receipt)
-
-
-def _block(variant: Variant) -> dict[str, Any]:
-    """As rules/common.smk tells it."""
+        seen = observe(
+            module.open_runtime, {}, payload, told["settings"], reference, golden,
+            Path(scratch) / "DOING",
+        )  # fmt: skip
+    found = judge(
+        seen, reference, golden, precision=variant.precision, executor=told["executes"], gates=gates
+    )
     return {
-        "converter": variant.converter,
-        "format": variant.format,
         "precision": variant.precision,
-        "from": variant.base,
-        "options": dict(variant.options),
+        "verdict": "failed" if found.failures else "passed",
+        "failures": [asdict(failure) for failure in found.failures],
+        "golden_passed": sum(entry["passed"] is True for entry in found.golden),
+        "golden_left_out": [entry["id"] for entry in found.golden if entry["not_run"]],
+        "validated_tokens": found.validated_tokens,
+        "metrics": None if found.metrics is None else asdict(found.metrics),
     }
 
 
@@ -158,19 +171,6 @@ def _kernels(artifacts: Path, model: Model, environment: Environment) -> list[st
     return _python(environment, "-c", _KERNELS, str(ir)).split()
 
 
-def _told(receipt: Mapping[str, Any]) -> dict[str, Any]:
-    golden = receipt["golden"]
-    return {
-        "precision": receipt["precision"],
-        "verdict": receipt["verdict"],
-        "failures": receipt["failures"],
-        "golden_passed": sum(entry["passed"] is True for entry in golden),
-        "golden_left_out": [entry["id"] for entry in golden if entry["not_run"]],
-        "validated_tokens": receipt["validated_tokens"],
-        "metrics": receipt["metrics"],
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.honest_verdicts",
@@ -180,9 +180,18 @@ def main() -> None:
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--model", default="phi3-tiny")
     parser.add_argument("--record", type=Path, default=RECORD)
+    one_of = parser.add_subparsers(dest="step").add_parser("one", help="one check, as JSON")
+    one_of.add_argument("variant")
+    one_of.add_argument("row")
     options = parser.parse_args()
     settings = load(read_yaml(Path("config/config.yaml")))
-    write_record(options.record, run(options.artifacts, settings, settings.models[options.model]))
+    model = settings.models[options.model]
+    if options.step == "one":
+        go_offline()
+        variant = settings.variants[options.variant]
+        print(json.dumps(one(options.artifacts, settings, model, variant, options.row)))
+    else:
+        write_record(options.record, run(options.artifacts, settings, model))
 
 
 if __name__ == "__main__":
