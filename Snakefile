@@ -17,6 +17,8 @@ include: "rules/gate.smk"
 include: "rules/release.smk"
 include: "rules/promote.smk"
 include: "rules/reproduce.smk"
+include: "rules/publish.smk"
+include: "rules/index.smk"
 
 
 localrules:
@@ -24,6 +26,7 @@ localrules:
     receipts,
     stable,
     reproduce,
+    publish,
 
 
 rule all:
@@ -31,6 +34,7 @@ rule all:
     input:
         release_manifests(),
         wanted_receipts(),
+        indexes(),
 
 
 rule receipts:

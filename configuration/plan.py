@@ -178,6 +178,23 @@ def stands_signed(model: str, variant: str) -> bool:
         return False
 
 
+def standing(model: str) -> dict[str, Any]:
+    """What becomes of a model's releases without a new one: promotions, and what was revoked."""
+    folder = Path("artifacts/release") / model
+    promoted = sorted(path.parts[-3] for path in folder.glob("[!.]*/evidence/promotion.dsse.json"))
+    try:
+        ledger = json.loads((folder / "versions.json").read_text(encoding="utf-8"))["versions"]
+        revoked = sorted(
+            f"{variant} {version}"
+            for variant, versions in ledger.items()
+            for version, entry in versions.items()
+            if entry["revoked"] is not None
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        revoked = []
+    return {"promoted": promoted, "revoked": revoked}
+
+
 def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
     """What the validator is told about a row: kind, executor, runtime module and its settings."""
     runtime = device.runtimes[variant.format]

@@ -80,6 +80,7 @@ class Settings:
         version: of the releases of models that name none themselves.
         builder: URI of who runs this.
         signing: ``{key, certificate, certificate_chain, password_env}``; empty: not configured.
+        publish: config key ``publish``; empty: releases are published nowhere.
     """
 
     models: Mapping[str, Model]
@@ -95,6 +96,7 @@ class Settings:
     version: str = "0.1.0"
     builder: str = "urn:phiforge:builder:unnamed"
     signing: Mapping[str, Any] = field(default_factory=dict)
+    publish: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
@@ -125,6 +127,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         version=chosen.get("version", Settings.version),
         builder=chosen.get("builder", Settings.builder),
         signing=_signing(chosen.get("signing")),
+        publish=chosen.get("publish") or {},
     )
 
 

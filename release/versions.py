@@ -29,6 +29,8 @@ def ledger_lock(model_folder: Path) -> Iterator[None]:
     model_folder.mkdir(parents=True, exist_ok=True)
     with (model_folder / f".{LEDGER}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_by_a_kill in model_folder.glob(f".{LEDGER}.*.partial"):
+            left_by_a_kill.unlink()
         yield
 
 

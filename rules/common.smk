@@ -17,6 +17,7 @@ from configuration.plan import (
     reference_memory_mb,
     release_signing,
     row_settings,
+    standing,
     stands_signed,
     variant_availability,
 )
@@ -68,6 +69,47 @@ def release_manifests():
     return [
         f"artifacts/release/{model}/{variant}/MANIFEST.json" for model, variant in PLAN.releases
     ]
+
+
+def releases_to_publish():
+    """Promoted first, where only what is stable is published."""
+    stable = SETTINGS.publish.get("channel", "stable") == "stable"
+    return release_manifests() + (promotions() if stable else [])
+
+
+def indexes():
+    models = dict.fromkeys(model for model, _ in PLAN.releases)
+    return [f"artifacts/release/{model}/index.json" for model in models]
+
+
+def releases_of_model(wildcards):
+    return [
+        f"artifacts/release/{model}/{variant}/MANIFEST.json"
+        for model, variant in PLAN.releases
+        if model == wildcards.model
+    ]
+
+
+def blocked_variants(wildcards):
+    arguments = []
+    for model, variant in PLAN.checks:
+        found = VARIANT_AVAILABILITY[variant]
+        if model == wildcards.model and not found.available:
+            arguments += ["--blocked", variant, found.reason, found.remedy]
+    return arguments
+
+
+def standing_releases(wildcards):
+    """What may change in the folder without a new release: promotions and revocations."""
+    return standing(wildcards.model)
+
+
+def model_title(wildcards):
+    return model_of(wildcards).title
+
+
+def model_license(wildcards):
+    return model_of(wildcards).license
 
 
 def wanted_receipts():

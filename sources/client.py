@@ -56,7 +56,7 @@ from huggingface_hub.utils import (  # noqa: E402
     parse_ratelimit_headers,
 )
 
-_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 _RANGE_REFUSED = 416
 _PARTIAL_CONTENT = 206
 _UNAUTHORIZED = (401, 403)
@@ -90,8 +90,8 @@ class HubClient:
 
     def __init__(self, source: HubSource) -> None:
         self._source = source
-        self._token = _token()
-        self._page = f"{_endpoint()}/{source.repo}"
+        self._token = token()
+        self._page = f"{endpoint()}/{source.repo}"
         try:
             get_session()
         except (ImportError, ValueError, httpx.InvalidURL):
@@ -169,8 +169,8 @@ class HubClient:
                 raise TransientError(
                     f"the server has nothing from byte {start} on", start_over=True
                 )
-            if response.status_code in _TRANSIENT_STATUS:
-                raise _transient(response)
+            if response.status_code in TRANSIENT_STATUS:
+                raise transient(response)
             hf_raise_for_status(response)
             begins = start if response.status_code == _PARTIAL_CONTENT else 0
             told = response.headers.get("Content-Range", f"bytes {begins}-")
@@ -190,8 +190,8 @@ class HubClient:
             ) from None
         except HfHubHTTPError as error:
             status = error.response.status_code
-            if status in _TRANSIENT_STATUS:
-                raise _transient(error.response) from None
+            if status in TRANSIENT_STATUS:
+                raise transient(error.response) from None
             raise self._refusal(error, status, where) from None
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects):
             raise SourceError(
@@ -204,7 +204,7 @@ class HubClient:
                     where=where,
                     remedy="set SSL_CERT_FILE to the CA bundle of your network",
                 ) from None
-            raise TransientError(_in_words(error)) from None
+            raise TransientError(in_words(error)) from None
         except (HFValidationError, httpx.InvalidURL):
             raise SourceError("the client refuses this name", where=where) from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -245,7 +245,7 @@ class HubClient:
         return SourceError(what, where=where, remedy=remedy)
 
 
-def _token() -> str | None:
+def token() -> str | None:
     """The token of the environment; never that of a file in somebody's home."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
@@ -254,7 +254,7 @@ def _token() -> str | None:
     return token or None
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
     """The Hub's address, without a password that may be in it."""
     parts = urlsplit(constants.ENDPOINT)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -268,7 +268,8 @@ def _is_git_blob(value: object) -> bool:
     return isinstance(value, str) and len(value) == 40 and set(value) <= set("0123456789abcdef")
 
 
-def _transient(response: httpx.Response) -> TransientError:
+def transient(response: httpx.Response) -> TransientError:
+    """An answer worth another attempt, with the time that the server asks to wait."""
     return TransientError(f"HTTP {response.status_code}", wish=_asked_to_wait(response.headers))
 
 
@@ -287,7 +288,8 @@ def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
     return float(limit.reset_in_seconds) if limit else None
 
 
-def _in_words(error: httpx.RequestError) -> str:
+def in_words(error: httpx.RequestError) -> str:
+    """What went wrong, without the address: it may be signed."""
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     if isinstance(error, httpx.ConnectError):

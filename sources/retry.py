@@ -53,7 +53,7 @@ class Patience:
             raise SourceError(
                 f"{trouble}; gave up after {self.failures} attempts",
                 where=self.subject,
-                remedy="run again later: what is complete is kept and not fetched again",
+                remedy="run again later: what is complete is kept",
             )
         seconds = min(_LONGEST_WAIT, _first_wait() * 2 ** (self.failures - 1))
         if trouble.wish is not None:

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from checkout import Checkout, make_checkout
+from publishing_runs import Publisher
 from releasing import (
     SIGNED_VARIANT,
     Certified,
@@ -65,3 +66,28 @@ def signed(
 def received(signed: Path, tmp_path: Path) -> Path:
     """A copy of that release, as someone received it; a test may spoil it."""
     return copy_release(signed, tmp_path / SIGNED_VARIANT)
+
+
+@pytest.fixture(scope="session")
+def versions(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Version to a release of that version, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("versions")
+
+    def version(number: str) -> Path:
+        into = folder / number / "phi3-tiny" / SIGNED_VARIANT
+        if not into.is_dir():
+            stage(pipeline, SIGNED_VARIANT, into, version=number)
+        return into
+
+    return version
+
+
+@pytest.fixture
+def publisher(pipeline: Checkout, tmp_path: Path) -> Publisher:
+    """The publishing command, with nothing to publish yet and nowhere to publish to."""
+    return Publisher(
+        pipeline,
+        tmp_path / "artifacts",
+        {"channel": "candidate"},
+        {"HOME": str(tmp_path / "home"), "PHIFORGE_RETRY_SECONDS": "0.01"},
+    )

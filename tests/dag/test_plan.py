@@ -23,6 +23,7 @@ def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) ->
         "check phi3-tiny openvino-int4 on gpu-standin",
         "gate phi3-tiny openvino-int4 for candidate",
         "release phi3-tiny openvino-int4",
+        "index phi3-tiny",
     }
 
 
@@ -62,6 +63,7 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
         "convert phi3-tiny to openvino-fp16",
         "gate phi3-tiny openvino-int8 for candidate",
         "release phi3-tiny openvino-int8",
+        "index phi3-tiny",
     }
 
 
@@ -78,7 +80,7 @@ def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_pa
         "all", "--config", f"model_files={tmp_path / 'model.yaml'}", "models=random"
     )
     assert any(job.startswith("check random") for job in planned)
-    assert not any(job.startswith(("gate", "release")) for job in planned)
+    assert not any(job.startswith(("gate", "release", "index")) for job in planned)
 
 
 def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> None:

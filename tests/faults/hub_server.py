@@ -77,6 +77,8 @@ class Request:
 class HubServer:
     """Serves repositories until it leaves its ``with`` block; keeps a log of all requests."""
 
+    handler: type["Handler"]
+
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.repositories: list[Repository] = []
         self.faults: list[Fault] = []
@@ -158,7 +160,7 @@ class _Listener(ThreadingHTTPServer):
 
 
 def _listen(hub: HubServer, host: str, certificate: tuple[Path, Path] | None) -> _Listener:
-    server = _Listener(("127.0.0.1", 0), _Handler)
+    server = _Listener(("127.0.0.1", 0), hub.handler)
     server.hub, server.host = hub, host
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -167,7 +169,7 @@ def _listen(hub: HubServer, host: str, certificate: tuple[Path, Path] | None) ->
     return server
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Listener
 
@@ -306,6 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+HubServer.handler = Handler
 
 
 def git_blob_id(data: bytes) -> str:

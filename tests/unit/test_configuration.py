@@ -168,6 +168,11 @@ def test_a_mistake_is_named_in_one_line(
         ({"variants": "openvino-int3"}, ["variants", "openvino-int3", "write 'openvino-int"]),
         ({"channel": "stabel"}, ["channel", "'stabel'", "candidate"]),
         ({"score_positions": "many"}, ["score_positions", "'many'", "integer"]),
+        (
+            {"publish": {"hub": {"repo": "acme/phi3"}}},
+            ["publish.hub.repo", "'acme/phi3'", "{model}"],
+        ),
+        ({"publish": {"storge": []}}, ["publish.storge", "write 'storage'"]),
         ({"model_files": "/nowhere/model.yaml"}, ["/nowhere/model.yaml", "no such file"]),
     ],
 )

@@ -1,0 +1,17 @@
+rule publish:
+    """Takes every release where the configuration says; apart from `all`, and again without effect.
+
+    It has no output: whether a release is published is asked where it is published.
+    """
+    input:
+        releases_to_publish(),
+    log:
+        "artifacts/logs/publish.log",
+    params:
+        policy=json.dumps(dict(SETTINGS.publish), sort_keys=True),
+        releases=[f"{model}/{variant}" for model, variant in PLAN.releases],
+    message:
+        "publish"
+    shell:
+        "python -m publishing publish --policy {params.policy:q} {params.releases:q}"
+        " 2>&1 | tee {log:q}"
