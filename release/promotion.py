@@ -201,7 +201,7 @@ def policy(expected: Expected) -> dict[str, Any]:
     return {
         "channel": "stable",
         "acceptance_sha256": expected.gates.digest,
-        "gates": dict(expected.gates.limits),
+        "gates": expected.gates.thresholds,
         "golden_sha256": expected.golden.digest,
         "reference_sha256": expected.reference_sha256,
         "rows": {

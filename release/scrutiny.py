@@ -207,8 +207,8 @@ def _good(receipt: Mapping[str, Any], row: Row, expected: Expected) -> Iterator[
     if receipt["verdict"] != "passed":
         return
     gates = expected.gates
-    if receipt["thresholds"] != dict(gates.limits):
-        told = f"judged by {dict(receipt['thresholds'])}, the gates are {dict(gates.limits)}"
+    if receipt["thresholds"] != gates.thresholds:
+        told = f"judged by {dict(receipt['thresholds'])}, the gates are {gates.thresholds}"
         yield "other-thresholds", f"its thresholds are not the current gates: {told}"
     elif receipt["acceptance_sha256"] != gates.digest:
         yield "other-thresholds", "its thresholds are of another acceptance file"
