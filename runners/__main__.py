@@ -17,6 +17,7 @@ from pathlib import Path
 from configuration.devices import LabHost
 from records.errors import run_command
 from runners import RunnerError
+from runners.device_lock import device_lock
 from validators import check
 
 
@@ -29,8 +30,17 @@ def main() -> None:
         _over_ssh(own, options)
     elif options.blocked is not None and own.inbox:
         _from_inbox(own, options, rest)
+    elif options.blocked is None and _needs_device(options):
+        with device_lock(json.loads(options.row_config)["executes"]):
+            check.main(rest)
     else:
         check.main(rest)
+
+
+def _needs_device(options: argparse.Namespace) -> bool:
+    """Whether the row is a device of which there is one; processors are shared."""
+    row = json.loads(options.row_config)
+    return row["kind"] == "device" and row["executes"] != "CPU"
 
 
 def _pack(own: argparse.Namespace, options: argparse.Namespace) -> None:

@@ -211,14 +211,15 @@ def _held(path: Path, waiting: str) -> Iterator[None]:
     """An exclusive lock on ``path`` that the system frees when this process ends, however."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
-        if not _locked(stream):
+        if not locked(stream):
             _Here.tell("waiting", what=waiting)
-            while not _locked(stream):
+            while not locked(stream):
                 time.sleep(0.3)
         yield
 
 
-def _locked(stream: IO[bytes]) -> bool:
+def locked(stream: IO[bytes]) -> bool:
+    """Whether this process has the file's lock now."""
     try:
         if sys.platform == "win32":
             import msvcrt
