@@ -40,7 +40,7 @@ def main() -> None:
 def _needs_device(options: argparse.Namespace) -> bool:
     """Whether the row is a device of which there is one; processors are shared."""
     row = json.loads(options.row_config)
-    return row["kind"] == "device" and row["executes"] != "CPU"
+    return bool(row["kind"] == "device" and row["executes"] != "CPU")
 
 
 def _pack(own: argparse.Namespace, options: argparse.Namespace) -> None:
