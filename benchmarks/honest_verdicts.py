@@ -9,6 +9,9 @@ verdict that depends on the agent's processor would show here. Left out are the 
 not depend on it, and the speed, which is not judged: it runs with the runtime's own numerics, and
 OpenVINO asks the processor itself for bfloat16, which a held-back oneDNN does not have.
 
+The NPU's stand-in is held back to AVX2 with VNNI, which every Core Ultra has: with plain AVX2,
+OpenVINO asks oneDNN for a product that it then does not have, and does not compile the model.
+
 Processors are taken away by affinity, which every thread pool heeds. ``ONEDNN_MAX_CPU_ISA``
 (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html) holds back OpenVINO's
 oneDNN kernels; the record names those that ran. MLAS, which onnxruntime and some of OpenVINO's
@@ -24,8 +27,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,12 @@ from configuration.plan import availability, row_settings
 from configuration.settings import Model, Settings, Variant, load
 from records.errors import run_command
 from records.offline import OFFLINE, go_offline
-from records.record import write_record
+from records.record import read_record, write_record
 
 RECORD = Path("benchmarks/acceptance/honest-verdicts.json")
 NOT_HELD_BACK = "onnxruntime's MLAS chooses by CPUID; no setting holds it back"
 PROBED = "openvino-int4"
+_LISTS = ("verdicts", "not_measured")
 
 _KERNELS = """
 import sys, openvino
@@ -60,6 +64,7 @@ class Environment:
 
 
 _AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+_NPU_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"}
 ENVIRONMENTS: Mapping[str, Environment] = {
     "one processor": Environment(1, {}),
     "two processors": Environment(2, {}),
@@ -68,17 +73,24 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 }
 
 
-def run(artifacts: Path, settings: Settings, model: Model) -> dict[str, Any]:
+def run(
+    artifacts: Path, settings: Settings, model: Model, only: Sequence[str] | None
+) -> dict[str, Any]:
     """Every check in every environment; see the module."""
     verdicts: list[dict[str, Any]] = []
     not_measured: list[dict[str, str]] = []
     for variant, row in _checks(artifacts, settings, model):
+        if only and variant.name not in only:
+            continue
         for name, environment in ENVIRONMENTS.items():
             where = {"variant": variant.name, "row": row, "environment": name}
             if environment.variables and variant.format == "onnx-genai":
                 not_measured.append({**where, "why": NOT_HELD_BACK})
                 continue
-            told = _check(artifacts, model, variant, row, environment)
+            used = environment
+            if environment.variables and row == "npu-standin":
+                used = replace(environment, variables=_NPU_AVX2)
+            told = _check(artifacts, model, variant, row, used)
             print(*where.values(), told["verdict"], told["failures"], sep="  ", flush=True)
             verdicts.append({**where, **told})
     return {
@@ -88,6 +100,7 @@ def run(artifacts: Path, settings: Settings, model: Model) -> dict[str, Any]:
             name: {
                 "processors": environment.processors,
                 "variables": dict(environment.variables),
+                "variables of npu-standin": dict(_NPU_AVX2) if environment.variables else {},
                 f"kernels of {PROBED}": _kernels(artifacts, model, environment),
             }
             for name, environment in ENVIRONMENTS.items()
@@ -171,6 +184,18 @@ def _kernels(artifacts: Path, model: Model, environment: Environment) -> list[st
     return _python(environment, "-c", _KERNELS, str(ir)).split()
 
 
+def _with_the_others(measured: dict[str, Any], record: Path) -> dict[str, Any]:
+    """``measured``, and what ``record`` holds of other variants on the same machine."""
+    old = read_record(record) if record.is_file() else {}
+    if old.get("machine") != measured["machine"] or old["model"] != measured["model"]:
+        return measured
+    again = {entry["variant"] for key in _LISTS for entry in measured[key]}
+    for key in _LISTS:
+        kept = [entry for entry in old[key] if entry["variant"] not in again]
+        measured[key] = [*kept, *measured[key]]
+    return measured
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.honest_verdicts",
@@ -180,6 +205,7 @@ def main() -> None:
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--model", default="phi3-tiny")
     parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument("--variants", nargs="*", help="only these; the record keeps the others")
     one_of = parser.add_subparsers(dest="step").add_parser("one", help="one check, as JSON")
     one_of.add_argument("variant")
     one_of.add_argument("row")
@@ -191,7 +217,8 @@ def main() -> None:
         variant = settings.variants[options.variant]
         print(json.dumps(one(options.artifacts, settings, model, variant, options.row)))
     else:
-        write_record(options.record, run(options.artifacts, settings, model))
+        measured = run(options.artifacts, settings, model, options.variants)
+        write_record(options.record, _with_the_others(measured, options.record))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ What is the same on every machine: the token ids of the prompts, which positions
 the greedy answers unless two candidates are nearly equal (``closest_choice`` in REFERENCE.json
 says how close the closest was, in nats). What is not: the last bits of the log-probabilities.
 Matrix products are summed in an order that depends on the processor and the number of threads;
-between AVX2 and AVX-512 and between one thread and two they moved by less than 1e-5 nats (a KL
-divergence below 1e-12, benchmarks/acceptance/reference-stability.json), far below any gate.
+between AVX2 and AVX-512 and between one thread and two they moved by less than 1e-4 nats (a KL
+divergence below 1e-10, benchmarks/acceptance/reference-stability.json), far below any gate.
 
 A model of random weights (``--synthetic``) has nothing to say: nothing is generated, and the
 prompts' own tokens are scored.
