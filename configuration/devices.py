@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Device:
         key: PEM file of the public key that signs the row's receipts.
         ssh: the lab host of a row with ``runner: ssh``; None for all others.
         file: where the row is written.
+        lacks: formats that only the row which this one replaces has a runtime for.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Device:
     key: Path | None = None
     ssh: LabHost | None = None
     file: Path = Path("config/devices.yaml")
+    lacks: frozenset[str] = frozenset()
 
     def lock(self, format_: str) -> Path | None:
         """The locked environment of the row's runtime for ``format_``, for a device elsewhere."""
@@ -81,7 +83,7 @@ def load_devices(files: Iterable[Path]) -> dict[str, Device]:
         document = read_yaml(path)
         validate(document, "devices", path)
         for name, row in document.items():
-            devices[name] = _device(name, row, path)
+            devices[name] = _in_place_of(devices.get(name), _device(name, row, path))
     for device in devices.values():
         if device.standin_for is not None and device.standin_for not in devices:
             raise ConfigurationError(
@@ -91,6 +93,14 @@ def load_devices(files: Iterable[Path]) -> dict[str, Device]:
                 remedy=did_you_mean(device.standin_for, sorted(devices)),
             )
     return devices
+
+
+def _in_place_of(old: Device | None, new: Device) -> Device:
+    """A lab's row need not have every runtime of ours; what it lacks is blocked there."""
+    if old is None:
+        return new
+    lacks = old.runtimes.keys() - new.runtimes.keys()
+    return replace(new, runtimes={**old.runtimes, **new.runtimes}, lacks=frozenset(lacks))
 
 
 def _device(name: str, row: Mapping[str, Any], path: Path) -> Device:

@@ -97,6 +97,17 @@ def availability(device: Device) -> Availability:
     return Availability(missing is None, missing or "", "" if missing is None else _remedy(device))
 
 
+def runtime_availability(device: Device, variant: Variant) -> Availability:
+    """Whether the row has a runtime for the variant at all."""
+    if variant.format not in device.lacks:
+        return Availability(True)
+    return Availability(
+        False,
+        f"{device.summary}: its row has no runtime for {variant.format}",
+        f"add {variant.format} to '{device.name}.runtimes' in {device.file.name}",
+    )
+
+
 def _missing_here(device: Device) -> str | None:
     detect = device.detect
     if "platform" in detect and not sys.platform.startswith(detect["platform"]):

@@ -17,6 +17,7 @@ from configuration.plan import (
     reference_memory_mb,
     release_signing,
     row_settings,
+    runtime_availability,
     standing,
     stands_signed,
     variant_availability,
@@ -284,7 +285,11 @@ def inbox_files(wildcards):
 
 def blocked_arguments(wildcards):
     """A variant that was not made is blocked on every row."""
-    return refusal(VARIANT_AVAILABILITY[wildcards.variant], AVAILABILITY[wildcards.device])
+    return refusal(
+        VARIANT_AVAILABILITY[wildcards.variant],
+        runtime_availability(SETTINGS.devices[wildcards.device], variant_of(wildcards)),
+        AVAILABILITY[wildcards.device],
+    )
 
 
 def acceptance_overrides(wildcards):
