@@ -74,12 +74,17 @@ class Bench:
         device = load_devices([ROOT / "config/devices.yaml", self.rows(**row)])["cpu"]
         labs = {"cpu": asdict(device.ssh)} if device.ssh else {}
         artifacts = self.checkout.folder / "artifacts"
+        block = {
+            "format": variant.format,
+            "precision": variant.precision,
+            "options": dict(variant.options),
+        }
         return [
             sys.executable, "-m", "runners", "check", "--labs", json.dumps(labs),
             "--key", str(device.key), "--lock", "envs/device-openvino.lock",
             "--model", "phi3-tiny", "--variant", VARIANT, "--row", "cpu",
             "--row-config", json.dumps(row_settings(device, variant)),
-            "--variant-config", json.dumps({"format": "openvino", "precision": "int4"}),
+            "--variant-config", json.dumps(block),
             "--artifact", str(artifacts / "build/phi3-tiny" / VARIANT),
             "--reference", str(artifacts / "reference/phi3-tiny"),
             "--golden", str(ROOT / "models/phi3-tiny/golden.yaml"),
