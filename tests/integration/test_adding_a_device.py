@@ -46,6 +46,7 @@ def test_the_walk_adds_a_device_with_a_runtime_of_its_own(copy: Checkout) -> Non
         "check phi3-tiny openvino-int4 on cpu-first",
         "gate phi3-tiny openvino-int4 for candidate",
         "release phi3-tiny openvino-int4",
+        "index phi3-tiny",
     }
     copy.snakemake("--cores", "2", RECEIPT)
     told = read_record(copy.folder / RECEIPT)

@@ -135,7 +135,7 @@ def test_a_receipt_and_its_card_say_how_far_the_check_reached(pipeline: Checkout
     minimum = SETTINGS.models["phi3-tiny"].minimum_validated_tokens
     window = read_record(SOURCE / "config.json")["sliding_window"]
     reached = {}
-    for path in pipeline.folder.glob("artifacts/checks/phi3-tiny/*/*.json"):
+    for path in pipeline.receipts():
         receipt = read_record(path)
         if receipt["verdict"] == "blocked":
             continue

@@ -84,7 +84,7 @@ def test_the_evidence_of_a_runtime_is_complete_and_claims_no_other_device(
 
 def test_every_runtime_is_tried() -> None:
     modules = {path.stem for path in (ROOT / "validators/runtimes").glob("[a-z]*.py")}
-    assert modules - {"npu_library"} == set(HERE)
+    assert modules - {"npu_library", "npu_blob"} == set(HERE)
 
 
 def test_the_pipelines_receipts_show_every_observation(pipeline: Checkout) -> None:
@@ -100,7 +100,7 @@ def test_the_pipelines_receipts_show_every_observation(pipeline: Checkout) -> No
         assert told["runs"] >= 8
         for name in ("first_token_ms", "tokens_per_s"):
             assert 0 < told[name]["p50"] <= told[name]["p90"] <= told[name]["max"]
-        on_its_own = receipt["runtime"] in ("openvino", "onnx_genai")
+        on_its_own = receipt["runtime"] in ("openvino", "onnx_genai", "npu_library")
         assert told["numerics"] == ("default" if on_its_own else "pinned")
 
 

@@ -67,7 +67,7 @@ def test_farther_from_the_reference_is_a_regression(
     edit(receipt, metrics__mean_kl=1.5 * json.loads(receipt.read_text())["metrics"]["mean_kl"])
     code, output = diff(pipeline, old, new)
     assert code == 1
-    assert "error: the new release is worse: fidelity cpu mean_kl: +50.0 %" in output
+    assert "the new release is worse: fidelity cpu mean_kl: +50.0 %" in output
 
 
 def test_a_row_that_no_longer_passes_is_a_regression(
