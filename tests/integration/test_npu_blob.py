@@ -376,4 +376,5 @@ def test_a_compiler_that_appears_makes_its_variants_only(
     assert jobs == {
         *(f"convert phi3-tiny to npu-blob-{one}" for one in platforms),
         *(f"check phi3-tiny npu-blob-{one} on npu-{one}" for one in platforms),
+        "index phi3-tiny",
     }

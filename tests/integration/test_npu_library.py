@@ -65,8 +65,9 @@ def test_the_golden_answers_come_from_the_payload_alone(pipeline: Checkout, dtyp
     checks = pipeline.folder / "artifacts/checks/phi3-tiny" / f"npu-library-{dtype}"
     receipt = read_record(checks / "npu-standin.json")
     assert receipt["verdict"] == "passed", receipt["reason"]
-    assert len(receipt["golden"]) == 18
-    assert all(answer["passed"] for answer in receipt["golden"])
+    answered = [answer for answer in receipt["golden"] if answer["not_run"] is None]
+    assert len(answered) == len(receipt["golden"]) - 1  # one is longer than its max_length
+    assert all(answer["passed"] for answer in answered)
     assert receipt["kind"] == "standin"
     executed = receipt["executed_on"]
     assert executed["device"] == "CPU"
