@@ -129,7 +129,7 @@ def _device(name: str, row: Mapping[str, Any], path: Path) -> Device:
         remedy=row.get("remedy", ""),
         runtimes=row["runtimes"],
         key=_public_key(name, row["key"], path) if "key" in row else None,
-        ssh=_lab_host(name, row["ssh"], path) if "ssh" in row else None,
+        ssh=lab_host(name, row["ssh"], path) if "ssh" in row else None,
         file=path,
     )
     for format_, runtime in row["runtimes"].items():
@@ -156,7 +156,12 @@ def _check_lock(device: Device, format_: str, runtime: Mapping[str, Any]) -> Non
         )
 
 
-def _lab_host(name: str, block: Mapping[str, Any], path: Path) -> LabHost:
+def lab_host(name: str, block: Mapping[str, Any], path: Path) -> LabHost:
+    """The ``ssh`` block below key ``name`` of ``path``, already valid against its schema.
+
+    Raises:
+        ConfigurationError: the identity is not there, or the host key is none.
+    """
     identity = beside(path, block["identity"])
     if not identity.is_file():
         raise _wrong(

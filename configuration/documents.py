@@ -10,6 +10,8 @@ from typing import Any
 import jsonschema
 import yaml
 from jsonschema.exceptions import ValidationError
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
 from records.errors import PhiforgeError
 
@@ -62,7 +64,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 @cache
 def _validator(schema_path: Path) -> jsonschema.Draft202012Validator:
     schema = json.loads(schema_path.read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(schema)
+    registry: Registry[Any] = Registry(retrieve=_beside)  # type: ignore[call-arg]
+    return jsonschema.Draft202012Validator(schema, registry=registry)
+
+
+def _beside(name: str) -> Resource[Any]:
+    """Another schema of the folder, as a ``$ref`` names it."""
+    return DRAFT202012.create_resource(json.loads((SCHEMAS / name).read_text(encoding="utf-8")))
 
 
 def validate(document: Mapping[str, Any], schema: str, where: str | Path) -> None:

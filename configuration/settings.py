@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from configuration.devices import Device, load_devices
+from configuration.devices import Device, LabHost, load_devices
 from configuration.documents import (
     SCHEMAS,
     ConfigurationError,
@@ -14,6 +14,7 @@ from configuration.documents import (
     read_yaml,
     validate,
 )
+from configuration.npu_compiler import read_npu_compiler
 
 CONFIG = Path("config")
 SNIPPETS = Path("release/snippets")
@@ -77,6 +78,7 @@ class Settings:
 
     Attributes:
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
+        compiler_host: the lab host that compiles for the NPU.
         version: of the releases of models that name none themselves.
         builder: URI of who runs this.
         signing: ``{key, certificate, certificate_chain, password_env}``; empty: not configured.
@@ -91,6 +93,7 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
+    compiler_host: LabHost | None = None
     kit_payload: bool = True
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
     version: str = "0.1.0"
@@ -113,6 +116,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
     models = _models(
         [*sorted((folder / "models").glob("*.yaml")), *map(Path, chosen["model_files"])], variants
     )
+    npu_compiler, compiler_host = read_npu_compiler(chosen["npu_compiler"], where)
     return Settings(
         models=models,
         variants=variants,
@@ -121,7 +125,8 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         chosen_variants=_choose("variants", chosen["variants"] or list(variants), variants, where),
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
-        tools={"npu_compiler": _npu_compiler(chosen["npu_compiler"], where)},
+        tools={"npu_compiler": npu_compiler},
+        compiler_host=compiler_host,
         kit_payload=chosen.get("kit_payload", True) in (True, "true"),
         acceptance=folder / "acceptance.yaml",
         version=chosen.get("version", Settings.version),
@@ -146,18 +151,6 @@ def _as_list(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [] if value is None else value
-
-
-def _npu_compiler(given: Any, where: str) -> Mapping[str, Any] | None:
-    """A configured library that is not there is a mistake; only null means 'not here'."""
-    for part, library in (given or {}).items():
-        if not Path(library["path"]).is_file():
-            raise ConfigurationError(
-                f"key 'npu_compiler.{part}.path' names {library['path']}, which is not a file",
-                where=where,
-                remedy="correct the path, or say 'npu_compiler: null'",
-            )
-    return given  # type: ignore[no-any-return]  # the schema has seen to it
 
 
 def _choose(

@@ -39,7 +39,9 @@ except PhiforgeError as error:
 SIGNING = release_signing(SETTINGS)
 
 # Nor where a lab host is: one that moves changes nothing that a receipt says.
-LABS = {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
+HOSTS = {name: row.ssh for name, row in SETTINGS.devices.items()}
+HOSTS["npu_compiler"] = SETTINGS.compiler_host
+LABS = {name: dataclasses.asdict(host) for name, host in HOSTS.items() if host}
 
 # Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
 # own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
@@ -50,7 +52,7 @@ PREFIX = (
 )
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
-PLAN = plan(SETTINGS)
+PLAN = plan(SETTINGS, INBOX)
 AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items()}
 VARIANT_AVAILABILITY = {
     name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
@@ -58,6 +60,7 @@ VARIANT_AVAILABILITY = {
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300
+ELSEWHERE_MEMORY_MB = 1000
 
 
 wildcard_constraints:
@@ -213,7 +216,16 @@ def model_facts(wildcards):
 
 
 def converter_modules(wildcards):
-    return module_files("converters.__main__", f"converters.{variant_of(wildcards).converter}")
+    """A compiler that is elsewhere is reached by modules that no converter imports."""
+    modules = ["converters.__main__", f"converters.{variant_of(wildcards).converter}"]
+    elsewhere = ["runners.compiling", "runners.ssh"] if compiled_by(wildcards) else []
+    return module_files(*modules, *elsewhere)
+
+
+def compiled_by(wildcards):
+    """``ssh`` or ``courier``, where the variant's compiler is elsewhere."""
+    requires = variant_of(wildcards).requires or {}
+    return (SETTINGS.tools.get(requires.get("config")) or {}).get("by")
 
 
 def converter_toolchain(wildcards):
@@ -223,6 +235,8 @@ def converter_toolchain(wildcards):
 def convert_memory(wildcards):
     if blocked_variant(wildcards):
         return BLOCKED_MEMORY_MB
+    if compiled_by(wildcards):
+        return ELSEWHERE_MEMORY_MB
     return convert_memory_mb(model_of(wildcards), variant_of(wildcards))
 
 

@@ -59,7 +59,7 @@ class Kit:
 
     @property
     def title(self) -> str:
-        return f"{self.job['model']} {self.job['variant']} on {self.job['row']}"
+        return str(self.job["title"])
 
 
 def make_kit(options: Namespace, *, runner: str, lock: Path) -> Kit:
@@ -77,9 +77,12 @@ def make_kit(options: Namespace, *, runner: str, lock: Path) -> Kit:
     files = tuple(sorted(_files(options, row["module"], lock), key=lambda file: file.name))
     job = {
         "schema": SCHEMA,
-        "model": options.model,
-        "variant": options.variant,
-        "row": options.row,
+        "title": f"{options.model} {options.variant} on {options.row}",
+        "noun": "check",
+        "module": "validators.check",
+        "signs": True,
+        "result": f"{options.model}.{options.variant}.{options.row}.receipt.zip",
+        "returns": [],
         "executes": row["executes"],
         "python": ".".join(map(str, PYTHON)),
         "arguments": _arguments(options, runner),
@@ -89,7 +92,7 @@ def make_kit(options: Namespace, *, runner: str, lock: Path) -> Kit:
 
 
 def _arguments(options: Namespace, runner: str) -> list[str]:
-    """Of ``python -m validators.check``, run in the kit's ``code/``."""
+    """Of the job's module, run in the kit's ``code/``."""
     row = {**json.loads(options.row_config), "runner": runner}
     return [
         "--model", options.model, "--variant", options.variant,
@@ -143,14 +146,14 @@ def _checksums(artifact: Path) -> Path:
 
 def _files(options: Namespace, module: str, lock: Path) -> Iterator[KitFile]:
     for name in code_files(module):
-        yield _file(f"code/{name}", ROOT / name)
+        yield kit_file(f"code/{name}", ROOT / name)
     for name in (RECORD, SCORES, TOKENIZER):
-        yield _file(f"reference/{name}", options.reference / name)
-    yield _file("golden.yaml", options.golden)
-    yield _file("acceptance.yaml", options.acceptance)
-    yield _file("device.lock", lock)
+        yield kit_file(f"reference/{name}", options.reference / name)
+    yield kit_file("golden.yaml", options.golden)
+    yield kit_file("acceptance.yaml", options.acceptance)
+    yield kit_file("device.lock", lock)
     sums = _checksums(options.artifact)
-    yield _file(f"{PAYLOAD}{CHECKSUMS}", sums)
+    yield kit_file(f"{PAYLOAD}{CHECKSUMS}", sums)
     for name, digest in read_checksums(sums.parent).items():
         path = sums.parent / name
         if not path.is_file():
@@ -175,7 +178,8 @@ def code_files(module: str) -> list[str]:
     return sorted({*modules, *beside, *(path.relative_to(ROOT).as_posix() for path in schemas)})
 
 
-def _file(name: str, path: Path) -> KitFile:
+def kit_file(name: str, path: Path) -> KitFile:
+    """A file as it is here now."""
     return KitFile(name, sha256_file(path), path.stat().st_size, path)
 
 

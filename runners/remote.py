@@ -115,19 +115,31 @@ def run(
         _lay_out(base / "store", told["files"], place)
         (place / "JOB.json").write_text(job, encoding="utf-8", newline="\n")
         try:
-            ended = _check(base, place, told, time_limit_s=time_limit_s, runner_key=runner_key)
+            ended = _do(base, place, told, time_limit_s=time_limit_s, runner_key=runner_key)
             came = {
                 path.name: path.read_bytes().decode("utf-8")
                 for path in sorted((place / "out").glob("*.json"))
             }
+            returned = _keep(base / "store", place / "out", told["returns"])
             log = (place / "check.log").read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace")
         finally:
             _remove(place)
     pulse.unlink(missing_ok=True)
-    _Here.tell("ended", exit=ended, files=came, log=log)
+    _Here.tell("ended", exit=ended, files=came, returned=returned, log=log)
 
 
-def _check(
+def _keep(store: Path, out: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Take large results into the store, for the client to fetch under their digests."""
+    kept = {}
+    for name in names:
+        digest = digest_of(out / name)
+        if digest is not None:
+            kept[name] = {"sha256": digest, "size": (out / name).stat().st_size}
+            (out / name).replace(store / digest)
+    return kept
+
+
+def _do(
     base: Path,
     place: Path,
     job: Mapping[str, Any],
@@ -136,14 +148,14 @@ def _check(
     runner_key: str | None = None,
     logged: bool = True,
 ) -> int:
-    """Run the validators of the job in ``place``; their exit code, negative for a signal."""
+    """Run the module of the job in ``place``; its exit code, negative for a signal."""
     python = _environment(base, place, logged)
     (place / "out").mkdir(exist_ok=True)
     own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
     if runner_key is not None:
         own["PHIFORGE_RUNNER_KEY"] = os.path.expanduser(runner_key)  # noqa: PTH111
-    _Here.tell("running", what=f"{job['model']} {job['variant']} on {job['row']}")
-    command = [python, "-m", "validators.check", *job["arguments"]]
+    _Here.tell("running", what=job["title"])
+    command = [python, "-m", job["module"], *job["arguments"]]
     code = place / "code"
     return _child(command, code, own, place / "check.log" if logged else None, time_limit_s)
 
@@ -323,7 +335,7 @@ def main(request: str) -> None:
 
 
 def run_kit(here: Path, arguments: Sequence[str]) -> int:
-    """Do the job of the kit that was unpacked in ``here``; its receipt is put beside.
+    """Do the job of the kit that was unpacked in ``here``; its result is put beside.
 
     Args:
         arguments: the release folder, where the kit holds the payload's digests only.
@@ -333,7 +345,7 @@ def run_kit(here: Path, arguments: Sequence[str]) -> int:
     own = ".".join(map(str, sys.version_info[:2]))
     if own != job["python"]:
         raise Refusal("python", f"this is Python {own}, the kit needs {job['python']} (PYTHON=…)")
-    if not os.environ.get("PHIFORGE_RUNNER_KEY"):
+    if job["signs"] and not os.environ.get("PHIFORGE_RUNNER_KEY"):
         raise Refusal("no-key", "set PHIFORGE_RUNNER_KEY to the private key of this device, which "
                       "signs its receipts; an inbox takes no other")  # fmt: skip
     for name, told in job["files"].items():
@@ -349,12 +361,13 @@ def run_kit(here: Path, arguments: Sequence[str]) -> int:
     device = job["executes"]
     with _held(base / "devices" / f"{device}.lock", f"another job uses the {device}; waiting"):
         _remove(here / "out")
-        ended = _check(base, here, job, time_limit_s=86400.0, logged=False)
+        ended = _do(base, here, job, time_limit_s=86400.0, logged=False)
     if ended != 0:
-        raise Refusal("check", f"the check ended with {ended}; there is no receipt")
-    result = here / f"{job['model']}.{job['variant']}.{job['row']}.receipt.zip"
+        raise Refusal(job["noun"], f"the {job['noun']} ended with {ended}; nothing to carry back")
+    result = here / job["result"]
     with zipfile.ZipFile(result, "w") as archive:
-        for path in sorted((here / "out").glob("*.json")):
+        returned = [here / "out" / name for name in job["returns"]]
+        for path in sorted([*(here / "out").glob("*.json"), *returned]):
             archive.write(path, path.name)
     print(f"carry {result.name} back, to artifacts/inbox/", flush=True)
     return 0

@@ -5,10 +5,6 @@ its bytes and its import say that it is NPU code; the payload's ``npu-blob.json`
 tied to.
 """
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.contract import BuildRecord, ConvertError, Options
+from converters.npu_blob.process import ELSEWHERE, compile_blob
 from converters.npu_blob.toolchain import lay_out
 from records.npu_blob import BLOB, LABEL
-from records.offline import OFFLINE
 from records.record import read_record, write_record
 from records.tree import files_under, link_or_copy, sha256_file
 from release.manifest import CHECKSUMS, MANIFEST
@@ -28,7 +24,6 @@ TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 PROFILE = "npu-profile.json"
 _IR = {"xml": "openvino_model.xml", "bin": "openvino_model.bin"}
 _PIPELINE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def convert(
@@ -45,7 +40,8 @@ def convert(
         source: not read; the weights come from ``base``.
         options: valid against ``config/schemas/options/npu_blob.schema.json``.
         base: payload of a variant with an ``npu`` block.
-        tools: ``npu_compiler``: the two libraries, with their digests.
+        tools: ``npu_compiler``: the two libraries, with their digests; or how the job gets to
+            them (`configuration.npu_compiler`).
 
     Raises:
         ConvertError: no such base, other libraries, or a blob that is not proven to be NPU code.
@@ -57,6 +53,8 @@ def convert(
             found="none" if base is None else "a payload without one",
             remedy="add 'from: openvino-int4-npu' to the variant in config/variants.yaml",
         )
+    if "by" in tools["npu_compiler"]:
+        return build(base, into, options, made_for="NPU", elsewhere=tools["npu_compiler"])
     # Inside the scratch payload, so that nothing is left anywhere if this process is killed.
     with tempfile.TemporaryDirectory(prefix=".compiler-", dir=into) as folder:
         lay_out(tools["npu_compiler"], Path(folder))
@@ -64,16 +62,23 @@ def convert(
 
 
 def build(
-    base: Path, into: Path, options: Options, *, made_for: str, packages: Path | None = None
+    base: Path,
+    into: Path,
+    options: Options,
+    *,
+    made_for: str,
+    packages: Path | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> BuildRecord:
     """Compile ``base`` and write the payload.
 
     Args:
         made_for: ``NPU``; tests say ``CPU``, and the label then does too.
         packages: folder with the OpenVINO that compiles; None: the installed one.
+        elsewhere: how the compiler is reached, if it is not here.
 
     Raises:
-        ConvertError: the compile process failed; its own message is in the log above.
+        ConvertError: the compile process failed; it says why.
     """
     for name in files_under(base):
         if name.name not in (MANIFEST, CHECKSUMS, PROFILE) and not _is_licence(name):
@@ -91,7 +96,7 @@ def build(
         "weights_bank": f"phiforge-{ir['bin']['sha256'][:32]}",
         "made_for": made_for,
     }
-    compiled = _compile(job, base, into, packages)
+    compiled = _compile(job, base, into, packages, elsewhere)
     passed = compiled.pop("passed")
     write_record(into / LABEL, _label(job, ir, compiled, into / BLOB))
     return BuildRecord(
@@ -106,32 +111,43 @@ def _is_licence(name: Path) -> bool:
 
 
 def _compile(
-    job: Mapping[str, Any], base: Path, into: Path, packages: Path | None
+    job: Mapping[str, Any],
+    base: Path,
+    into: Path,
+    packages: Path | None,
+    elsewhere: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Run `converters.npu_blob.compile`, which leaves the blob in ``into``; what it recorded."""
-    from converters.npu_blob import compile as process
-
+    """Leave the blob in ``into``, proven; what its compile process recorded."""
     with tempfile.TemporaryDirectory(prefix=".blob-", dir=into) as name:
         folder = Path(name)
-        job_file = folder / "JOB.json"
-        job_file.write_text(
-            json.dumps({**job, "ir": str(base.resolve()), "into": str(folder.resolve())}),
-            encoding="utf-8",
-        )
-        path = [str(packages)] if packages else []
-        ended = subprocess.run(
-            [sys.executable, "-m", process.__name__, str(job_file)],
-            env={**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join([*path, str(CHECKOUT)])},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if ended.returncode != 0:
-            raise ConvertError(
-                f"the compile process ended with exit code {ended.returncode}",
-                remedy="read the lines above this one in the log",
-            )
+        if elsewhere is None:
+            compiled = compile_blob(job, base, folder, packages=packages)
+        else:
+            asked = {**job, "elsewhere": elsewhere}
+            compiled = compile_blob(asked, base, folder, packages=None, module=ELSEWHERE)
+            _prove(job, folder / BLOB)
         (folder / BLOB).rename(into / BLOB)
-        return read_record(folder / process.COMPILED)
+        return compiled
+
+
+def _prove(job: Mapping[str, Any], blob: Path) -> None:
+    """Whoever compiled it elsewhere: it is NPU code, of this release, or it is refused.
+
+    Raises:
+        CompileError: ``blob-made-for-cpu``, or another cache mode.
+        ConvertError: of another OpenVINO.
+    """
+    from converters.npu_blob.compile import prove
+
+    header = prove({**job, "made_for": "NPU"}, blob, ask=False)
+    expected = ".".join(version("openvino").split(".")[:3])
+    if header.openvino != expected:
+        raise ConvertError(
+            "the blob was compiled by another OpenVINO",
+            expected=expected,
+            found=header.openvino,
+            remedy="compile it in the environment of this checkout's lock",
+        )
 
 
 def _label(

@@ -5,8 +5,8 @@
 ``JOB.json``: ``ir`` (a folder with openvino_model.xml, its .bin and the tokenizer), ``into`` (an
 existing folder), ``platform``, ``cache_mode``, ``pipeline_options``, ``weights_bank`` and
 ``made_for``, ``NPU`` or ``CPU``. Into ``into`` it writes openvino_model.blob and, last,
-``COMPILED.json``. It needs openvino, openvino-genai, numpy and `records`, nothing else, so a lab
-host can run it.
+``COMPILED.json``. It imports nothing that `envs/device-openvino.lock` has not, so that a lab host
+can run it (`converters.npu_blob.there`).
 
 ``made_for: CPU`` is the same export with the CPU in the NPU's place. It exists for tests: it comes
 from no configuration, and such a blob is refused wherever a release is made.
@@ -21,6 +21,7 @@ from typing import Any
 import openvino
 import openvino_genai
 
+from converters.npu_blob.process import COMPILED
 from records.errors import PhiforgeError, run_command
 from records.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
 from records.record import write_record
@@ -28,7 +29,6 @@ from records.tree import sha256_file
 
 TOOLCHAIN = ("openvino", "openvino-genai")
 
-COMPILED = "COMPILED.json"
 LIBRARIES = "openvino_intel_npu_compiler*"
 _LONGEST_MESSAGE = 400
 
@@ -98,8 +98,12 @@ def export(job: Mapping[str, Any], blob: Path) -> None:
         raise CompileError("the pipeline wrote no blob", where=BLOB)
 
 
-def prove(job: Mapping[str, Any], blob: Path) -> BlobHeader:
+def prove(job: Mapping[str, Any], blob: Path, *, ask: bool = True) -> BlobHeader:
     """Hold what was written against what was asked for.
+
+    Args:
+        ask: whether the blob is imported and asked, too; False for one that comes from elsewhere
+            and was asked there.
 
     Raises:
         CompileError: another cache mode or release, or code of another processor.
@@ -112,7 +116,9 @@ def prove(job: Mapping[str, Any], blob: Path) -> BlobHeader:
             found=f"weightless {header.weightless}, encrypted {header.encrypted}",
         )
     if job["made_for"] == "NPU":
-        against = not_npu_code(blob) or imported_for_cpu(job, blob, header)
+        against = not_npu_code(blob)
+        if against is None and ask:
+            against = imported_for_cpu(job, blob, header)
         if against is not None:
             raise CompileError(f"{MADE_FOR_CPU}: {against}")
     return header

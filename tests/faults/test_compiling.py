@@ -1,0 +1,182 @@
+"""NPU blobs compiled elsewhere: a real sshd on loopback, with the CPU in the NPU's place.
+
+There is no NPU compiler here. What a lab host compiles in these tests is CPU code, the real export
+in a real process there; it must come back whole and be refused by its name.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkout import ROOT, Checkout
+from configuration.documents import ConfigurationError, read_yaml
+from configuration.npu_compiler import read_npu_compiler
+from configuration.plan import variant_availability
+from configuration.settings import Settings, load
+from converters.contract import ConvertError
+from converters.npu_blob import build, convert
+from converters.npu_blob.compile import CompileError
+from lab_host import SSHD, LabServer, free_port
+from records.npu_blob import BLOB, not_npu_code, read_header
+from records.record import read_record
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")
+CONFIG = read_yaml(ROOT / "config/config.yaml")
+OPTIONS = dict(load(CONFIG, ROOT / "config").variants["npu-blob-4000"].options)
+
+
+def settings(npu_compiler: Any) -> Settings:
+    return load({**CONFIG, "npu_compiler": npu_compiler}, ROOT / "config")
+
+
+@pytest.fixture
+def lab(
+    server: LabServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Let the lab host compile: what the converter is told, and where the host is."""
+    monkeypatch.chdir(ROOT)
+
+    def configured(**ssh: Any) -> dict[str, Any]:
+        own = {"folder": str(tmp_path / "lab"), "python": sys.executable}
+        chosen = settings({"ssh": server.row(**{**own, **ssh})})
+        assert chosen.compiler_host is not None
+        labs = {"npu_compiler": asdict(chosen.compiler_host)}
+        monkeypatch.setenv("PHIFORGE_LABS", json.dumps(labs))
+        return {"npu_compiler": chosen.tools["npu_compiler"]}
+
+    return configured
+
+
+def test_a_blob_of_cpu_code_comes_back_from_a_lab_host_and_is_refused(
+    built: Callable[[str], Path],
+    lab: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Twice: the second time nothing is sent, and the refusal is the same."""
+    elsewhere = lab()["npu_compiler"]
+    base = built("openvino-int4-npu")
+    for sent in ("sent 7", "sent 0 of"):
+        into = tmp_path / sent
+        into.mkdir()
+        with pytest.raises(CompileError, match="blob-made-for-cpu: its bytes hold code of the CPU"):
+            build(base, into, OPTIONS, made_for="CPU", elsewhere=elsewhere)
+        assert not (into / BLOB).exists()
+        told = capfd.readouterr()
+        assert sent in told.out and f"fetched {BLOB}" in told.out
+    left = [path.name for path in tmp_path.glob("lab/jobs/*/*")]
+    assert left == []
+    assert not any(path.read_bytes()[2:6] == b"npuw" for path in tmp_path.glob("lab/store/*"))
+
+
+def test_what_comes_back_is_the_blob_and_what_was_told_of_it(
+    built: Callable[[str], Path], lab: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """The process that the converter starts, alone."""
+    base = built("openvino-int4-npu")
+    job = {
+        "elsewhere": lab()["npu_compiler"], "ir": str(base), "into": str(tmp_path),
+        "platform": "4000", "cache_mode": "OPTIMIZE_SIZE", "weights_bank": "test",
+        "pipeline_options": {"MAX_PROMPT_LEN": 128, "MIN_RESPONSE_LEN": 32}, "made_for": "CPU",
+    }  # fmt: skip
+    (tmp_path / "JOB.json").write_text(json.dumps(job))
+    done = subprocess.run(
+        [sys.executable, "-m", "runners.compiling", str(tmp_path / "JOB.json")],
+        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = read_record(tmp_path / "COMPILED.json")
+    header = read_header(tmp_path / BLOB)
+    assert (told["made_for"], told["weightless"], told["openvino"]) == (
+        "CPU", True, header.openvino,
+    )  # fmt: skip
+    assert told["passed"]["MAX_PROMPT_LEN"] == 128
+    assert "CPU plugin" in str(not_npu_code(tmp_path / BLOB))
+
+
+def test_a_lab_host_without_a_compiler_says_so_in_one_line(
+    built: Callable[[str], Path], lab: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(ConvertError, match="compilation there ended with exit code 1: error: the"):
+        convert(Path("source"), into, options=OPTIONS, base=built("openvino-int4-npu"), tools=lab())
+
+
+def test_a_library_there_with_another_digest_is_refused(
+    built: Callable[[str], Path], lab: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "library.so").write_bytes(b"not a compiler")
+    library = {"path": str(tmp_path / "library.so"), "sha256": "0" * 64}
+    tools = lab()
+    tools["npu_compiler"]["libraries"] = {"loader": library, "compiler": library}
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(ConvertError, match="not the library that the configuration trusts"):
+        convert(Path("source"), into, options=OPTIONS, base=built("openvino-int4-npu"), tools=tools)
+
+
+def test_a_lab_host_that_does_not_answer_is_an_error_not_a_block(
+    built: Callable[[str], Path], lab: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    tools = lab(port=free_port())
+    with pytest.raises(ConvertError, match="the lab host does not answer") as caught:
+        convert(Path("source"), into, options=OPTIONS, base=built("openvino-int4-npu"), tools=tools)
+    assert "\n" not in str(caught.value) and "Remedy: start it" in str(caught.value)
+
+
+def test_a_lab_host_makes_the_variants_available_and_is_not_in_their_params(
+    server: LabServer,
+) -> None:
+    chosen = settings({"ssh": server.row()})
+    variant = chosen.variants["npu-blob-4000"]
+    assert variant_availability(variant, chosen).available
+    assert "127.0.0.1" not in json.dumps(chosen.tools)
+    blocked = variant_availability(variant, settings(None))
+    assert not blocked.available
+    for way in ("libraries", "lab host", "courier"):
+        assert way in blocked.remedy
+
+
+def test_a_lab_host_that_appears_makes_its_variants_only(
+    pipeline: Checkout, server: LabServer, tmp_path: Path
+) -> None:
+    compiler = json.dumps({"ssh": server.row()})
+    options = ["all", "--config", f"npu_compiler={compiler}"]
+    platforms = ("3720", "4000", "5010")
+    assert pipeline.planned(*options) == {
+        *(f"convert phi3-tiny to npu-blob-{one}" for one in platforms),
+        *(f"check phi3-tiny npu-blob-{one} on npu-{one}" for one in platforms),
+    }
+
+
+LIBRARY = {"path": "/nowhere.so", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ssh": {}, "courier": True}, "courier' stands beside 'ssh'"),
+        ({"courier": True, "loader": LIBRARY}, "compiler' is missing"),
+        ({"courier": True, "lock": "device-opnvino"}, "device-openvino"),
+        ({"lock": "device-openvino"}, "loader' is missing"),
+        ({"loader": LIBRARY, "compiler": LIBRARY}, "nowhere.so, which is not a file"),
+    ],
+)
+def test_a_mistake_in_the_key_is_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read_npu_compiler(given, "config.yaml")
+
+
+def test_the_ssh_block_is_held_against_the_rows_schema(server: LabServer) -> None:
+    with pytest.raises(ConfigurationError, match=r"npu_compiler\.ssh\.prot.*write 'port'"):
+        settings({"ssh": {**server.row(), "prot": 1}})
