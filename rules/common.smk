@@ -24,12 +24,13 @@ from configuration.plan import (
 )
 from configuration.settings import load
 from records.errors import PhiforgeError
-from runners import inbox
+from runners import compiled_inbox, inbox
 from validators.own_code import check_modules
 
 try:
     SETTINGS = load(config)
     INBOX = inbox.scan()
+    COMPILED = compiled_inbox.scan()
 except PhiforgeError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -52,11 +53,40 @@ PREFIX = (
 )
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
-PLAN = plan(SETTINGS, INBOX)
 AVAILABILITY = {name: availability(row) for name, row in SETTINGS.devices.items()}
 VARIANT_AVAILABILITY = {
     name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
 }
+
+
+def compiled_by(variant):
+    """``ssh`` or ``courier``, where the variant's compiler is elsewhere."""
+    requires = SETTINGS.variants[variant].requires or {}
+    return (SETTINGS.tools.get(requires.get("config")) or {}).get("by")
+
+
+# (model, variant) of what a courier compiles: the file that came back, if any, and whether it is made.
+CARRIED = {
+    (model, name): compiled_inbox.find(
+        COMPILED,
+        variant.options,
+        Path(f"artifacts/build/{model}/{variant.base}/payload"),
+        f"carry artifacts/kits/{model}/{name}/compile.zip to a compiler and what it gives back to"
+        " artifacts/inbox/ (docs/npu-blob.md)",
+    )
+    for model in SETTINGS.chosen_models
+    for name, variant in SETTINGS.variants.items()
+    if compiled_by(name) == "courier"
+}
+
+
+def made(model, variant):
+    """Whether a model's variant is made here, or came."""
+    found = VARIANT_AVAILABILITY[variant]
+    return CARRIED.get((model, variant), (None, found))[1] if found.available else found
+
+
+PLAN = plan(SETTINGS, INBOX, [pair for pair in CARRIED if not made(*pair).available])
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300
@@ -97,7 +127,7 @@ def releases_of_model(wildcards):
 def blocked_variants(wildcards):
     arguments = []
     for model, variant in PLAN.checks:
-        found = VARIANT_AVAILABILITY[variant]
+        found = made(model, variant)
         if model == wildcards.model and not found.available:
             arguments += ["--blocked", variant, found.reason, found.remedy]
     return arguments
@@ -160,7 +190,7 @@ def synthetic_flag(wildcards):
 def base_build(wildcards):
     """What a variant is derived from; one that is blocked is derived from nothing."""
     base = variant_of(wildcards).base
-    if not VARIANT_AVAILABILITY[wildcards.variant].available:
+    if not made(wildcards.model, wildcards.variant).available:
         return []
     return f"artifacts/build/{wildcards.model}/{base}/BUILD.json" if base else []
 
@@ -179,10 +209,40 @@ def variant_block(wildcards):
 
 
 def variant_tools(wildcards):
-    """What the configuration names for the variant's making: libraries with their digests."""
+    """What the configuration names for the variant's making, and what a courier brought."""
     requires = variant_of(wildcards).requires or {}
     key = requires.get("config")
+    if compiled_by(wildcards.variant) == "courier":
+        tool = {**SETTINGS.tools[key], "result": "".join(carried_blob(wildcards))}
+        return json.dumps({key: tool}, sort_keys=True)
     return json.dumps({key: SETTINGS.tools[key]} if key else {}, sort_keys=True)
+
+
+def carried_blob(wildcards):
+    path, _ = CARRIED.get((wildcards.model, wildcards.variant), (None, None))
+    return [path] if path else []
+
+
+def compile_kit_base(wildcards):
+    return f"artifacts/build/{wildcards.model}/{variant_of(wildcards).base}/BUILD.json"
+
+
+def compile_kit_lock(wildcards):
+    return f"envs/{compile_kit_tool(wildcards)['lock']}.lock"
+
+
+def compile_kit_tool(wildcards):
+    """Lock and libraries of the machine that a kit goes to, configured or not."""
+    tool = SETTINGS.tools["npu_compiler"] or {}
+    return tool if "by" in tool else {"by": "courier", "lock": "device-openvino", "libraries": None}
+
+
+def compile_kit_elsewhere(wildcards):
+    return json.dumps(compile_kit_tool(wildcards), sort_keys=True)
+
+
+def variant_options(wildcards):
+    return json.dumps(dict(variant_of(wildcards).options), sort_keys=True)
 
 
 def refusal(*found):
@@ -194,7 +254,7 @@ def refusal(*found):
 
 
 def blocked_variant(wildcards):
-    return refusal(VARIANT_AVAILABILITY[wildcards.variant])
+    return refusal(made(wildcards.model, wildcards.variant))
 
 
 def rebuilt_base(wildcards):
@@ -203,10 +263,11 @@ def rebuilt_base(wildcards):
 
 
 def reproduced_records():
+    """Nothing is made a second time where a courier brings it."""
     return [
         f"artifacts/reproduced/{model}/{variant}.json"
         for model, variant in PLAN.builds
-        if VARIANT_AVAILABILITY[variant].available
+        if made(model, variant).available and compiled_by(variant) != "courier"
     ]
 
 
@@ -218,14 +279,8 @@ def model_facts(wildcards):
 def converter_modules(wildcards):
     """A compiler that is elsewhere is reached by modules that no converter imports."""
     modules = ["converters.__main__", f"converters.{variant_of(wildcards).converter}"]
-    elsewhere = ["runners.compiling", "runners.ssh"] if compiled_by(wildcards) else []
+    elsewhere = ["runners.compiling", "runners.ssh"] if compiled_by(wildcards.variant) else []
     return module_files(*modules, *elsewhere)
-
-
-def compiled_by(wildcards):
-    """``ssh`` or ``courier``, where the variant's compiler is elsewhere."""
-    requires = variant_of(wildcards).requires or {}
-    return (SETTINGS.tools.get(requires.get("config")) or {}).get("by")
 
 
 def converter_toolchain(wildcards):
@@ -235,7 +290,7 @@ def converter_toolchain(wildcards):
 def convert_memory(wildcards):
     if blocked_variant(wildcards):
         return BLOCKED_MEMORY_MB
-    if compiled_by(wildcards):
+    if compiled_by(wildcards.variant):
         return ELSEWHERE_MEMORY_MB
     return convert_memory_mb(model_of(wildcards), variant_of(wildcards))
 
@@ -300,7 +355,7 @@ def inbox_files(wildcards):
 def blocked_arguments(wildcards):
     """A variant that was not made is blocked on every row."""
     return refusal(
-        VARIANT_AVAILABILITY[wildcards.variant],
+        made(wildcards.model, wildcards.variant),
         runtime_availability(SETTINGS.devices[wildcards.device], variant_of(wildcards)),
         AVAILABILITY[wildcards.device],
     )
@@ -342,7 +397,7 @@ def not_built():
     """Variants that would be released and cannot be built here, with the reason."""
     arguments = []
     for model, variant in PLAN.checks:
-        found = VARIANT_AVAILABILITY[variant]
+        found = made(model, variant)
         if not found.available and not SETTINGS.models[model].synthetic:
             arguments += ["--blocked", f"{model}/{variant}", f"{found.reason}. {found.remedy}"]
     return arguments

@@ -1,18 +1,19 @@
-"""Compile an NPU blob where the compiler is: on a lab host over ssh.
+"""Compile an NPU blob where the compiler is: on a lab host over ssh, or by courier.
 
-    python -m runners.compiling JOB.json
+    python -m runners.compiling compile JOB.json
+    python -m runners.compiling kit --options JSON --base PAYLOAD --elsewhere JSON --into ZIP
 
 JOB.json is that of `converters.npu_blob.compile`, and so is what it leaves: the blob, and last
 COMPILED.json. ``elsewhere`` in it says how the compiler is reached (`configuration.npu_compiler`);
-where a lab host is, the variable PHIFORGE_LABS says under ``npu_compiler``. The blob is the one
-that was compiled from this very IR with these options; that it is NPU code is for the caller to
-prove.
+where a lab host is, the variable PHIFORGE_LABS says under ``npu_compiler``; which file a courier
+brought, ``result``. The blob is the one that was compiled from this very IR with these options;
+that it is NPU code is for the caller to prove.
 """
 
+import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ from typing import Any
 from configuration.devices import LOCKS, LabHost
 from configuration.modules import ROOT, module_files
 from converters.npu_blob.process import COMPILED
-from converters.npu_blob.there import RESULT
+from converters.npu_blob.subject import RESULT, WEIGHTS, compile_job, ir_digests, subject
 from records.errors import run_command
 from records.npu_blob import BLOB
 from records.record import canonical, write_record
 from records.tree import sha256_file
-from release.manifest import MANIFEST, read_checksums
 from runners import RunnerError
+from runners.compiled_inbox import take
 from runners.kit import OUT, PYTHON, SCHEMA, Kit, KitFile, kit_file
 
 _THERE = "converters.npu_blob.there"
@@ -34,17 +35,49 @@ _HOST = "npu_compiler"
 
 
 def main() -> None:
-    from runners.ssh import do_over_ssh
+    parser = argparse.ArgumentParser(prog="python -m runners.compiling", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("compile", help="let it be compiled, or take what was")
+    command.add_argument("job", type=Path)
+    command = commands.add_parser("kit", help="pack the job for a courier")
+    command.add_argument("--options", required=True, help="the variant's options, as JSON")
+    command.add_argument("--base", required=True, type=Path, help="payload with the IR")
+    command.add_argument("--elsewhere", required=True, help="lock and libraries there, as JSON")
+    command.add_argument("--into", required=True, type=Path, help="the kit's zip")
+    options = parser.parse_args()
+    if options.command == "kit":
+        _pack(options)
+    else:
+        _compile(options.job)
 
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+
+def _pack(options: argparse.Namespace) -> None:
+    from runners.courier import write_kit
+
+    weights = ir_digests(options.base)[WEIGHTS]
+    job = compile_job(json.loads(options.options), weights, "NPU")
+    kit = compile_kit(job, options.base, json.loads(options.elsewhere))
+    write_kit(kit, options.into, payload=True)
+    print(f"kit for {kit.title}: {options.into}")
+
+
+def _compile(job_file: Path) -> None:
+    job = json.loads(job_file.read_text(encoding="utf-8"))
     elsewhere, base, into = job.pop("elsewhere"), Path(job.pop("ir")), Path(job.pop("into"))
-    kit = compile_kit(job, base, elsewhere)
-    host = LabHost(**json.loads(os.environ["PHIFORGE_LABS"])[_HOST])
-    files = do_over_ssh(kit, host, into=into)
-    if RESULT not in files:
-        raise RunnerError("no-result", f"no {RESULT} came of it", where=host.host)
-    result = json.loads(files[RESULT])
-    write_record(into / COMPILED, compiled(result, kit, into / BLOB, came=host.host))
+    if elsewhere["by"] == "courier":
+        came, expects = elsewhere["result"], subject(job, base)
+        result = take(Path(came), into)
+    else:
+        from runners.ssh import do_over_ssh
+
+        host = LabHost(**json.loads(os.environ["PHIFORGE_LABS"])[_HOST])
+        kit = compile_kit(job, base, elsewhere)
+        came, expects = host.host, kit.expects
+        files = do_over_ssh(kit, host, into=into)
+        if RESULT not in files:
+            raise RunnerError("no-result", f"no {RESULT} came of it", where=came)
+        result = json.loads(files[RESULT])
+    write_record(into / COMPILED, compiled(result, expects, into / BLOB, came=came))
 
 
 def compile_kit(job: Mapping[str, Any], base: Path, elsewhere: Mapping[str, Any]) -> Kit:
@@ -57,14 +90,15 @@ def compile_kit(job: Mapping[str, Any], base: Path, elsewhere: Mapping[str, Any]
     Raises:
         RunnerError: a file of the payload is missing.
     """
-    subject = {"ir": ir_digests(base), **job}
+    about = subject(job, base)
     there = {
         **job,
         "ir": "../ir",
         "into": f"../{OUT}",
         "libraries": elsewhere["libraries"],
-        "subject": subject,
+        "subject": about,
     }
+    digest = hashlib.sha256(canonical(about).encode()).hexdigest()
     files = tuple(sorted(_files(base, elsewhere), key=lambda file: file.name))
     told = {
         "schema": SCHEMA,
@@ -72,25 +106,14 @@ def compile_kit(job: Mapping[str, Any], base: Path, elsewhere: Mapping[str, Any]
         "noun": "compilation",
         "module": _THERE,
         "signs": False,
-        "result": f"npu-blob.{subject_sha256(subject)[:16]}.zip",
+        "result": f"npu-blob.{digest[:16]}.zip",
         "returns": [BLOB],
         "executes": "compiler",
         "python": ".".join(map(str, PYTHON)),
         "arguments": [canonical(there)],
         "files": {file.name: {"sha256": file.sha256, "size": file.size} for file in files},
     }
-    return Kit(told, files, subject)
-
-
-def ir_digests(base: Path) -> dict[str, str]:
-    """Every file of the IR's payload to its SHA-256, as it was sealed; not the seal's own."""
-    listed = read_checksums(base)
-    return {name: listed[name] for name in sorted(listed) if name != MANIFEST}
-
-
-def subject_sha256(subject: Mapping[str, Any]) -> str:
-    """What a compilation is about, IR and options, in one digest."""
-    return hashlib.sha256(canonical(subject).encode()).hexdigest()
+    return Kit(told, files, about)
 
 
 def _files(base: Path, elsewhere: Mapping[str, Any]) -> Iterator[KitFile]:
@@ -104,17 +127,21 @@ def _files(base: Path, elsewhere: Mapping[str, Any]) -> Iterator[KitFile]:
         yield KitFile(f"ir/{name}", digest, path.stat().st_size, path)
 
 
-def compiled(result: Mapping[str, Any], kit: Kit, blob: Path, *, came: str) -> dict[str, Any]:
-    """COMPILED.json of a result, if it is about ``kit``'s job and this blob.
+def compiled(
+    result: Mapping[str, Any], expects: Mapping[str, Any], blob: Path, *, came: str
+) -> dict[str, Any]:
+    """COMPILED.json of a result, if it is about what is expected, and about this blob.
 
     Raises:
         RunnerError: ``other-result``.
     """
-    found = {name: result.get(name) for name in kit.expects}
-    if found != dict(kit.expects):
-        differing = next(name for name in found if found[name] != kit.expects[name])
+    differing = [name for name in expects if result.get(name) != expects[name]]
+    if differing:
         raise RunnerError(
-            "other-result", f"the result is of another job: its '{differing}' differs", where=came
+            "other-result",
+            f"the result is of another job: its '{differing[0]}' differs",
+            where=came,
+            remedy="run again; without a result of this IR the variant is blocked",
         )
     expected = result["blob"]["sha256"]
     if (digest := sha256_file(blob)) != expected:

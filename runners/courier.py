@@ -13,12 +13,12 @@ _PLAIN, _PROGRAM = 0o644, 0o755
 
 RUN_SH = """\
 #!/bin/sh
-# ./run.sh [RELEASE_FOLDER]: checks the artifact on this device. Needs Python 3.11.
+# ./run.sh [RELEASE_FOLDER]: does the job of this kit on this device. Needs Python 3.11.
 cd "$(dirname "$0")" && exec "${PYTHON:-python3}" run.py "$@"
 """
 
 RUN_PS1 = """\
-# ./run.ps1 [RELEASE_FOLDER]: checks the artifact on this device. Needs Python 3.11.
+# ./run.ps1 [RELEASE_FOLDER]: does the job of this kit on this device. Needs Python 3.11.
 $python = if ($env:PYTHON) { $env:PYTHON } else { "python" }
 & $python (Join-Path $PSScriptRoot "run.py") @args
 exit $LASTEXITCODE

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from records.errors import PhiforgeError
 from runners import RunnerError
+from runners.compiled_inbox import INBOX, holds_blob
 
-INBOX = Path("artifacts/inbox")
 _ENVELOPE = ".dsse.json"
 _LONGEST = 1 << 26  # bytes; a receipt has some hundred kilobytes
 
@@ -31,7 +31,7 @@ def scan(folder: Path = INBOX) -> dict[Key, list[str]]:
     found: dict[Key, list[str]] = {}
     files = [*folder.glob("*.zip"), *folder.glob("*.json")] if folder.is_dir() else []
     for path in sorted(files):
-        if not path.name.endswith(_ENVELOPE):
+        if not path.name.endswith(_ENVELOPE) and not holds_blob(path):
             receipt, _ = read(path)
             told = _json(path, receipt)
             found.setdefault((told["model"], told["variant"], told["device"]), []).append(str(path))

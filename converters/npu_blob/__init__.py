@@ -13,6 +13,7 @@ from typing import Any
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.npu_blob.process import ELSEWHERE, compile_blob
+from converters.npu_blob.subject import WEIGHTS, compile_job
 from converters.npu_blob.toolchain import lay_out
 from records.npu_blob import BLOB, LABEL
 from records.record import read_record, write_record
@@ -22,8 +23,7 @@ from release.manifest import CHECKSUMS, MANIFEST
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
 PROFILE = "npu-profile.json"
-_IR = {"xml": "openvino_model.xml", "bin": "openvino_model.bin"}
-_PIPELINE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
+_IR = {"xml": "openvino_model.xml", "bin": WEIGHTS}
 
 
 def convert(
@@ -83,19 +83,10 @@ def build(
     for name in files_under(base):
         if name.name not in (MANIFEST, CHECKSUMS, PROFILE) and not _is_licence(name):
             link_or_copy(base / name, into / name)
-    pipeline_options = {name: options[name] for name in _PIPELINE_OPTIONS}
-    write_record(
-        into / PROFILE, {**read_record(base / PROFILE), "pipeline_options": pipeline_options}
-    )
     ir = {kind: {"file": name, "sha256": sha256_file(base / name)} for kind, name in _IR.items()}
-    job = {
-        "platform": options["platform"],
-        "cache_mode": options["cache_mode"],
-        "pipeline_options": pipeline_options,
-        # NPUW shares weights of equal names within a process, so the name is the weights' own.
-        "weights_bank": f"phiforge-{ir['bin']['sha256'][:32]}",
-        "made_for": made_for,
-    }
+    job = compile_job(options, ir["bin"]["sha256"], made_for)
+    profile = {**read_record(base / PROFILE), "pipeline_options": job["pipeline_options"]}
+    write_record(into / PROFILE, profile)
     compiled = _compile(job, base, into, packages, elsewhere)
     passed = compiled.pop("passed")
     write_record(into / LABEL, _label(job, ir, compiled, into / BLOB))

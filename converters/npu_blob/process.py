@@ -14,7 +14,7 @@ from records.record import read_record
 
 COMPILED = "COMPILED.json"
 HERE = "converters.npu_blob.compile"
-ELSEWHERE = "runners.compiling"
+ELSEWHERE = "runners.compiling compile"
 _CODE = Path(__file__).resolve().parents[2]
 _ERROR = "error: "
 
@@ -22,7 +22,7 @@ _ERROR = "error: "
 def compile_blob(
     job: Mapping[str, Any], base: Path, into: Path, *, packages: Path | None, module: str = HERE
 ) -> dict[str, Any]:
-    """Let ``python -m <module> JOB.json`` write the blob into ``into``; what it recorded.
+    """Let ``python -m MODULE [COMMAND] JOB.json`` write the blob into ``into``; what it recorded.
 
     Args:
         base: folder of the IR.
@@ -38,7 +38,7 @@ def compile_blob(
     )
     path = [str(packages)] if packages else []
     ended = subprocess.run(
-        [sys.executable, "-m", module, str(job_file)],
+        [sys.executable, "-m", *module.split(), str(job_file)],
         env={**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join([*path, str(_CODE)])},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

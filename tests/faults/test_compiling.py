@@ -1,15 +1,17 @@
-"""NPU blobs compiled elsewhere: a real sshd on loopback, with the CPU in the NPU's place.
+"""NPU blobs compiled elsewhere: by a real sshd on loopback, and by a real kit.
 
-There is no NPU compiler here. What a lab host compiles in these tests is CPU code, the real export
-in a real process there; it must come back whole and be refused by its name.
+There is no NPU compiler here. What is compiled elsewhere in these tests is CPU code, the real
+export in a real process there; it must come back whole and be refused by its name.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,15 @@ from configuration.settings import Settings, load
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.compile import CompileError
+from converters.npu_blob.subject import WEIGHTS, compile_job, ir_digests
 from lab_host import SSHD, LabServer, free_port
+from records.errors import PhiforgeError
 from records.npu_blob import BLOB, not_npu_code, read_header
 from records.record import read_record
+from runners import RunnerError
+from runners.compiled_inbox import find, scan
+from runners.compiling import compile_kit
+from runners.courier import write_kit
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")
 CONFIG = read_yaml(ROOT / "config/config.yaml")
@@ -88,7 +96,7 @@ def test_what_comes_back_is_the_blob_and_what_was_told_of_it(
     }  # fmt: skip
     (tmp_path / "JOB.json").write_text(json.dumps(job))
     done = subprocess.run(
-        [sys.executable, "-m", "runners.compiling", str(tmp_path / "JOB.json")],
+        [sys.executable, "-m", "runners.compiling", "compile", str(tmp_path / "JOB.json")],
         cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -150,13 +158,121 @@ def test_a_lab_host_makes_the_variants_available_and_is_not_in_their_params(
 def test_a_lab_host_that_appears_makes_its_variants_only(
     pipeline: Checkout, server: LabServer, tmp_path: Path
 ) -> None:
-    compiler = json.dumps({"ssh": server.row()})
+    host = server.row()
+    del host["port"]  # on the command line a number within a value is text
+    compiler = json.dumps({"ssh": host})
     options = ["all", "--config", f"npu_compiler={compiler}"]
     platforms = ("3720", "4000", "5010")
     assert pipeline.planned(*options) == {
         *(f"convert phi3-tiny to npu-blob-{one}" for one in platforms),
         *(f"check phi3-tiny npu-blob-{one} on npu-{one}" for one in platforms),
     }
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A kit for the CPU, and the blob that it gave on a machine with Python only."""
+
+    job: dict[str, Any]
+    result: Path
+    kits: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def carried(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    folder = tmp_path_factory.mktemp("carried")
+    base = built("openvino-int4-npu")
+    job = compile_job(OPTIONS, ir_digests(base)[WEIGHTS], "CPU")
+    kit = compile_kit(job, base, {"lock": "device-openvino", "libraries": None})
+    zips = [folder / "one.zip", folder / "two.zip"]
+    for path in zips:
+        write_kit(kit, path, payload=True)
+    there = folder / "there"
+    with zipfile.ZipFile(zips[0]) as archive:
+        archive.extractall(there)
+    own = {"PYTHON": sys.executable, "PHIFORGE_LAB": str(folder / "lab")}
+    done = subprocess.run(
+        ["sh", there / "run.sh"], env={**os.environ, **own},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = there.glob("npu-blob.*.zip")
+    assert f"carry {result.name} back" in done.stdout
+    return Carried(job, result, [path.read_bytes() for path in zips])
+
+
+def test_a_blob_of_cpu_code_that_a_courier_brought_is_refused(
+    built: Callable[[str], Path], carried: Carried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    base = built("openvino-int4-npu")
+    elsewhere = {"by": "courier", "result": str(carried.result)}
+    for number, (change, made_for, message) in enumerate(
+        [
+            ({}, "CPU", "blob-made-for-cpu: its bytes hold code of the CPU"),
+            ({}, "NPU", "of another job: its 'made_for' differs"),
+            ({"platform": "3720"}, "CPU", "of another job: its 'platform' differs"),
+        ]
+    ):
+        into = tmp_path / str(number)
+        into.mkdir()
+        with pytest.raises(PhiforgeError, match=message):
+            build(base, into, {**OPTIONS, **change}, made_for=made_for, elsewhere=elsewhere)
+        assert not (into / BLOB).exists()
+    assert carried.kits[0] == carried.kits[1]
+
+
+def edited(carried: Carried, into: Path, result: dict[str, Any], spoil: bytes = b"") -> Path:
+    """The courier's zip with another RESULT.json, and bytes behind the blob's."""
+    with zipfile.ZipFile(carried.result) as old, zipfile.ZipFile(into, "w") as new:
+        told = json.loads(old.read("RESULT.json"))
+        new.writestr("RESULT.json", json.dumps({**told, **result}))
+        new.writestr(BLOB, old.read(BLOB) + spoil)
+    return into
+
+
+def test_a_blob_that_was_changed_on_the_way_is_refused(
+    built: Callable[[str], Path], carried: Carried, tmp_path: Path
+) -> None:
+    other = edited(carried, tmp_path / "other.zip", {}, spoil=b"OVNPU")
+    elsewhere = {"by": "courier", "result": str(other)}
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(ConvertError, match="the blob is not the one that the result tells of"):
+        build(built("openvino-int4-npu"), into, OPTIONS, made_for="CPU", elsewhere=elsewhere)
+
+
+def test_what_a_courier_brings_makes_its_variant_and_another_ir_s_is_ignored(
+    pipeline: Checkout, carried: Carried
+) -> None:
+    """Planned only: the result claims to be NPU code, and would be refused."""
+    config = ["--config", "npu_compiler={'courier': true}"]
+    kit = "artifacts/kits/phi3-tiny/npu-blob-4000/compile.zip"
+    assert pipeline.planned(kit, *config) == {"kit phi3-tiny npu-blob-4000 for its compiler"}
+    inbox = pipeline.folder / "artifacts/inbox"
+    inbox.mkdir()
+    try:
+        brought = edited(carried, inbox / "from the stick.zip", {"made_for": "NPU"})
+        jobs = {job for job in pipeline.planned("all", *config) if "npu-blob-4000" in job}
+        assert jobs == {
+            "convert phi3-tiny to npu-blob-4000",
+            "check phi3-tiny npu-blob-4000 on npu-4000",
+        }
+        options = load(CONFIG, ROOT / "config").variants["npu-blob-4000"].options
+        base = pipeline.folder / "artifacts/build/phi3-tiny/openvino-int4-npu/payload"
+        path, found = find(scan(inbox), options, base, "carry a kit")
+        assert (path, found.available) == (str(brought), True)
+
+        edited(carried, brought, {"made_for": "NPU", "ir": {WEIGHTS: "0" * 64}})
+        path, found = find(scan(inbox), options, base, "carry a kit")
+        assert (path, found.available, found.remedy) == (None, False, "carry a kit")
+        assert "from the stick.zip is ignored: it was compiled from another IR" in found.reason
+
+        brought.write_bytes(brought.read_bytes().replace(b'{"', b'["', 1))
+        with pytest.raises(RunnerError, match="not a blob that a kit gave"):
+            scan(inbox)
+    finally:
+        shutil.rmtree(inbox)
 
 
 LIBRARY = {"path": "/nowhere.so", "sha256": "0" * 64}
