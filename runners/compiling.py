@@ -65,7 +65,8 @@ def _compile(job_file: Path) -> None:
     job = json.loads(job_file.read_text(encoding="utf-8"))
     elsewhere, base, into = job.pop("elsewhere"), Path(job.pop("ir")), Path(job.pop("into"))
     if elsewhere["by"] == "courier":
-        came, expects = elsewhere["result"], subject(job, base)
+        came = str(elsewhere["result"])
+        expects: Mapping[str, Any] = subject(job, base)
         result = take(Path(came), into)
     else:
         from runners.ssh import do_over_ssh
