@@ -74,7 +74,7 @@ CARRIED = {
         f"carry artifacts/kits/{model}/{name}/compile.zip to a compiler and what it gives back to"
         " artifacts/inbox/ (docs/npu-blob.md)",
     )
-    for model in SETTINGS.chosen_models
+    for model in SETTINGS.models
     for name, variant in SETTINGS.variants.items()
     if compiled_by(name) == "courier"
 }

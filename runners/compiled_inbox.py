@@ -87,10 +87,11 @@ def _result(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(RESULT).file_size > _LONGEST:
                 raise _malformed(path, f"{RESULT} is too long")
-            result = json.loads(archive.read(RESULT))
+            result: dict[str, Any] = json.loads(archive.read(RESULT))
     except (KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise _malformed(path, str(error)) from None
-    if not isinstance(result, dict) or not isinstance(result.get("blob"), dict):
+    parts = [result.get(name) for name in ("blob", "compiled")] if isinstance(result, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise _malformed(path, f"{RESULT} tells of no blob")
     return result
 

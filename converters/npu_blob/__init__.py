@@ -7,6 +7,7 @@ tied to.
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,17 +117,17 @@ def _compile(
         else:
             asked = {**job, "elsewhere": elsewhere}
             compiled = compile_blob(asked, base, folder, packages=None, module=ELSEWHERE)
-            _prove(job, folder / BLOB)
+            _prove(job, folder / BLOB, compiled)
         (folder / BLOB).rename(into / BLOB)
         return compiled
 
 
-def _prove(job: Mapping[str, Any], blob: Path) -> None:
+def _prove(job: Mapping[str, Any], blob: Path, compiled: Mapping[str, Any]) -> None:
     """Whoever compiled it elsewhere: it is NPU code, of this release, or it is refused.
 
     Raises:
         CompileError: ``blob-made-for-cpu``, or another cache mode.
-        ConvertError: of another OpenVINO.
+        ConvertError: of another OpenVINO, or not what was recorded of it.
     """
     from converters.npu_blob.compile import prove
 
@@ -139,6 +140,19 @@ def _prove(job: Mapping[str, Any], blob: Path) -> None:
             found=header.openvino,
             remedy="compile it in the environment of this checkout's lock",
         )
+    facts = {**asdict(header), "made_for": job["made_for"]}
+    del facts["encrypted"]
+    for name, fact in facts.items():
+        if compiled.get(name) != fact:
+            raise ConvertError(
+                f"the record that came with the blob is not about it: '{name}' differs",
+                expected=fact,
+                found=compiled.get(name),
+                remedy="compile it again",
+            )
+    missing = {"openvino_build", "passed", "compiler"} - compiled.keys()
+    if missing:
+        raise ConvertError(f"the record that came with the blob lacks {sorted(missing)[0]}")
 
 
 def _label(

@@ -4,6 +4,7 @@ There is no NPU compiler here. What is compiled elsewhere in these tests is CPU 
 export in a real process there; it must come back whole and be refused by its name.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ from converters.npu_blob.compile import CompileError
 from converters.npu_blob.subject import WEIGHTS, compile_job, ir_digests
 from lab_host import SSHD, LabServer, free_port
 from records.errors import PhiforgeError
-from records.npu_blob import BLOB, not_npu_code, read_header
+from records.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from records.record import read_record
 from runners import RunnerError
 from runners.compiled_inbox import find, scan
@@ -240,6 +241,47 @@ def test_a_blob_that_was_changed_on_the_way_is_refused(
     into.mkdir()
     with pytest.raises(ConvertError, match="the blob is not the one that the result tells of"):
         build(built("openvino-int4-npu"), into, OPTIONS, made_for="CPU", elsewhere=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, None),
+        ({"openvino": "2025.3.0"}, "'openvino' differs"),
+        ({"passed": None}, "lacks passed"),
+    ],
+)
+def test_bytes_like_the_npu_s_are_labelled_only_with_what_is_true_of_them(
+    built: Callable[[str], Path],
+    carried: Carried,
+    tmp_path: Path,
+    record: dict[str, Any],
+    message: str | None,
+) -> None:
+    """A header and the NPU plugin's mark: what there is of a real blob without a compiler."""
+    with zipfile.ZipFile(carried.result) as archive:
+        told = json.loads(archive.read("RESULT.json"))
+        blob = archive.read(BLOB)[:64] + b"OVNPU"
+    compiled = {**told["compiled"], "made_for": "NPU", **record}
+    compiled = {name: value for name, value in compiled.items() if name != "passed" or value}
+    changes = {"made_for": "NPU", "compiled": compiled}
+    told |= {**changes, "blob": {"sha256": hashlib.sha256(blob).hexdigest(), "size": len(blob)}}
+    with zipfile.ZipFile(tmp_path / "result.zip", "w") as archive:
+        archive.writestr("RESULT.json", json.dumps(told))
+        archive.writestr(BLOB, blob)
+    elsewhere = {"by": "courier", "result": str(tmp_path / "result.zip")}
+    into = tmp_path / "into"
+    into.mkdir()
+    base = built("openvino-int4-npu")
+    if message is not None:
+        with pytest.raises(ConvertError, match=message):
+            build(base, into, OPTIONS, made_for="NPU", elsewhere=elsewhere)
+        return
+    build(base, into, OPTIONS, made_for="NPU", elsewhere=elsewhere)
+    label = read_record(into / LABEL)
+    assert (label["made_for"], label["platform"]) == ("NPU", "4000")
+    assert label["blob"]["sha256"] == hashlib.sha256((into / BLOB).read_bytes()).hexdigest()
+    assert sorted(path.name for path in into.iterdir() if path.name.startswith(".")) == []
 
 
 def test_what_a_courier_brings_makes_its_variant_and_another_ir_s_is_ignored(
