@@ -167,6 +167,7 @@ def test_a_lab_host_that_appears_makes_its_variants_only(
     assert pipeline.planned(*options) == {
         *(f"convert phi3-tiny to npu-blob-{one}" for one in platforms),
         *(f"check phi3-tiny npu-blob-{one} on npu-{one}" for one in platforms),
+        "index phi3-tiny",
     }
 
 
@@ -299,6 +300,7 @@ def test_what_a_courier_brings_makes_its_variant_and_another_ir_s_is_ignored(
         assert jobs == {
             "convert phi3-tiny to npu-blob-4000",
             "check phi3-tiny npu-blob-4000 on npu-4000",
+            "index phi3-tiny",
         }
         options = load(CONFIG, ROOT / "config").variants["npu-blob-4000"].options
         base = pipeline.folder / "artifacts/build/phi3-tiny/openvino-int4-npu/payload"
