@@ -300,7 +300,6 @@ def test_what_a_courier_brings_makes_its_variant_and_another_ir_s_is_ignored(
         assert jobs == {
             "convert phi3-tiny to npu-blob-4000",
             "check phi3-tiny npu-blob-4000 on npu-4000",
-            "index phi3-tiny",
         }
         options = load(CONFIG, ROOT / "config").variants["npu-blob-4000"].options
         base = pipeline.folder / "artifacts/build/phi3-tiny/openvino-int4-npu/payload"
