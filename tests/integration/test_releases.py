@@ -74,8 +74,9 @@ def test_every_row_has_a_receipt_and_says_what_ran(pipeline: Checkout, variant: 
         else:
             assert receipt["verdict"] == "passed", receipt["reason"]
             assert receipt["executed_on"]["device"] == "CPU"
-            assert len(receipt["golden"]) >= 12
-            assert all(answer["passed"] for answer in receipt["golden"])
+            ran = [answer for answer in receipt["golden"] if answer["not_run"] is None]
+            assert len(ran) >= 12
+            assert all(answer["passed"] for answer in ran)
             assert {"top1_agreement", "mean_kl", "max_kl", "perplexity_ratio"} <= set(
                 receipt["metrics"]
             )
