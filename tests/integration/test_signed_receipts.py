@@ -29,6 +29,11 @@ from releasing import Verifier, copy_release
 from validators.signed_receipt import envelope_path, write_signed
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
+MODEL = SETTINGS.models["phi3-tiny"]
+OVERRIDES = {
+    **MODEL.acceptance,
+    "minimum_validated_tokens": MODEL.minimum_validated_tokens,
+}
 VARIANT = "openvino-int4"
 CPU_ONLY = "genai-cpu-int4"
 
@@ -54,7 +59,7 @@ class Case:
             "golden": self.golden,
             "reference": self.pipeline / "artifacts/reference/phi3-tiny/REFERENCE.json",
             "acceptance": self.acceptance,
-            "overrides": {},
+            "overrides": OVERRIDES,
             "rows": self.rows,
         }
 
@@ -137,7 +142,7 @@ def failure_hidden_as_blocked(case: Case) -> None:
 
 def edited_receipt(case: Case) -> None:
     text = case.receipt("cpu").read_text()
-    case.receipt("cpu").write_text(text.replace('"top1_agreement": 1', '"top1_agreement": 0'))
+    case.receipt("cpu").write_text(text.replace('"validated_tokens": ', '"validated_tokens": 1'))
     assert case.receipt("cpu").read_text() != text
 
 
@@ -265,13 +270,14 @@ def test_stable_names_every_missing_receipt_of_the_shipped_configuration(
             continue
         for row in variant.devices:
             if SETTINGS.devices[row].kind == "device":
-                lines = [
+                # Snakemake shows the log of a rule that failed, and so each line twice.
+                lines = {
                     line
                     for line in output.splitlines()
                     if line.startswith(f"phi3-tiny {variant.name}: {row} is missing: ")
-                ]
+                }
                 assert len(lines) == 1, (variant.name, row)
-                assert "To get it: " in lines[0]
+                assert "To get it: " in lines.pop()
     assert "releases are not stable" in output
     assert "Traceback" not in output
     assert not list(pipeline.folder.glob(f"artifacts/release/*/*/evidence/{PROMOTION}"))
@@ -369,7 +375,7 @@ def test_all_never_demotes(stable: Checkout) -> None:
     release = release_of(stable)
     before = {name: (release / name).read_bytes() for name in files_under(release)}
     chosen = ("--config", f"variants={CPU_ONLY}")
-    assert stable.planned("all", *chosen) == set()
+    assert stable.planned("all", *chosen) <= {"index phi3-tiny"}  # which tells of the promotion
     done = stable.snakemake("--cores", "4", "all", "--forcerun", "gate", *chosen)
     assert {name: (release / name).read_bytes() for name in files_under(release)} == before
     assert re.search(r"│ stable +│", done.stdout + done.stderr)
