@@ -23,6 +23,7 @@ from converters.openvino.ir import (
     read_ir,
     replace_constant,
     weight_constants,
+    writing,
 )
 from converters.openvino.lint import lint
 from converters.openvino.npu import write_npu_profile
@@ -49,7 +50,8 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
     compressed = _compress(graph, recipe)
     _drop_fp16_cache_hint(compressed)
     number_nodes(compressed)
-    ov.save_model(compressed, into / MODEL_IR, compress_to_fp16=False)
+    with writing(into / MODEL_IR):
+        ov.save_model(compressed, into / MODEL_IR, compress_to_fp16=False)
     del weights  # the graph reads them by address: they had to stay mapped until here
     lint(into, options)
     irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]

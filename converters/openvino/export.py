@@ -28,6 +28,7 @@ from converters.openvino.ir import (
     read_ir,
     replace_constant,
     weight_constants,
+    writing,
 )
 from converters.source_files import copy_source_files
 
@@ -173,7 +174,8 @@ def _before_saving(prepare: Callable[[ov.Model], None]) -> Iterator[None]:
     def save(graph: ov.Model, *arguments: Any) -> None:
         prepare(graph)
         number_nodes(graph)
-        official(graph, *arguments)
+        with writing(Path(arguments[0])):
+            official(graph, *arguments)
 
     optimum_convert.save_model = save
     try:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def number_nodes(model: ov.Model) -> None:
     for place, node in enumerate(model.get_ordered_ops()):
         if _COUNTED_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{place}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in words that OpenVINO could not write ``path``: it only tells of an iostream error.
+
+    Raises:
+        ConvertError: the disk is full, or taken away.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "iostream" not in str(error):
+            raise
+        raise ConvertError(
+            f"OpenVINO could not write the IR ({error})",
+            where=path.name,
+            remedy="make room on the disk that holds artifacts/, then run again",
+        ) from None
 
 
 @cache
