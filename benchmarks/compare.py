@@ -29,6 +29,8 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from compare_chart import draw
 from constants import Comparison, compare_onnx, compare_openvino
 from machine import facts

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from converters.contract import BuildRecord, ConvertError
+from converters.passing import Passing
 from records.errors import run_command
 from records.offline import go_offline
 from records.project import project_state
@@ -42,12 +43,15 @@ def main() -> None:
     into: Path = arguments.into
     with fresh_tree(into / "payload") as payload:
         print(f"converting {arguments.model} to {arguments.name}", flush=True)
-        record: BuildRecord = converter.convert(
-            source, payload, options=block["options"], base=base, **_tools(arguments)
-        )
+        forbidden = _forbidden(payload, source)
+        with Passing(payload, forbidden) as passing:
+            record: BuildRecord = converter.convert(
+                source, payload, options=block["options"], base=base, **_tools(arguments)
+            )
+            passed = passing.digests()
         _add_licence(source, payload)
         facts = _facts(arguments, block, source_record, base_record, record)
-        artifact_sha256 = seal(payload, facts, _forbidden(payload, source))
+        artifact_sha256 = seal(payload, facts, forbidden, passed)
         make_read_only(payload)
     made = {"artifact_sha256": artifact_sha256, "project": project}
     write_record(into / "BUILD.json", {**facts, **made})

@@ -4,7 +4,6 @@
 ``artifact_sha256`` is the SHA-256 of that file. Nothing here depends on time, place or person.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,59 +11,58 @@ from typing import Any
 
 from records.errors import PhiforgeError
 from records.record import write_record, write_text
+from records.file_digest import FileDigest
 from records.tree import files_under, sha256_file
 
 MANIFEST = "MANIFEST.json"
 CHECKSUMS = "SHA256SUMS"
-_BLOCK = 1 << 22
 
 
 class PayloadError(PhiforgeError):
     """A payload holds what it must not, or its files are not what its checksums say."""
 
 
-def seal(payload: Path, facts: Mapping[str, Any], forbidden: Sequence[str]) -> str:
+def seal(
+    payload: Path,
+    facts: Mapping[str, Any],
+    forbidden: Sequence[str],
+    passed: Mapping[Path, FileDigest] | None = None,
+) -> str:
     """Write the manifest and checksums of a finished payload; return its ``artifact_sha256``.
 
     Args:
         payload: folder with everything a runtime loads, and LICENSE.
         facts: what the manifest says beside the files: model, source, recipe, toolchain.
         forbidden: texts that must not occur in any byte of the payload (paths, commits).
+        passed: digests, by name below ``payload``, of files that were read while they were
+            written, and searched for the same texts.
 
     Raises:
         PayloadError: a forbidden text occurs; the message names file and text.
     """
-    needles = [text.encode() for text in forbidden]
-    files = [_describe(payload, name, needles) for name in files_under(payload)]
+    passed = passed or {}
+    files = [
+        _describe(name, passed.get(name) or FileDigest.of(payload / name, forbidden))
+        for name in files_under(payload)
+    ]
     write_record(payload / MANIFEST, {**facts, "files": files})
     listed = {entry["path"]: entry["sha256"] for entry in files}
-    listed[MANIFEST] = _describe(payload, Path(MANIFEST), needles)["sha256"]
+    manifest = Path(MANIFEST)
+    listed[MANIFEST] = _describe(manifest, FileDigest.of(payload / manifest, forbidden))["sha256"]
     write_text(payload / CHECKSUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)))
     return sha256_file(payload / CHECKSUMS)
 
 
-def _describe(payload: Path, name: Path, needles: Sequence[bytes]) -> dict[str, Any]:
-    """Path, size and digest of one file, its bytes searched for ``needles`` on the same pass."""
-    digest = hashlib.sha256()
-    size = 0
-    overlap = max((len(needle) for needle in needles), default=1) - 1
-    tail = b""
-    with (payload / name).open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
-            seam = tail + block[:overlap]
-            for needle in needles:
-                if needle in block or needle in seam:
-                    raise PayloadError(
-                        f"'{needle.decode()}' of this machine or checkout is in the payload",
-                        where=name,
-                        expected="bytes that are the same wherever they are built",
-                        found="a path or commit",
-                        remedy="this is a defect of the converter; report it",
-                    )
-            tail = block[-overlap:] if overlap else b""
-    return {"path": name.as_posix(), "size": size, "sha256": digest.hexdigest()}
+def _describe(name: Path, digest: FileDigest) -> dict[str, Any]:
+    if digest.found is not None:
+        raise PayloadError(
+            f"'{digest.found}' of this machine or checkout is in the payload",
+            where=name,
+            expected="bytes that are the same wherever they are built",
+            found="a path or commit",
+            remedy="this is a defect of the converter; report it",
+        )
+    return {"path": name.as_posix(), "size": digest.size, "sha256": digest.sha256}
 
 
 def read_checksums(payload: Path) -> dict[str, str]:

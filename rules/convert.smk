@@ -27,7 +27,7 @@ rule convert:
     message:
         "convert {wildcards.model} to {wildcards.variant}"
     shell:
-        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m converters --model {wildcards.model:q}"
+        "{MALLOC} python -m converters --model {wildcards.model:q}"
         " --name {wildcards.variant:q}"
         " --facts {params.facts:q} --variant {params.variant:q}"
         " --source {input.source:q} --base {input.base:q}"

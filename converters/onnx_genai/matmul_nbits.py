@@ -24,6 +24,7 @@ from onnxruntime.quantization import matmul_nbits_quantizer as official
 from converters.contract import ConvertError
 from converters.onnx_genai.checkpoint import Checkpoint
 from converters.onnx_genai.float16_loss import HalfMatrix, correct
+from converters.onnx_genai.nearest_codes import quantize_symmetric
 
 BITS = 4
 _SLAB_BYTES = 1 << 26
@@ -112,13 +113,14 @@ class GraphQuantizer:
     def _quantize_slab(
         self, node_name: str, weight_name: str, names: Sequence[str], slab: npt.NDArray[Any]
     ) -> Arrays:
+        size = self._settings.block_size
         if self._settings.algo_config != "default":
             return _quantize_alone(node_name, weight_name, slab, self._settings)[1]
+        if self._settings.is_symmetric and slab.shape[0] % size == 0:
+            return dict(zip(names, quantize_symmetric(slab, size), strict=True))
         # What `MatMulNBitsQuantizer` itself calls here, without a graph to copy the slab into.
         config = official.DefaultWeightOnlyQuantConfig(
-            block_size=self._settings.block_size,
-            is_symmetric=self._settings.is_symmetric,
-            bits=BITS,
+            block_size=size, is_symmetric=self._settings.is_symmetric, bits=BITS
         )
         arrays = official.DefaultWeightOnlyQuantizer(config).qbits_block_quant(slab)
         return dict(zip(names, arrays, strict=False))  # zero points are left out if symmetric

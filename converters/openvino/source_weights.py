@@ -5,7 +5,10 @@ a JSON header with ``dtype``, ``shape`` and ``data_offsets`` of each tensor, the
 """
 
 import json
-from collections.abc import Mapping
+import mmap
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ _STORAGE: Mapping[str, type[np.generic]] = {
     "F16": np.float16,
     "F32": np.float32,
 }
+_PERIOD_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,13 @@ class SourceTensor:
     data: npt.NDArray[Any]
 
 
-def map_source_weights(source: Path) -> dict[str, SourceTensor]:
+@contextmanager
+def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
     """Every floating-point tensor of the ``*.safetensors`` files in ``source``, by name.
+
+    Until the end of the block the files stay mapped, and no page of them stays resident for long:
+    pages that were read are let go again and again, and come back from the page cache if they are
+    wanted once more.
 
     Raises:
         ConvertError: a file is not in the safetensors format, or there is none.
@@ -46,14 +55,31 @@ def map_source_weights(source: Path) -> dict[str, SourceTensor]:
         raise ConvertError(
             "no weights", where=source, expected="*.safetensors", remedy="fetch the source again"
         )
+    mappings: list[mmap.mmap] = []
     tensors: dict[str, SourceTensor] = {}
     for file in files:
-        tensors |= _map_file(file)
-    return tensors
+        with file.open("rb") as stream:
+            mappings.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        tensors |= _tensors(mappings[-1], file)
+    ended = threading.Event()
+    thread = threading.Thread(target=_let_go, args=(mappings, ended), daemon=True)
+    thread.start()
+    try:
+        yield tensors
+    finally:
+        ended.set()
+        thread.join()
 
 
-def _map_file(file: Path) -> dict[str, SourceTensor]:
-    content = np.memmap(file, dtype=np.uint8, mode="r")
+def _let_go(mappings: list[mmap.mmap], ended: threading.Event) -> None:
+    # Of a mapping that nobody writes, MADV_DONTNEED takes page table entries, not contents.
+    while not ended.wait(_PERIOD_S):
+        for mapping in mappings:
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _tensors(mapping: mmap.mmap, file: Path) -> dict[str, SourceTensor]:
+    content = np.frombuffer(mapping, dtype=np.uint8)
     try:
         length = int.from_bytes(content[:8].tobytes(), "little")
         header = json.loads(content[8 : 8 + length].tobytes())

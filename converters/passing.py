@@ -1,0 +1,115 @@
+"""Digests of large files, computed while their writers append to them.
+
+A payload's weights are gigabytes, and their writers (OpenVINO, onnx-ir) know nothing of digests.
+Reading each file once more costs as much as writing it, and leaves its pages in the page cache,
+where they push out the source that every conversion reads. A thread here reads behind the writer
+what has just been written, and asks the kernel to put it on the disk and let its pages go
+(posix_fadvise(2), POSIX_FADV_DONTNEED: it starts the writing of pages that are still dirty).
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from records.file_digest import BLOCK_BYTES, FileDigest
+
+APPENDED = ("openvino_model.bin", "model.onnx.data")
+"""Files that their writers only append to: what has been read of them does not change."""
+
+_PERIOD_S = 0.05
+_LARGE_BYTES = 1 << 28
+_WINDOW_BYTES = 1 << 27
+
+
+class Passing:
+    """Reads the `APPENDED` files below a folder while they grow, from ``with`` to its end."""
+
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
+        self._folder = folder
+        self._texts = texts
+        self._followed: dict[tuple[int, int], _Followed] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="passing", daemon=True)
+
+    def __enter__(self) -> "Passing":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        for followed in self._followed.values():
+            followed.close()
+
+    def digests(self) -> dict[Path, FileDigest]:
+        """The digests by name below the folder; to be asked once all writers have ended."""
+        self._ended.set()
+        self._thread.join()
+        complete = {}
+        for path in _appended(self._folder):
+            status = path.stat()
+            if followed := self._followed.get((status.st_dev, status.st_ino)):
+                while followed.advance():
+                    pass
+                if followed.digest.size == status.st_size:
+                    complete[path.relative_to(self._folder)] = followed.digest
+        return complete
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PERIOD_S):
+            for path in _appended(self._folder):
+                self._follow(path)
+            for followed in self._followed.values():
+                while followed.advance() and not self._ended.is_set():
+                    pass
+
+    def _follow(self, path: Path) -> None:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return  # moved or removed while we looked
+        key = (status.st_dev, status.st_ino)
+        if key not in self._followed and status.st_size >= _LARGE_BYTES:
+            self._followed[key] = _Followed(path, FileDigest(self._texts))
+
+
+class _Followed:
+    """One growing file; known by what is open, whatever its writer calls it in the end."""
+
+    def __init__(self, path: Path, digest: FileDigest) -> None:
+        self.digest = digest
+        self._file = path.open("rb", buffering=0)
+        self._block = bytearray(BLOCK_BYTES)
+
+    def advance(self) -> bool:
+        """Take a block, or what there is; say whether there was anything."""
+        length = self._file.readinto(self._block)
+        if not length:
+            return False
+        before = self.digest.size // _WINDOW_BYTES
+        self.digest.update(self._block, length)
+        place = self.digest.size // _WINDOW_BYTES
+        if place > before:
+            # two windows: what is under way to the disk at the first call goes at the second
+            start = max(0, place - 2) * _WINDOW_BYTES
+            os.posix_fadvise(
+                self._file.fileno(),
+                start,
+                place * _WINDOW_BYTES - start,
+                os.POSIX_FADV_DONTNEED,
+            )
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _appended(folder: Path) -> list[Path]:
+    return [path for name in APPENDED for path in folder.rglob(name)]
