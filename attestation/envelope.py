@@ -9,11 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import UnverifiedSignatureError
-
 from attestation import AttestationError
 from attestation.keys import PublicKey, Signer
+from attestation.library import Envelope, UnverifiedSignatureError
 from attestation.statement import check
 from records.record import canonical
 

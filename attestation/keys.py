@@ -30,9 +30,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from attestation import AttestationError
+from attestation.library import CryptoSigner, SSlibKey
 from records.record import write_text
 
 Signer = CryptoSigner
