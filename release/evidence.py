@@ -7,6 +7,7 @@ from typing import Any
 
 from records.record import write_record, write_text
 from records.tree import files_under, sha256_file
+from release.model_signature import sign_model
 from release.provenance import provenance
 from release.sbom import bill_of_materials
 from release.signing import ReleaseKey
@@ -56,7 +57,7 @@ def lay_out_evidence(
     write_text(evidence / "keys" / f"{key.keyid}.pub", key.public_pem)
     if key.certificates_pem:
         write_text(evidence / "keys" / f"{key.keyid}.crt", key.certificates_pem)
-    key.sign_model(f"{build['model']}-{build['variant']}", digests, evidence / "model.sig")
+    sign_model(key, f"{build['model']}-{build['variant']}", digests, evidence / "model.sig")
     byproducts = [Path(CARD), *(Path("evidence") / name for name in files_under(evidence))]
     statement = provenance(
         build,

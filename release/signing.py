@@ -1,12 +1,12 @@
 """The release key: one ECDSA P-256 key signs the statements (DSSE) and the payload (OpenSSF).
 
 It comes from the configuration (``signing``), from the environment (PHIFORGE_SIGNING_KEY), or is
-made for the occasion and says so. It is read, used, and never written anywhere.
+made for the occasion and says so. It is read, used, and never written anywhere. The payload's
+signature is made in `release.model_signature`.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from model_signing import hashing, manifest, signing
-from model_signing._hashing.hashing import Digest  # the manifest's items are made of it
 
 from attestation import envelope
 from attestation.keys import (
@@ -31,8 +29,6 @@ from attestation.keys import (
     public_pem,
 )
 from records.errors import PhiforgeError
-
-_IGNORED = ("README.md", "evidence")  # what is beside the payload
 
 
 class SigningError(PhiforgeError):
@@ -73,26 +69,6 @@ class ReleaseKey:
     def sign_statement(self, statement: Mapping[str, Any]) -> dict[str, Any]:
         """The DSSE envelope of an in-toto statement."""
         return envelope.sign(statement, self.signer)
-
-    def sign_model(self, name: str, digests: Mapping[str, str], into: Path) -> None:
-        """Write an OpenSSF model signature over files whose SHA-256 are known already.
-
-        Args:
-            name: the model's name in the signature; informative.
-            digests: every file of the payload, SHA256SUMS included, to hex SHA-256.
-        """
-        config = signing.Config()  # type: ignore[no-untyped-call]
-        config.set_hashing_config(_Digested(digests))
-        with _in_memory(self.signer.private_bytes) as key:
-            if self.certificate is None:
-                config.use_elliptic_key_signer(private_key=key)
-            else:
-                config.use_certificate_signer(
-                    private_key=key,
-                    signing_certificate=self.certificate,
-                    certificate_chain=self.chain,
-                )
-        config.sign(name, into)
 
 
 def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
@@ -165,41 +141,3 @@ def _public(signer: Signer) -> Any:
 
 def _der(key: Any) -> bytes:
     return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-
-
-class _Digested(hashing.Config):
-    """model-signing's hashing, answered from digests that were taken already.
-
-    Its interface takes a folder and reads every byte of it; a release's bytes have just been
-    held against SHA256SUMS (https://github.com/sigstore/model-transparency).
-    """
-
-    def __init__(self, digests: Mapping[str, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._digests = digests
-
-    def hash(self, model_path: Any, *, files_to_hash: Any = None) -> manifest.Manifest:
-        kind = manifest.SerializationType.from_args(
-            {
-                "method": "files",
-                "hash_type": "sha256",
-                "allow_symlinks": False,
-                "ignore_paths": list(_IGNORED),
-            }
-        )
-        items = [
-            kind.new_item(name, Digest("sha256", bytes.fromhex(digest)))
-            for name, digest in self._digests.items()
-        ]
-        return manifest.Manifest(str(model_path), items, kind)
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[Path]:
-    """A path to ``data`` that no disk ever sees; model-signing takes keys by path only."""
-    descriptor = os.memfd_create("release-key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-        yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
