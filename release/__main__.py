@@ -3,19 +3,21 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
-from attestation.keys import SIGNING
 from records.errors import run_command
-from release.gate import gate
-from release.scrutiny import add_arguments, told_now
+from release.present import add_arguments, told_now
 
 LIMITS = Path("config/regression.yaml")
 
 
 def main() -> None:
+    """Each command imports what it needs; a table need not wait for what signs."""
     arguments = _parse()
     if arguments.command == "gate":
+        from release.gate import gate
+
         gate(
             arguments.build,
             arguments.receipts,
@@ -24,7 +26,8 @@ def main() -> None:
             **told_now(arguments),
         )
     elif arguments.command == "stage":
-        from release.stage import Terms, stage  # jinja2: a gate need not wait for it
+        from attestation.keys import SIGNING
+        from release.stage import Terms, stage
 
         stage(
             arguments.build,
@@ -39,7 +42,7 @@ def main() -> None:
                 arguments.version,
                 json.loads(arguments.recipe),
                 arguments.builder,
-                json.loads(arguments.signing),
+                json.loads(arguments.signing or os.environ.get(SIGNING, "{}")),
             ),
             arguments.into,
         )
@@ -85,8 +88,7 @@ def _parse() -> argparse.Namespace:
             command.add_argument("--version", required=True, help="semantic version")
             command.add_argument("--recipe", required=True, help="the variant's block, as JSON")
             command.add_argument("--builder", required=True, help="URI of who runs this")
-            told = os.environ.get(SIGNING, "{}")
-            command.add_argument("--signing", default=told, help="config key 'signing', as JSON")
+            command.add_argument("--signing", help="config key 'signing', as JSON")
     compare = commands.add_parser("diff", help="what changed between two releases of a variant")
     compare.add_argument("old", type=Path, help="the old release folder")
     compare.add_argument("new", type=Path, help="the new release folder")
@@ -101,10 +103,11 @@ def _parse() -> argparse.Namespace:
 
 def _add_verification(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The commands for who receives releases, and for taking one back."""
-    from release.verify.command import add_arguments
-
     verify = commands.add_parser("verify", help="check a release folder")
-    add_arguments(verify)
+    if sys.argv[1:2] == ["verify"]:
+        from release.verify import command
+
+        command.add_arguments(verify)
     verifier = commands.add_parser("verifier", help="write the one-file verifier")
     verifier.add_argument("--into", required=True, type=Path, help="the .pyz file to write")
     revoke = commands.add_parser("revoke", help="take a released version back")

@@ -1,10 +1,4 @@
-"""Whether a variant's receipts meet the policy of a channel.
-
-A **candidate** needs every receipt to be believed (`release.scrutiny`), none ``failed``, every
-stand-in ``passed``, and at least one row that really executed. Any signer will do: a key made for
-the occasion shows that nothing was changed since. What **stable** needs more is in
-`release.promotion`.
-"""
+"""Whether a variant's receipts are believed (`release.scrutiny`) and meet the channel's policy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,31 +8,12 @@ from records.errors import PhiforgeError
 from records.npu_blob import BLOB, MADE_FOR_CPU, not_npu_code, read_label
 from records.record import read_record, write_record
 from records.tree import sha256_file
+from release.policy import NOTHING_RAN, judge, missing_for_stable
 from release.scrutiny import expect, scrutinize
-
-_NOTHING_RAN = "no receipt passed: nothing executed this artifact"
 
 
 class GateError(PhiforgeError):
     """A variant must not be released; the message names every receipt that stands against it."""
-
-
-def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Reasons of policy against a candidate; empty when there is none. Nothing is verified."""
-    if "blocked" in build:
-        return (f"it was not built ({build['blocked']['reason']})",)
-    against = []
-    for receipt in receipts:
-        row, verdict = receipt["device"], receipt["verdict"]
-        if receipt["artifact_sha256"] != build["artifact_sha256"]:
-            against.append(f"{row}: stale, it is about another artifact")
-        elif verdict == "failed":
-            against.append(f"{row}: failed ({receipt['reason']})")
-        elif verdict == "blocked" and receipt["kind"] == "standin":
-            against.append(f"{row}: stand-in is blocked ({receipt['reason']})")
-    if not against and not any(receipt["verdict"] == "passed" for receipt in receipts):
-        against.append(_NOTHING_RAN)
-    return tuple(against)
 
 
 def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
@@ -50,19 +25,6 @@ def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
     if against is None and made_for != "NPU":
         against = f"its label says that it was made for {made_for}"
     return () if against is None else (f"{MADE_FOR_CPU}: {against}",)
-
-
-def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Device rows whose receipt did not pass, or was signed for the occasion only."""
-    return tuple(
-        receipt["device"]
-        for receipt in receipts
-        if receipt["kind"] == "device" and (receipt["verdict"] != "passed" or _occasional(receipt))
-    )
-
-
-def _occasional(receipt: Mapping[str, Any]) -> bool:
-    return bool((receipt.get("signer") or {}).get("occasional", True))
 
 
 def gate(
@@ -101,9 +63,7 @@ def gate(
             if receipt is not None and not refusals:
                 receipts.append(receipt)
     # Where a receipt is refused, that nothing passed is told already.
-    against += [
-        reason for reason in judge(build, receipts) if not against or reason != _NOTHING_RAN
-    ]
+    against += [reason for reason in judge(build, receipts) if not against or reason != NOTHING_RAN]
     if against:
         raise GateError(
             f"{build['model']} {build['variant']} is not released to {channel}: "

@@ -29,12 +29,13 @@ from records.errors import PhiforgeError, run_command
 from records.record import canonical, read_record, write_record
 from records.tree import sha256_file
 from release.manifest import CHECKSUMS
-from release.scrutiny import Expected, Row, add_arguments, expect, scrutinize, told_now
+from release.policy import PROMOTION
+from release.present import add_arguments, told_now
+from release.scrutiny import Expected, Row, expect, scrutinize
 from release.signing import release_key
 from validators.own_code import validator_digest
 from validators.signed_receipt import envelope_path
 
-PROMOTION = "promotion.dsse.json"
 VERIFIER = "urn:phiforge:release.promotion"
 _DATA = "data:application/json;base64,"
 

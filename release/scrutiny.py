@@ -6,8 +6,6 @@ gates of today, and the row as it is configured. A receipt's own word ``passed``
 nothing where its numbers say otherwise.
 """
 
-import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -93,26 +91,6 @@ def read_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
             key=None if row["key"] is None else read_public(Path(row["key"])),
         )
         for name, row in rows.items()
-    }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a command must be told of the present, for `expect`."""
-    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
-    parser.add_argument("--reference", required=True, type=Path, help="REFERENCE.json")
-    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
-    parser.add_argument("--overrides", default="{}", help="the model's own gates, as JSON")
-    parser.add_argument("--rows", required=True, help="the variant's rows as configured, as JSON")
-
-
-def told_now(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of `expect` from a command line of `add_arguments`."""
-    return {
-        "golden": arguments.golden,
-        "reference": arguments.reference,
-        "acceptance": arguments.acceptance,
-        "overrides": json.loads(arguments.overrides),
-        "rows": json.loads(arguments.rows),
     }
 
 

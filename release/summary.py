@@ -10,9 +10,8 @@ from rich.text import Text
 
 from records.record import RecordError, read_record
 from release.card import readable_size
-from release.gate import judge, missing_for_stable
 from release.manifest import MANIFEST
-from release.promotion import PROMOTION
+from release.policy import is_promoted, judge, missing_for_stable
 from validators.signed_receipt import ENVELOPE
 
 _STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
@@ -90,7 +89,7 @@ def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]
     build = root / "build" / model / variant / "BUILD.json"
     if not (folder / MANIFEST).is_file():
         return "none"
-    stable = (folder / "evidence" / PROMOTION).is_file()
+    stable = is_promoted(folder)
     verdict = root / "gates" / model / f"{variant}.json"  # not there where the gate refused
     if not (build.is_file() and verdict.is_file()) or judge(read_record(build), receipts):
         return "an older stable one stands" if stable else "an older one stands"
