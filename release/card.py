@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from records.tree import files_under
+from release.templates import fill_in
 
 _TEMPLATE = "card.md.j2"
 _LIBRARIES = {
@@ -26,18 +25,10 @@ def render(
     payload: Path,
 ) -> str:
     """Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
-    )
-    environment.filters["size"] = readable_size
-    environment.filters["spread"] = readable_spread
     sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
-    return environment.get_template(_TEMPLATE).render(
+    return fill_in(
+        _TEMPLATE,
+        {"size": readable_size, "spread": readable_spread},
         build=build,
         receipts=receipts,
         verdict=verdict,

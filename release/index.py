@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from configuration.documents import read_yaml, validate
 from records.errors import PhiforgeError, run_command
 from records.record import read_record, write_record, write_text
 from release.card import readable_size
 from release.manifest import CHECKSUMS, MANIFEST
-from release.promotion import PROMOTION
+from release.policy import is_promoted
+from release.templates import fill_in
 from release.versions import RELEASE, versions_of
 from validators.signed_receipt import ENVELOPE
 
@@ -78,7 +77,7 @@ def _variant(release: Path) -> dict[str, Any]:
         "format": manifest["format"],
         "precision": manifest["precision"],
         "version": record["version"],
-        "channel": "stable" if (release / "evidence" / PROMOTION).is_file() else "candidate",
+        "channel": "stable" if is_promoted(release) else "candidate",
         "revoked": known.get("revoked"),
         "artifact_sha256": record["artifact_sha256"],
         "size": sum((release / name).stat().st_size for name in payload),
@@ -164,20 +163,15 @@ def _runtime(toolchain: Mapping[str, str]) -> dict[str, str]:
 
 def render(index: Mapping[str, Any]) -> str:
     """The index as Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
-    )
-    environment.filters["size"] = readable_size
-    environment.filters["brief"] = lambda value: "-" if value is None else f"{value:.3g}"
     loads: dict[str, list[str]] = {}
     for one in index["variants"]:
         loads.setdefault(one["load"], []).append(one["variant"])
-    return environment.get_template("index.md.j2").render(index=index, loads=loads)
+    filters = {"size": readable_size, "brief": _brief}
+    return fill_in("index.md.j2", filters, index=index, loads=loads)
+
+
+def _brief(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def main() -> None:

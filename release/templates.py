@@ -1,0 +1,25 @@
+"""Markdown from the templates of this folder."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def fill_in(template: str, filters: Mapping[str, Callable[..., str]], **facts: Any) -> str:
+    """The text of ``template``, a file of this folder, with ``facts``.
+
+    Raises:
+        jinja2.UndefinedError: the template names a fact that is not given.
+    """
+    import jinja2  # here: who only words a size need not wait for it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML
+    )
+    environment.filters.update(filters)
+    return environment.get_template(template).render(**facts)
