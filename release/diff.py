@@ -19,6 +19,7 @@ from records.errors import PhiforgeError
 from records.record import read_record
 from records.tree import sha256_file
 from release.manifest import CHECKSUMS, MANIFEST, PayloadError
+from validators.receipt_files import receipts_in
 
 _RECORDED = (
     "title",
@@ -179,11 +180,7 @@ def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Cha
 
 
 def _read_receipts(release: Path) -> dict[str, dict[str, Any]]:
-    found = {}
-    for path in sorted((release / "evidence/receipts").glob("*.json")):
-        if not path.name.endswith(".dsse.json"):
-            found[path.stem] = read_record(path)
-    return found
+    return {path.stem: read_record(path) for path in receipts_in(release / "evidence/receipts")}
 
 
 def _number(receipt: Mapping[str, Any], path: Sequence[str]) -> float | None:

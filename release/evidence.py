@@ -11,8 +11,8 @@ from release.model_signature import sign_model
 from release.provenance import provenance
 from release.sbom import bill_of_materials
 from release.signing import ReleaseKey
-from release.verify.receipts import ENVELOPE
 from release.versions import RELEASE_SCHEMA
+from validators.receipt_files import envelope_path
 
 CARD = "README.md"
 
@@ -76,6 +76,6 @@ def copy_receipts(receipts: Sequence[Path], into: Path) -> None:
     into.mkdir(parents=True)
     for path in receipts:
         shutil.copyfile(path, into / path.name)
-        envelope = path.with_name(path.stem + ENVELOPE)
+        envelope = envelope_path(path)
         if envelope.is_file():
             shutil.copyfile(envelope, into / envelope.name)

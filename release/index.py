@@ -20,7 +20,7 @@ from release.manifest import CHECKSUMS, MANIFEST
 from release.policy import is_promoted
 from release.templates import fill_in
 from release.versions import RELEASE, versions_of
-from validators.signed_receipt import ENVELOPE
+from validators.receipt_files import receipts_in
 
 HARDWARE = Path("config/hardware.yaml")
 INDEX = "index.json"
@@ -71,7 +71,7 @@ def _variant(release: Path) -> dict[str, Any]:
     manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
     payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
     known = versions_of(release.parent, release.name).get(record["version"], {})
-    receipts = sorted((release / "evidence/receipts").glob("*.json"))
+    receipts = receipts_in(release / "evidence/receipts")
     return {
         "variant": release.name,
         "format": manifest["format"],
@@ -81,9 +81,7 @@ def _variant(release: Path) -> dict[str, Any]:
         "revoked": known.get("revoked"),
         "artifact_sha256": record["artifact_sha256"],
         "size": sum((release / name).stat().st_size for name in payload),
-        "receipts": [
-            _receipt(read_record(path)) for path in receipts if not path.name.endswith(ENVELOPE)
-        ],
+        "receipts": [_receipt(read_record(path)) for path in receipts],
         "load": snippet(release / README),
     }
 

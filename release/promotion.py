@@ -34,7 +34,7 @@ from release.present import add_arguments, told_now
 from release.scrutiny import Expected, Row, expect, scrutinize
 from release.signing import release_key
 from validators.own_code import validator_digest
-from validators.signed_receipt import envelope_path
+from validators.receipt_files import envelope_path
 
 VERIFIER = "urn:phiforge:release.promotion"
 _DATA = "data:application/json;base64,"

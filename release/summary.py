@@ -12,7 +12,7 @@ from records.record import RecordError, read_record
 from release.card import readable_size
 from release.manifest import MANIFEST
 from release.policy import is_promoted, judge, missing_for_stable
-from validators.signed_receipt import ENVELOPE
+from validators.receipt_files import receipts_in
 
 _STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
 
@@ -57,9 +57,7 @@ def _blocked_build(folder: Path) -> dict[str, str] | None:
 
 def _receipts(folder: Path) -> list[dict[str, Any]]:
     found = []
-    for path in sorted(folder.glob("*.json")):
-        if path.name.endswith(ENVELOPE):
-            continue
+    for path in receipts_in(folder):
         try:
             found.append(read_record(path))
         except RecordError:

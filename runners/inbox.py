@@ -13,8 +13,8 @@ from pathlib import Path
 from records.errors import PhiforgeError
 from runners import RunnerError
 from runners.compiled_inbox import INBOX, holds_blob
+from validators.receipt_files import ENVELOPE, envelope_path
 
-_ENVELOPE = ".dsse.json"
 _LONGEST = 1 << 26  # bytes; a receipt has some hundred kilobytes
 
 Key = tuple[str, str, str]
@@ -31,7 +31,7 @@ def scan(folder: Path = INBOX) -> dict[Key, list[str]]:
     found: dict[Key, list[str]] = {}
     files = [*folder.glob("*.zip"), *folder.glob("*.json")] if folder.is_dir() else []
     for path in sorted(files):
-        if not path.name.endswith(_ENVELOPE) and not holds_blob(path):
+        if not path.name.endswith(ENVELOPE) and not holds_blob(path):
             receipt, _ = read(path)
             told = _json(path, receipt)
             found.setdefault((told["model"], told["variant"], told["device"]), []).append(str(path))
@@ -40,7 +40,7 @@ def scan(folder: Path = INBOX) -> dict[Key, list[str]]:
 
 def companions(path: str) -> list[str]:
     """The files that belong to an inbox file, itself first."""
-    envelope = Path(path.removesuffix(".json") + _ENVELOPE)
+    envelope = envelope_path(Path(path))
     return [path, str(envelope)] if path.endswith(".json") and envelope.is_file() else [path]
 
 
@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[bytes, bytes | None]:
         RunnerError: it holds no receipt.
     """
     if path.suffix == ".json":
-        beside = path.with_name(path.name.removesuffix(".json") + _ENVELOPE)
+        beside = envelope_path(path)
         return path.read_bytes(), beside.read_bytes() if beside.is_file() else None
     try:
         with zipfile.ZipFile(path) as archive:
@@ -59,9 +59,9 @@ def read(path: Path) -> tuple[bytes, bytes | None]:
             receipts = [
                 one
                 for one in members
-                if one.filename.endswith(".json") and not one.filename.endswith(_ENVELOPE)
+                if one.filename.endswith(".json") and not one.filename.endswith(ENVELOPE)
             ]
-            envelopes = [one for one in members if one.filename.endswith(_ENVELOPE)]
+            envelopes = [one for one in members if one.filename.endswith(ENVELOPE)]
             if len(receipts) != 1 or len(envelopes) > 1:
                 raise _no_receipt(path, f"{len(receipts)} receipts, {len(envelopes)} envelopes")
             envelope = archive.read(envelopes[0]) if envelopes else None

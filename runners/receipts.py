@@ -10,7 +10,8 @@ from attestation.keys import read_public
 from records.errors import PhiforgeError
 from runners import RunnerError
 from validators.receipt import check_receipt
-from validators.signed_receipt import envelope_path, read_signed
+from validators.receipt_files import envelope_path
+from validators.signed_receipt import read_signed
 
 _DIGESTS = (
     "artifact_sha256",

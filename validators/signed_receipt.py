@@ -1,4 +1,4 @@
-"""A receipt and its envelope: ``<row>.json`` and, beside it, ``<row>.dsse.json``.
+"""A receipt and the envelope beside it (`validators.receipt_files`).
 
 The envelope holds the signed test result over the receipt file's digest
 (`attestation.statement.test_result`) and is written first: a receipt that stands without its
@@ -16,17 +16,7 @@ from attestation.keys import OccasionalSigner, PublicKey, Signer, load_public, p
 from attestation.statement import TEST_RESULT, test_result
 from records.record import RecordError, canonical, read_record, write_record
 from validators.receipt import check_receipt, write_receipt
-
-ENVELOPE = ".dsse.json"
-
-
-def envelope_path(receipt: Path) -> Path:
-    """Where the envelope of a receipt file lies.
-
-    >>> envelope_path(Path("checks/npu.json")).as_posix()
-    'checks/npu.dsse.json'
-    """
-    return receipt.with_name(receipt.name.removesuffix(".json") + ENVELOPE)
+from validators.receipt_files import envelope_path
 
 
 def write_signed(path: Path, receipt: Mapping[str, Any], signer: Signer) -> None:

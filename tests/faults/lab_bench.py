@@ -16,7 +16,8 @@ from configuration.devices import load_devices
 from configuration.plan import row_settings
 from configuration.settings import load
 from lab_host import LabServer
-from validators.signed_receipt import envelope_path, read_signed
+from validators.receipt_files import envelope_path
+from validators.signed_receipt import read_signed
 
 VARIANT = "openvino-int4"
 ROWS: Mapping[str, Any] = {

@@ -14,7 +14,8 @@ from attestation.keys import new_key, read_public
 from checkout import ROOT, Checkout
 from lab_bench import VARIANT, Bench
 from lab_host import SSHD, CuttingProxy, free_port, new_ssh_key
-from validators.signed_receipt import envelope_path, read_signed
+from validators.receipt_files import envelope_path
+from validators.signed_receipt import read_signed
 
 CPU_BUILD = "genai-cpu-int4"
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")

@@ -26,7 +26,8 @@ from release.scrutiny import expect as expect_of
 from release.scrutiny import scrutinize
 from release.stage import Terms, stage
 from releasing import Verifier, copy_release
-from validators.signed_receipt import envelope_path, write_signed
+from validators.receipt_files import envelope_path
+from validators.signed_receipt import write_signed
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 MODEL = SETTINGS.models["phi3-tiny"]

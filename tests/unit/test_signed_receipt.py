@@ -10,7 +10,8 @@ from attestation import AttestationError, keys
 from records.record import read_record, write_record
 from validators.contract import CheckError
 from validators.receipt import blocked
-from validators.signed_receipt import envelope_path, read_signed, write_signed
+from validators.receipt_files import envelope_path
+from validators.signed_receipt import read_signed, write_signed
 
 SIGNER = keys.occasional()
 
