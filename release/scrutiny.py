@@ -19,7 +19,7 @@ from records.record import RecordError
 from records.tree import sha256_file
 from validators.acceptance import Gates, load_gates
 from validators.golden import GoldenSet, load_golden
-from validators.metrics import Metrics
+from validators.judgement import Metrics
 from validators.own_code import validator_digest
 from validators.signed_receipt import read_signed
 

@@ -12,7 +12,7 @@ from typing import Any
 from configuration.documents import read_yaml, validate
 from records.tree import sha256_file
 from validators.contract import CheckError
-from validators.metrics import Metrics
+from validators.judgement import Metrics
 
 HIGHER_IS_BETTER = frozenset({"top1_agreement"})
 

@@ -30,12 +30,13 @@ from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.golden import load_golden
 from validators.isolation import observe_isolated
+from validators.judgement import Failure
 from validators.lint.payload import lint
 from validators.own_code import validator_digest
 from validators.receipt import Basis, Subject, blocked, judged, unusable
 from validators.reference_tree import Reference, load_reference
 from validators.signed_receipt import write_signed
-from validators.verdict import Failure, judge
+from validators.verdict import judge
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 

@@ -14,14 +14,15 @@ undo that: the speed is then measured as users run it (`validators.measures`).
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from records.errors import PhiforgeError
 
-LogProbabilities = NDArray[np.float64]
+if TYPE_CHECKING:  # numpy takes longer to import than a gate, which holds no array, takes to judge
+    import numpy as np
+    from numpy.typing import NDArray
+
+LogProbabilities: TypeAlias = "NDArray[np.float64]"
 """Natural logarithms of probabilities, shape (positions, vocabulary)."""
 
 

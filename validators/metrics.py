@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from validators.contract import ArtifactError, LogProbabilities
+from validators.judgement import Metrics
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -41,25 +42,6 @@ class Lumped:
     tail: Floats
     first: Integers
     following: Floats
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """An artifact against the reference.
-
-    Attributes:
-        positions: how many were scored.
-        top1_agreement: share of positions with the reference's most probable token first.
-        mean_kl, max_kl: KL(reference || artifact) over the positions, in nats.
-        perplexity_ratio: exp of the mean difference of the negative log-likelihoods of the
-            tokens that really follow, artifact minus reference; 1 is equal, above 1 is worse.
-    """
-
-    positions: int
-    top1_agreement: float
-    mean_kl: float
-    max_kl: float
-    perplexity_ratio: float
 
 
 def log_probabilities(logits: ArrayLike) -> LogProbabilities:

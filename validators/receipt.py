@@ -8,7 +8,7 @@ from typing import Any
 from configuration.documents import ConfigurationError, validate
 from records.record import write_record
 from validators.contract import CheckError
-from validators.verdict import Failure, Judgement
+from validators.judgement import Failure, Judgement
 
 SCHEMA = "phiforge/receipt/1"
 _NAMED_IN_REASON = 4

@@ -21,7 +21,7 @@ but not judged: the gates were calibrated on models that know something.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -30,42 +30,15 @@ from tokenizers import Tokenizer
 from validators.acceptance import Gates
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
 from validators.golden import GoldenPrompt, GoldenSet
+from validators.judgement import Failure, Judgement, Metrics
 from validators.lint.finding import Finding
 from validators.lint.tokenizer import judge_corpus
-from validators.metrics import Metrics, compare, concatenate
+from validators.metrics import compare, concatenate
 from validators.observation import Observation, PromptObservation
 from validators.reference_tree import Reference, ReferencePrompt
 
 _CYCLES = 4  # so many equal periods at the end are no accident
 _CYCLIC_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something that stands against the artifact."""
-
-    name: str
-    what: str
-    prompt: str | None = None
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a receipt says of an observation.
-
-    Attributes:
-        failures: empty if the artifact passed.
-        golden: one entry a golden prompt, in the receipt's form.
-        metrics: None if a prompt could not be scored.
-        validated_tokens: the longest sequence that ran.
-        notes: what is reported of the tokenizer, not judged.
-    """
-
-    failures: tuple[Failure, ...]
-    golden: tuple[Mapping[str, Any], ...]
-    metrics: Metrics | None
-    validated_tokens: int = field(default=0)
-    notes: tuple[Finding, ...] = ()
 
 
 def judge(

@@ -23,11 +23,10 @@ from release.promotion import (
 from release.scrutiny import Expected, Row
 from validators.acceptance import Gates
 from validators.golden import GoldenPrompt, GoldenSet
-from validators.metrics import Metrics
+from validators.judgement import Judgement, Metrics
 from validators.own_code import validator_digest
 from validators.receipt import Basis, Subject, blocked, judged
 from validators.signed_receipt import write_signed
-from validators.verdict import Judgement
 
 LAB = keys.occasional()
 ANSWER = {

@@ -22,7 +22,7 @@ from configuration.plan import availability
 from configuration.settings import load
 from records.record import read_record
 from validators.acceptance import Gates
-from validators.metrics import Metrics
+from validators.judgement import Metrics
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,9 @@ from configuration.documents import ConfigurationError
 from records.record import read_record
 from validators.acceptance import load_gates
 from validators.contract import CheckError
-from validators.metrics import Metrics
+from validators.judgement import Failure, Judgement, Metrics
 from validators.receipt import Basis, Subject, blocked, judged, unusable
 from validators.signed_receipt import write_signed
-from validators.verdict import Failure, Judgement
 
 ROOT = Path(__file__).parents[2]
 SUBJECT = Subject(

@@ -12,10 +12,11 @@ from tokenizers.models import WordLevel
 from validators.acceptance import Gates
 from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.golden import GoldenPrompt, GoldenSet
+from validators.judgement import Judgement
 from validators.metrics import Lumped, lump
 from validators.observation import Observation, PromptObservation, Trouble
 from validators.reference_tree import Reference, ReferencePrompt, Scored
-from validators.verdict import Judgement, judge
+from validators.verdict import judge
 
 WORDS = ["ask", "Paris", "is", "it", "no", "<end>"]
 GATES = Gates({"mean_kl": 0.01, "top1_agreement": 0.9, "perplexity_ratio": 1.1}, "0" * 64)
