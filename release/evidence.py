@@ -7,7 +7,6 @@ from typing import Any
 
 from records.record import write_record, write_text
 from records.tree import files_under, sha256_file
-from release.model_signature import sign_model
 from release.provenance import provenance
 from release.sbom import bill_of_materials
 from release.signing import ReleaseKey
@@ -38,6 +37,8 @@ def lay_out_evidence(
         digests: every payload file, SHA256SUMS included, to hex SHA-256.
         recipe: the variant's block of config/variants.yaml.
     """
+    from release.model_signature import sign_model  # slow; a release that is kept is not signed
+
     evidence = release / "evidence"
     copy_receipts(list(receipts), evidence / "receipts")
     shutil.copyfile(verdict, evidence / "gate.json")

@@ -14,10 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-from configuration.devices import LabHost
 from records.errors import run_command
 from runners import RunnerError
-from runners.device_lock import device_lock
 from validators import check
 
 
@@ -31,6 +29,8 @@ def main() -> None:
     elif options.blocked is not None and own.inbox:
         _from_inbox(own, options, rest)
     elif options.blocked is None and _needs_device(options):
+        from runners.device_lock import device_lock
+
         with device_lock(json.loads(options.row_config)["executes"]):
             check.main(rest)
     else:
@@ -53,6 +53,7 @@ def _pack(own: argparse.Namespace, options: argparse.Namespace) -> None:
 
 
 def _over_ssh(own: argparse.Namespace, options: argparse.Namespace) -> None:
+    from configuration.devices import LabHost
     from runners.kit import make_kit
     from runners.ssh import check_over_ssh
 

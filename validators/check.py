@@ -17,26 +17,14 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attestation.keys import RUNNER_KEY, occasional, private_from_environment
 from records.errors import run_command
 from records.record import read_record
 from records.tree import sha256_file
-from release.manifest import CHECKSUMS, PayloadError, verify
-from validators.acceptance import load_gates
-from validators.contract import CheckError
-from validators.golden import load_golden
-from validators.isolation import observe_isolated
-from validators.judgement import Failure
-from validators.lint.payload import lint
-from validators.own_code import validator_digest
-from validators.receipt import Basis, Subject, blocked, judged, unusable
-from validators.reference_tree import Reference, load_reference
-from validators.signed_receipt import write_signed
-from validators.verdict import judge
+from release.manifest import CHECKSUMS
+from validators.receipt import Subject, blocked, write_unsigned
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 
@@ -47,9 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     row = json.loads(options.row_config)
     variant = json.loads(options.variant_config)
-    # Before the work: a key that cannot be used is told at once.
-    signer = private_from_environment(RUNNER_KEY) or occasional()
-    payload = options.artifact / "payload"
     subject = Subject(
         model=options.model,
         variant=options.variant,
@@ -66,22 +51,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if options.blocked is not None:
         receipt = blocked(subject, options.blocked, options.remedy)
+        write_unsigned(options.receipt, receipt)
     else:
-        receipt = check(
-            subject,
-            payload,
-            variant=variant,
-            executor=row["executes"],
-            reference_folder=options.reference,
-            golden_file=options.golden,
-            acceptance_file=options.acceptance,
-            overrides=json.loads(options.overrides),
-            time_limit_s=options.time_limit_s,
-            environment=row.get("environment"),
-        )
-    write_signed(options.receipt, receipt, signer)
+        receipt = _examined(subject, row, variant, options)
     told = f": {receipt['reason']}" if receipt["reason"] else ""
     print(f"{subject.model} {subject.variant} on {subject.device}: {receipt['verdict']}{told}")
+
+
+def _examined(
+    subject: Subject,
+    row: Mapping[str, Any],
+    variant: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """The receipt of an artifact that was looked at, signed and written."""
+    # Here, because a blocked row must not wait for numpy and what else reads an artifact.
+    from attestation.keys import RUNNER_KEY, occasional, private_from_environment
+    from validators.examination import examine
+    from validators.signed_receipt import write_signed
+
+    # Before the work: a key that cannot be used is told at once.
+    signer = private_from_environment(RUNNER_KEY) or occasional()
+    receipt = examine(
+        subject,
+        options.artifact / "payload",
+        variant=variant,
+        executor=row["executes"],
+        reference_folder=options.reference,
+        golden_file=options.golden,
+        acceptance_file=options.acceptance,
+        overrides=json.loads(options.overrides),
+        time_limit_s=options.time_limit_s,
+        environment=row.get("environment"),
+    )
+    write_signed(options.receipt, receipt, signer)
+    return receipt
 
 
 def _named_artifact(build: Path) -> str | None:
@@ -90,92 +94,6 @@ def _named_artifact(build: Path) -> str | None:
     if record.is_file() and "blocked" in read_record(record):
         return None
     return sha256_file(sums) if sums.is_file() else None
-
-
-def check(
-    subject: Subject,
-    payload: Path,
-    *,
-    variant: Mapping[str, Any],
-    executor: str,
-    reference_folder: Path,
-    golden_file: Path,
-    acceptance_file: Path,
-    overrides: dict[str, Any],
-    time_limit_s: float = _TIME_LIMIT_S,
-    environment: str | None = None,
-) -> dict[str, Any]:
-    """Look at ``payload``, run it in a child process and judge it; nothing is signed or written.
-
-    Args:
-        variant: the payload's block: format, precision, options.
-        executor: what must have executed it; the row's ``executes``.
-
-    Raises:
-        CheckError: no verdict can be given.
-    """
-    golden = load_golden(golden_file)
-    reference = load_reference(reference_folder)
-    gates = load_gates(acceptance_file, subject.precision, overrides)
-    _refuse_other_reference(reference_folder, subject, golden.digest, reference)
-    code = validator_digest(subject.runtime)
-    basis = Basis(reference.digest, golden.digest, gates.digest, code)
-    try:
-        subject = replace(subject, artifact_sha256=verify(payload))
-    except PayloadError as error:
-        return unusable(subject, basis, Failure("damaged-payload", str(error)))
-    linted = lint(payload, variant=variant, reference=reference)
-    if linted.failures:
-        failures = [Failure(one.name, one.what) for one in linted.failures]
-        return unusable(subject, basis, *failures)
-    observation = observe_isolated(
-        payload,
-        subject.runtime,
-        subject.settings,
-        reference_folder,
-        golden_file,
-        time_limit_s=time_limit_s,
-        environment=environment,
-    )
-    judgement = judge(
-        observation,
-        reference,
-        golden,
-        precision=subject.precision,
-        executor=executor,
-        gates=gates,
-    )
-    judgement = replace(judgement, notes=linted.notes + judgement.notes)
-    return judged(
-        subject,
-        basis,
-        judgement,
-        executed_on=None if observation.evidence is None else observation.evidence.record(),
-        thresholds={} if subject.synthetic else gates.thresholds,
-        toolchain=observation.toolchain,
-        measures=observation.measures,
-    )
-
-
-def _refuse_other_reference(
-    folder: Path, subject: Subject, golden_sha256: str, reference: Reference
-) -> None:
-    if reference.golden_sha256 != golden_sha256:
-        raise CheckError(
-            "the reference answered other golden prompts",
-            where=folder,
-            expected=golden_sha256,
-            found=reference.golden_sha256,
-            remedy="run 'python -m validators.reference' again",
-        )
-    if reference.synthetic != subject.synthetic:
-        raise CheckError(
-            "reference and check disagree on --synthetic",
-            where=folder,
-            expected=subject.synthetic,
-            found=reference.synthetic,
-            remedy="run 'python -m validators.reference' again",
-        )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

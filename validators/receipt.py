@@ -9,6 +9,7 @@ from configuration.documents import ConfigurationError, validate
 from records.record import write_record
 from validators.contract import CheckError
 from validators.judgement import Failure, Judgement
+from validators.receipt_files import envelope_path
 
 SCHEMA = "phiforge/receipt/1"
 _NAMED_IN_REASON = 4
@@ -145,6 +146,16 @@ def write_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
     """
     check_receipt(path, receipt)
     write_record(path, receipt)
+
+
+def write_unsigned(path: Path, receipt: Mapping[str, Any]) -> None:
+    """Write the receipt of a blocked row; an envelope of an earlier one is removed.
+
+    Raises:
+        CheckError: see `check_receipt`; nothing is written.
+    """
+    envelope_path(path).unlink(missing_ok=True)
+    write_receipt(path, {**receipt, "signer": None})
 
 
 def check_receipt(path: Path, receipt: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from attestation.envelope import sign, verify
 from attestation.keys import OccasionalSigner, PublicKey, Signer, load_public, public_pem
 from attestation.statement import TEST_RESULT, test_result
 from records.record import RecordError, canonical, read_record, write_record
-from validators.receipt import check_receipt, write_receipt
+from validators.receipt import check_receipt, write_receipt, write_unsigned
 from validators.receipt_files import envelope_path
 
 
@@ -28,15 +28,13 @@ def write_signed(path: Path, receipt: Mapping[str, Any], signer: Signer) -> None
     Raises:
         CheckError: the receipt does not satisfy its schema; nothing is written.
     """
-    envelope = envelope_path(path)
     if receipt["verdict"] == "blocked":
-        envelope.unlink(missing_ok=True)
-        write_receipt(path, {**receipt, "signer": None})
+        write_unsigned(path, receipt)
         return
     signed = {**receipt, "signer": describe(signer)}
     check_receipt(path, signed)
     digest = hashlib.sha256(canonical(signed).encode()).hexdigest()
-    write_record(envelope, sign(test_result(signed, digest), signer))
+    write_record(envelope_path(path), sign(test_result(signed, digest), signer))
     write_receipt(path, signed)
 
 

@@ -5,8 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from configuration.modules import ROOT, locked_versions, module_files, pinned_toolchain
 from validators.own_code import check_modules, validator_digest
+
+HEAVY = {
+    "boto3", "cyclonedx", "jinja2", "model_signing", "numpy", "openvino", "safetensors",
+    "sigstore", "snakemake", "tokenizers", "torch", "transformers",
+}  # fmt: skip
 
 
 def test_module_files_follow_imports_within_the_checkout() -> None:
@@ -51,11 +58,35 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
 
 def test_what_travels_to_a_device_needs_no_toolchain() -> None:
     """validators.check and all it imports must run with a device's few locked packages."""
-    ask = (
-        "import sys, validators.check; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    )
+    heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
+    code = "import validators.check, validators.examination, validators.signed_receipt"
+    assert not heavy & imported(code)
+
+
+@pytest.mark.parametrize(
+    ("job", "not_needed"),
+    [
+        ("import runners.__main__", HEAVY | {"cryptography", "google", "asyncssh"}),
+        ("import release.__main__", HEAVY | {"cryptography", "google", "jsonschema", "yaml"}),
+        ("import release.summary", HEAVY | {"cryptography", "google", "jsonschema", "yaml"}),
+        ("import release.index", HEAVY | {"cryptography", "google"}),
+        ("import release.gate", HEAVY),
+        ("import release.promotion", HEAVY),
+        ("import reproduction.attest", HEAVY),
+        ("import release.stage", HEAVY - {"cyclonedx"}),
+        ("import sources.__main__", HEAVY - {"safetensors"} | {"huggingface_hub", "jsonschema"}),
+        ("import converters.__main__", HEAVY | {"jsonschema", "yaml"}),
+    ],
+)
+def test_a_small_job_does_not_wait_for_what_it_does_not_use(job: str, not_needed: set[str]) -> None:
+    """A run starts dozens of them."""
+    assert imported(job) & not_needed == set()
+
+
+def imported(code: str) -> set[str]:
+    """The packages that a new process has imported after ``code``."""
+    ask = f"import sys; {code}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run(
         [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
-    assert not heavy & set(done.stdout.split())
+    return set(done.stdout.split())
