@@ -7,6 +7,7 @@ files found here as ``input:`` and the versions as ``params:``. Modules are read
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,22 +33,37 @@ def module_files(*modules: str) -> tuple[str, ...]:
         for file in _files_of(waiting.pop()):
             if file not in found:
                 found.add(file)
-                waiting += _imports(ROOT / file)
+                waiting += _read(file).imports
     return tuple(sorted(found))
 
 
-def _files_of(module: str) -> Iterator[str]:
+@cache
+def _files_of(module: str) -> tuple[str, ...]:
     """The module's own file and the ``__init__`` files of the packages it is in."""
     parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        stem = Path(*parts[:depth])
-        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if (ROOT / file).is_file():
-                yield file.as_posix()
+    stems = [Path(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py")]
+    return tuple(file.as_posix() for file in files if (ROOT / file).is_file())
 
 
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+@dataclass(frozen=True)
+class _Module:
+    """What a file says of what it depends on."""
+
+    imports: tuple[str, ...]
+    toolchain: tuple[str, ...]
+    environment: str | None
+
+
+@cache  # dozens of rules ask for the same files while Snakemake parses
+def _read(file: str) -> _Module:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    toolchain = _literal(tree, "TOOLCHAIN") or ()
+    return _Module(tuple(_imports(tree)), tuple(toolchain), _literal(tree, "ENVIRONMENT"))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -67,10 +83,10 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
     """
     versions = {}
     for file in module_files(*modules):
-        environment = _literal(ROOT / file, "ENVIRONMENT")
+        environment = _read(file).environment
         lock = LOCK if environment is None else LOCK.with_name(f"{environment}.lock")
         pinned = locked_versions(lock)
-        for name in _literal(ROOT / file, "TOOLCHAIN") or ():
+        for name in _read(file).toolchain:
             if name not in pinned:
                 raise ConfigurationError(
                     f"TOOLCHAIN names '{name}', which {lock} does not pin",
@@ -81,9 +97,9 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
-def _literal(file: Path, constant: str) -> Any:
-    """The literal that ``file`` assigns to ``constant`` at its top; None: it does not."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+def _literal(tree: ast.Module, constant: str) -> Any:
+    """The literal that a file assigns to ``constant`` at its top; None: it does not."""
+    for node in tree.body:
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
