@@ -160,6 +160,7 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
     done = check(build, receipt)
     assert done.returncode == 0, done.stderr
     told = read_record(receipt)
+    validate(told, "receipt", receipt)
     assert (told["verdict"], told["reason"], told["remedy"]) == (
         "blocked",
         "no compiler",

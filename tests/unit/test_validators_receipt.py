@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attestation.keys import occasional
-from configuration.documents import ConfigurationError
+from configuration.documents import ConfigurationError, validate
 from records.record import read_record
 from validators.acceptance import load_gates
 from validators.contract import CheckError
@@ -70,6 +70,7 @@ def test_each_verdict_makes_a_valid_receipt(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{verdict}.json"
         write_signed(path, receipt, SIGNER)
+        validate(read_record(path), "receipt", path)
         assert read_record(path)["verdict"] == verdict
 
 
