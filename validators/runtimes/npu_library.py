@@ -10,7 +10,6 @@ attention and everything between the matrices is transformers' own, in float32 o
 new length of a prompt is compiled anew, into ``cache/`` below the working directory.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,12 @@ from validators.contract import (
     LogProbabilities,
     Proof,
     Runtime,
-    cut_at_stop,
     only_known,
     shown,
 )
-from validators.first_token import FirstToken
 from validators.metrics import log_probabilities
 from validators.processor import processor
+from validators.transformers_loop import answer
 
 ENVIRONMENT = "npu-library"
 TOOLCHAIN = ("intel-npu-acceleration-library", "openvino", "transformers", "torch", "numpy")
@@ -122,24 +120,10 @@ class _LibraryRuntime:
         return [int(token) for token in self._tokenizer(text)["input_ids"]]
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        inputs = torch.tensor([list(token_ids)])
-        first_token = FirstToken()
-        started = time.perf_counter()
-        with self._activity.watch("it answered"):
-            output = self._model.generate(
-                inputs,
-                attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                use_cache=True,
-                streamer=first_token,
-            )
-        total_s = time.perf_counter() - started
-        stop = self._model.generation_config.eos_token_id
-        stop_ids = frozenset([stop] if isinstance(stop, int) else stop or [])
-        tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generation(tokens, stopped, text, first_token.seconds, total_s)
+        watch = self._activity.watch("it answered")
+        return answer(
+            self._model, self._tokenizer, token_ids, max_new_tokens, watch, use_cache=True
+        )
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         with torch.no_grad(), self._activity.watch("it was scored"):

@@ -7,7 +7,6 @@ The guide's ``ov_config`` is used as it stands. On the CPU the numerics are pinn
 guide's ``trust_remote_code=True`` is left out: transformers has Phi-3 built in.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,8 @@ from validators.contract import (
     Limits,
     LogProbabilities,
     Runtime,
-    cut_at_stop,
     only_known,
 )
-from validators.first_token import FirstToken
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     described,
@@ -37,6 +34,7 @@ from validators.openvino_pipeline import (
 )
 from validators.processor import processor
 from validators.runtimes.openvino import DESCRIBING, PINNED
+from validators.transformers_loop import answer
 
 TOOLCHAIN = ("openvino", "optimum", "optimum-intel", "transformers", "torch", "numpy")
 
@@ -76,23 +74,8 @@ class _OptimumRuntime:
         return [int(token) for token in self._tokenizer(text)["input_ids"]]
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        inputs = torch.tensor([list(token_ids)])
-        first_token = FirstToken()
-        started = time.perf_counter()
-        with self._activity.watch("it answered"):
-            output = self._model.generate(
-                inputs,
-                attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                streamer=first_token,
-            )
-        total_s = time.perf_counter() - started
-        stop = self._model.generation_config.eos_token_id
-        stop_ids = frozenset([stop] if isinstance(stop, int) else stop or [])
-        tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generation(tokens, stopped, text, first_token.seconds, total_s)
+        watch = self._activity.watch("it answered")
+        return answer(self._model, self._tokenizer, token_ids, max_new_tokens, watch)
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         inputs = torch.tensor([list(token_ids)])
