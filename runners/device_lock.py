@@ -1,19 +1,14 @@
 """One job at a time on a device of this machine, whichever checkout it comes from."""
 
-import contextlib
 import getpass
 import tempfile
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from runners.remote import locked
-
-_POLL_S = 0.3
+from runners.remote import held
 
 
-@contextlib.contextmanager
-def device_lock(device: str, folder: Path | None = None) -> Iterator[None]:
+def device_lock(device: str, folder: Path | None = None) -> AbstractContextManager[None]:
     """Hold ``device`` (``NPU``, ``GPU``, …) until the block ends; wait, saying so, if it is in use.
 
     The system frees the lock when this process ends, however. Two jobs at once would slow each
@@ -24,9 +19,5 @@ def device_lock(device: str, folder: Path | None = None) -> Iterator[None]:
     """
     name = f"phiforge-{getpass.getuser()}-{device}.lock"
     path = (folder or Path(tempfile.gettempdir())) / name
-    with path.open("a+b") as stream:
-        if not locked(stream):
-            print(f"another job uses the {device} of this machine; waiting for it", flush=True)
-            while not locked(stream):
-                time.sleep(_POLL_S)
-        yield
+    waiting = f"another job uses the {device} of this machine; waiting for it"
+    return held(path, lambda: print(waiting, flush=True))

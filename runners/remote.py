@@ -218,19 +218,27 @@ def _read(path: Path) -> bytes:
         return b""
 
 
+def _held(path: Path, waiting: str) -> contextlib.AbstractContextManager[None]:
+    return held(path, lambda: _Here.tell("waiting", what=waiting))
+
+
 @contextlib.contextmanager
-def _held(path: Path, waiting: str) -> Iterator[None]:
-    """An exclusive lock on ``path`` that the system frees when this process ends, however."""
+def held(path: Path, tell: Callable[[], None]) -> Iterator[None]:
+    """An exclusive lock on ``path`` that the system frees when this process ends, however.
+
+    Args:
+        tell: called once, before this waits for another process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
-        if not locked(stream):
-            _Here.tell("waiting", what=waiting)
-            while not locked(stream):
+        if not _locked(stream):
+            tell()
+            while not _locked(stream):
                 time.sleep(0.3)
         yield
 
 
-def locked(stream: IO[bytes]) -> bool:
+def _locked(stream: IO[bytes]) -> bool:
     """Whether this process has the file's lock now."""
     try:
         if sys.platform == "win32":
