@@ -12,34 +12,37 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from records.errors import run_command
 from runners import RunnerError
 from validators import check
+from validators.receipt_files import ENVELOPE
 
 
 def main() -> None:
     own, rest = _parse()
     options = check.parse(rest)
+    row = json.loads(options.row_config)
     if own.command == "kit":
         _pack(own, options)
-    elif options.blocked is None and json.loads(options.row_config)["runner"] == "ssh":
+    elif options.blocked is None and row["runner"] == "ssh":
         _over_ssh(own, options)
     elif options.blocked is not None and own.inbox:
         _from_inbox(own, options, rest)
-    elif options.blocked is None and _needs_device(options):
+    elif options.blocked is None and _needs_device(row):
         from runners.device_lock import device_lock
 
-        with device_lock(json.loads(options.row_config)["executes"]):
+        with device_lock(row["executes"]):
             check.main(rest)
     else:
         check.main(rest)
 
 
-def _needs_device(options: argparse.Namespace) -> bool:
+def _needs_device(row: Mapping[str, Any]) -> bool:
     """Whether the row is a device of which there is one; processors are shared."""
-    row = json.loads(options.row_config)
     return bool(row["kind"] == "device" and row["executes"] != "CPU")
 
 
@@ -66,7 +69,7 @@ def _over_ssh(own: argparse.Namespace, options: argparse.Namespace) -> None:
 def _from_inbox(own: argparse.Namespace, options: argparse.Namespace, rest: list[str]) -> None:
     from runners.inbox import take
 
-    files = [path for path in own.inbox if not path.name.endswith(".dsse.json")]
+    files = [path for path in own.inbox if not path.name.endswith(ENVELOPE)]
     taken, notes = take(files, options, own.key)
     for note in notes:
         print(f"note: {note}")
