@@ -8,6 +8,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/devices.smk"
 include: "rules/fetch.smk"
 include: "rules/reference.smk"
 include: "rules/convert.smk"

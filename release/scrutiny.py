@@ -74,7 +74,7 @@ class Refusal:
 
 
 def read_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
-    """Rows as the rules give them (`rules/common.smk`, ``row_policies``).
+    """Rows as the rules give them (`rules/devices.smk`, ``row_policies``).
 
     Raises:
         AttestationError: a row's key file is missing or holds no public key.
