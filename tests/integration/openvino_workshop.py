@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from openvino_options import FP16, INT4, INT8, NPU
 from records.offline import OFFLINE
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +29,6 @@ SOURCE_FILES = (
     "tokenizer.model",
     "tokenizer_config.json",
 )
-FP16 = {"weight_format": "fp16"}
-INT8 = {"weight_format": "int8"}
-INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
-PIPELINE_OPTIONS = {
-    "MAX_PROMPT_LEN": 256,
-    "MIN_RESPONSE_LEN": 32,
-    "PREFILL_HINT": "DYNAMIC",
-    "GENERATE_HINT": "FAST_COMPILE",
-}
-NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
 CONVERT = """
 import json, sys
 from pathlib import Path

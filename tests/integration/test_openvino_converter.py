@@ -22,6 +22,7 @@ from converters.openvino import convert
 from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
 from converters.openvino.source_weights import map_source_weights
+from openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
 from openvino_parity import (
     describe,
     differences,
@@ -30,12 +31,7 @@ from openvino_parity import (
     reference_log_probabilities,
 )
 from openvino_workshop import (
-    FP16,
-    INT4,
-    INT8,
     MODEL,
-    NPU,
-    PIPELINE_OPTIONS,
     SOURCE_FILES,
     Workshop,
     make_nearly_dead_rows,

@@ -6,17 +6,7 @@ from typing import Any
 import pytest
 
 from configuration.documents import ConfigurationError, validate
-
-FP16 = {"weight_format": "fp16"}
-INT8 = {"weight_format": "int8"}
-INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
-PIPELINE_OPTIONS = {
-    "MAX_PROMPT_LEN": 256,
-    "MIN_RESPONSE_LEN": 32,
-    "PREFILL_HINT": "DYNAMIC",
-    "GENERATE_HINT": "FAST_COMPILE",
-}
-NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
+from openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
 
 
 @pytest.mark.parametrize("options", [FP16, INT8, INT4, NPU, {**NPU, "group_size": -1}])
