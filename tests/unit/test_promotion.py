@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_validators_receipt import EXECUTED
+from test_validators_receipt import EXECUTED, SUBJECT
 
 from attestation import keys
 from records.record import read_record, write_record
@@ -92,7 +92,6 @@ def stage(tmp_path: Path) -> Stage:
     release.mkdir()
     (release / "SHA256SUMS").write_text("of some payload\n")
     artifact = sha256_file(release / "SHA256SUMS")
-    settings = {"npuw_devices": "NPU"}
     made = Stage(
         release,
         Expected(
@@ -104,23 +103,18 @@ def stage(tmp_path: Path) -> Stage:
             gates=Gates({"mean_kl": 1e-3}, "d" * 64),
             rows={
                 "npu": Row(
-                    "npu", "device", None, "openvino_npu", settings, "NPU", False, LAB.public_key
+                    name="npu",
+                    kind="device",
+                    standin_for=None,
+                    runtime="openvino_npu",
+                    settings=SUBJECT.settings,
+                    executes="NPU",
+                    available=False,
+                    key=LAB.public_key,
                 )
             },
         ),
-        Subject(
-            model="phi3-tiny",
-            variant="openvino-int4-npu",
-            device="npu",
-            kind="device",
-            standin_for=None,
-            format="openvino",
-            precision="int4",
-            runtime="openvino_npu",
-            settings=settings,
-            synthetic=False,
-            artifact_sha256=artifact,
-        ),
+        replace(SUBJECT, variant="openvino-int4-npu", artifact_sha256=artifact),
     )
     made.put(made.passed())
     return made
