@@ -14,6 +14,7 @@ from attestation.keys import new_key, read_public
 from checkout import ROOT, Checkout
 from lab_bench import VARIANT, Bench
 from lab_host import SSHD, CuttingProxy, free_port, new_ssh_key
+from small_disk import give_room, small_disk
 from validators.receipt_files import envelope_path
 from validators.signed_receipt import read_signed
 
@@ -81,18 +82,11 @@ def test_python_is_missing_or_another(lab: Bench, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_there_is_told_before_anything_is_sent(lab: Bench) -> None:
-    disk = lab.folder / "lab"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)]
-    if subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root)")
-    try:
+    with small_disk(lab.folder / "lab", 20) as disk:
         lab.fails("not enough room on the lab host's disk")
         assert not [*disk.glob("store/*")]
-        subprocess.run(["mount", "-o", "remount,size=300m", str(disk)], check=True)
+        give_room(disk)
         lab.passes()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def far_process(lab: Bench, module: str) -> psutil.Process:

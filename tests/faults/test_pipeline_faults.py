@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from checkout import Checkout, make_checkout
+from small_disk import give_room, small_disk
 
 OPTIONS = ["--cores", "2", "all", "--config", "variants=openvino-fp16,genai-dml-fp16"]
 
@@ -61,24 +62,13 @@ def test_a_killed_run_leaves_nothing_half_done_and_the_next_completes(checkout: 
 
 
 @pytest.fixture
-def small_disk(checkout: Checkout) -> Iterator[Path]:
+def disk(checkout: Checkout) -> Iterator[Path]:
     """A file system of 30 MB where the builds go."""
-    build = checkout.folder / "artifacts/build"
-    build.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(build)], check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root)")
-    try:
-        yield build
-    finally:
-        subprocess.run(["umount", str(build)], check=True)
+    with small_disk(checkout.folder / "artifacts/build", 30) as folder:
+        yield folder
 
 
-def test_a_full_disk_is_named_and_the_next_run_completes(
-    checkout: Checkout, small_disk: Path
-) -> None:
+def test_a_full_disk_is_named_and_the_next_run_completes(checkout: Checkout, disk: Path) -> None:
     done = checkout.snakemake(*OPTIONS, check=False)
     output = done.stdout + done.stderr
     assert done.returncode != 0
@@ -87,7 +77,7 @@ def test_a_full_disk_is_named_and_the_next_run_completes(
     assert finished_but_unsealed(checkout) == []
     assert scratch_folders(checkout) == []
 
-    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    give_room(disk)
     checkout.snakemake(*OPTIONS)
     releases = list((checkout.folder / "artifacts").glob("release/*/*/MANIFEST.json"))
     assert len(releases) == 2

@@ -1,7 +1,6 @@
 """Kills and a full disk while a release is laid out: the old one stands, or the new one, whole."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,17 @@ from checkout import Checkout
 from release.verify.trust import Trust
 from release.verify.verification import verify
 from releasing import SIGNED_VARIANT, stage, stage_command
+from small_disk import give_room, small_disk
 
 # Lays out one version after the other; each is first killed at one of the calls that change the
 # file system, then laid out to its end. A fork of one warm process each, so that the points are
 # many. Prints, for each point, what stood after the kill and after the run that followed.
 DRIVER = """
 import json, os, signal, sys
+import jinja2
 import release.__main__ as command
 import records.tree as tree
+import release.model_signature
 import release.stage
 from pathlib import Path
 from release.verify.trust import Trust
@@ -95,31 +97,22 @@ def test_a_kill_at_any_point_leaves_a_whole_release(pipeline: Checkout, into: Pa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB for releases."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root)")
-    try:
+    with small_disk(tmp_path / "disk", 3) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_no_release_and_the_next_run_completes(
-    pipeline: Checkout, small_disk: Path
+    pipeline: Checkout, disk: Path
 ) -> None:
-    folder = small_disk / "phi3-tiny" / SIGNED_VARIANT
+    folder = disk / "phi3-tiny" / SIGNED_VARIANT
     done = stage(pipeline, SIGNED_VARIANT, folder, check=False)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
     assert not folder.exists()
     assert not list(folder.parent.glob(".*.partial"))
-    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    give_room(disk)
     stage(pipeline, SIGNED_VARIANT, folder)
     found = verify(folder, Trust())
     assert not found.refused, found.findings
