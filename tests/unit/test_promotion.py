@@ -11,8 +11,8 @@ from test_validators_receipt import EXECUTED, SUBJECT
 from attestation import keys
 from records.record import read_record, write_record
 from records.tree import sha256_file
+from release.policy import PROMOTION
 from release.promotion import (
-    PROMOTION,
     PromotionError,
     promote,
     refuse_other_artifact,
