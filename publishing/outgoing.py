@@ -103,6 +103,12 @@ def _verified(snapshot: Path, release: Path, policy: Policy) -> Outgoing:
             remedy="repair what it names"
             + (", or lower 'publish.channel'" if policy.channel == "stable" else ""),
         )
+    if found.hub_files:
+        raise PublishError(
+            f"holds what a download from a Hub adds: {', '.join(found.hub_files[:3])}",
+            where=release,
+            remedy="remove it; only a release's own files are published",
+        )
     if (found.model, found.variant) != (release.parent.name, release.name):
         raise PublishError(
             "is the release of something else",

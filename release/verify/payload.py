@@ -1,6 +1,6 @@
 """The payload against its checksums and its manifest: every digest, nothing missing or extra."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,18 @@ def read_payload(folder: Folder) -> Payload:
     return Payload(artifact, {**listed, CHECKSUMS: artifact}, manifest)
 
 
-def check_payload(folder: Folder, payload: Payload) -> Iterator[Finding]:
-    """Hold the folder's files against the lists, and the lists against each other."""
+def check_payload(
+    folder: Folder, payload: Payload, added: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Hold the folder's files against the lists, and the lists against each other.
+
+    Args:
+        added: names of files that may be there though no list has them.
+    """
     top = {name for name in folder.sizes if name != CARD and not name.startswith(EVIDENCE)}
     for name in sorted(payload.digests.keys() - top):
         yield Finding("missing-file", f"listed in {CHECKSUMS}, and not there", name)
-    for name in sorted(top - payload.digests.keys()):
+    for name in sorted(top - payload.digests.keys() - {*added}):
         yield Finding("extra-file", f"not listed in {CHECKSUMS}", name)
     if CARD not in folder.sizes:
         yield Finding("missing-file", "a release has a card", CARD)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from release.verify.additions import check_hub_files, hub_files
 from release.verify.findings import Finding, Refusal
 from release.verify.folder import Folder, member, survey
 from release.verify.model_signature import check_model_signature
@@ -29,6 +30,7 @@ class Verification:
     Attributes:
         authenticated: the signer is one that the reader named; else the release vouches for
             itself: whole and unchanged, by whom nobody knows.
+        hub_files: names of files that a download from a Hub added; they are not the release's.
     """
 
     findings: tuple[Finding, ...]
@@ -40,6 +42,7 @@ class Verification:
     keyid: str = ""
     occasional: bool = False
     authenticated: bool = False
+    hub_files: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -89,7 +92,9 @@ def verify(
     except Refusal as refusal:
         return Verification((*found.findings, refusal.finding))
     wanted = channel or told_channel
-    found.run(lambda: check_payload(folder, payload))
+    added = hub_files(folder, payload.digests)
+    found.run(lambda: check_payload(folder, payload, added))
+    found.run(lambda: check_hub_files(folder, added))
     receipts: list[Receipt] = []
     found.run(lambda: _receipts(folder, payload, wanted, receipts))
     signer = _signed(found, folder, record, payload, trust)
@@ -111,6 +116,7 @@ def verify(
         keyid=signer.keyid if signer else "",
         occasional=signer.occasional if signer else False,
         authenticated=signer.authenticated if signer else False,
+        hub_files=added,
     )
 
 

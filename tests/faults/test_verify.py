@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import random
 import shutil
 import signal
@@ -168,6 +169,48 @@ def test_what_was_changed_is_named(
     assert verifier.findings(received, "--key", str(certified.public)) == []
     spoil(received)
     assert finding in verifier.findings(received, "--key", str(certified.public))
+
+
+def test_what_a_download_from_a_hub_adds_is_told(
+    verifier: Verifier, received: Path, certified: Certified
+) -> None:
+    notes = received / ".cache/huggingface"
+    (notes / "download").mkdir(parents=True)
+    (notes / ".gitignore").write_text("*")
+    (notes / "download/config.json.metadata").write_text("0\n1\n2\n")
+    (received / ".gitattributes").write_text("*.bin filter=lfs\n")
+    done = verifier.run(received, "--key", str(certified.public))
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("VERIFIED: ")
+    assert done.stdout.splitlines()[0] == (
+        "note hub-files: left by a download from a Hub, no part of the release: "
+        ".gitattributes, 2 files below .cache/huggingface/"
+    )
+    told = json.loads(verifier.run(received, "--json", "--key", str(certified.public)).stdout)
+    assert told["hub_files"] == [
+        ".cache/huggingface/.gitignore",
+        ".cache/huggingface/download/config.json.metadata",
+        ".gitattributes",
+    ]
+    assert [one["name"] for one in told["findings"]] == ["hub-files"]
+
+
+def test_attributes_that_a_release_lists_are_held_against_their_digest(
+    verifier: Verifier, received: Path
+) -> None:
+    listed = hashlib.sha256(b"its own").hexdigest()
+    with (received / "SHA256SUMS").open("a") as stream:
+        stream.write(f"{listed}  .gitattributes\n")
+    edit(
+        received / "MANIFEST.json",
+        lambda manifest: manifest["files"].append(
+            {"path": ".gitattributes", "sha256": listed, "size": len(b"its own")}
+        ),
+    )
+    for content, changed in ((b"its own", False), (b"another", True)):
+        (received / ".gitattributes").write_bytes(content)
+        lines = verifier.run(received).stdout.splitlines()
+        assert any("changed-file: .gitattributes" in line for line in lines) is changed
+        assert not any("hub-files" in line for line in lines)
 
 
 def test_a_wrong_key_is_named(verifier: Verifier, received: Path, tmp_path: Path) -> None:

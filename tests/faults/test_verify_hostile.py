@@ -58,6 +58,12 @@ def oversized(name: str) -> Callable[[Path], None]:
     return lambda release: os.truncate(release / name, 10_000_000_000)
 
 
+def link_among_the_clients_notes(release: Path) -> None:
+    notes = release / ".cache/huggingface/download"
+    notes.mkdir(parents=True)
+    (notes / "config.json.metadata").symlink_to("/etc/passwd")
+
+
 def very_many_files(release: Path) -> None:
     for number in range(2_001):
         (release / f"f{number}").touch()
@@ -95,6 +101,13 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
     ("oversized checksums", oversized("SHA256SUMS"), "oversized-file"),
     ("oversized manifest", oversized("MANIFEST.json"), "oversized-file"),
     ("oversized receipt", oversized("evidence/receipts/npu.json"), "oversized-file"),
+    ("link among the Hub client's notes", link_among_the_clients_notes, "symlink"),
+    ("another cache", write(".cache/other/notes", b""), "extra-file"),
+    ("a cache in a folder", write("evidence/.cache/huggingface/x", b""), "extra-file"),
+    ("a file for the cache", write(".cache/huggingface", b""), "extra-file"),
+    ("much among the notes", write(".cache/huggingface/x", bytes(64_001)), "oversized-file"),
+    ("large attributes", write(".gitattributes", bytes(64_001)), "oversized-file"),
+    ("attributes in a folder", write("evidence/.gitattributes", b""), "extra-file"),
     ("very many files", very_many_files, "too-many-files"),
     ("very deep folders", very_deep_folders, "not-a-regular-file"),
     ("deep JSON", write("MANIFEST.json", DEEP), "deep-json"),

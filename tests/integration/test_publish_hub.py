@@ -10,7 +10,7 @@ from publishing_hub import API, COMMIT, UPLOAD, PublishingHub
 from publishing_runs import Publisher
 from release.verify.trust import Trust
 from release.verify.verification import verify
-from releasing import SIGNED_VARIANT, copy_release
+from releasing import SIGNED_VARIANT, Verifier, copy_release
 
 Versions = Callable[[str], Path]
 REPO = f"acme/phi3-tiny-{SIGNED_VARIANT}"
@@ -42,6 +42,13 @@ def shown(hub: PublishingHub) -> dict[str, bytes]:
     return {k: v for k, v in hub.lines[REPO].head.files.items() if k != ".gitattributes"}
 
 
+def download(hub: PublishingHub, into: Path, revision: str = "main", *patterns: str) -> Path:
+    """What a receiver's client leaves in the folder that it was told."""
+    told = {"endpoint": hub.address, "token": hub.writer, "local_dir": into}
+    snapshot_download(REPO, revision=revision, allow_patterns=list(patterns) or None, **told)
+    return into
+
+
 def test_a_release_is_one_private_commit_and_a_tag(
     publisher: Publisher, hub: PublishingHub, versions: Versions, tmp_path: Path
 ) -> None:
@@ -67,6 +74,27 @@ def test_a_release_is_one_private_commit_and_a_tag(
     )
     received = copy_release(Path(downloaded), tmp_path / "received" / SIGNED_VARIANT)
     assert not verify(received, Trust()).refused
+
+
+def test_what_a_receiver_downloads_is_verified_as_it_lies_there(
+    publisher: Publisher, hub: PublishingHub, signed: Path, verifier: Verifier, tmp_path: Path
+) -> None:
+    """``hf download REPO --revision v0.1.0 --local-dir DIR``, and nothing removed from DIR."""
+    publisher.take(signed)
+    publisher.publish()
+    received = download(hub, tmp_path / "received", "v0.1.0")
+    assert (received / ".gitattributes").is_file()
+    assert list(received.glob(".cache/huggingface/download/*.metadata"))
+    done = verifier.run(received)
+    assert done.returncode == 0, done.stdout
+    told = [line for line in done.stdout.splitlines() if "hub-files" in line]
+    assert len(told) == 1
+    assert ".gitattributes" in told[0] and "files below .cache/huggingface/" in told[0]
+
+    publisher.take(received)  # someone publishes what they downloaded
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "holds what a download from a Hub adds: .cache/huggingface/" in done.stderr
 
 
 def test_publishing_twice_changes_nothing(
