@@ -11,8 +11,9 @@ from typing import Protocol
 from configuration.documents import read_yaml
 from configuration.plan import plan
 from configuration.settings import CONFIG, load
-from publishing.outgoing import Outgoing, outgoing
+from publishing.outgoing import Outgoing, RevokedError, claimed, outgoing
 from publishing.policy import Hub, Policy, PublishError, Storage, read_policy
+from publishing.revocations import Revocations, standing
 from publishing.shelf import Removal, Shelf
 from publishing.store import Store
 from records.errors import PhiforgeError, run_command
@@ -22,7 +23,8 @@ from release.card import readable_size
 class Destination(Protocol):
     """One variant's place somewhere."""
 
-    def publish(self, release: Outgoing) -> str: ...
+    def revoke(self, ours: Revocations) -> str | None: ...
+    def publish(self, release: Outgoing, ours: Revocations) -> str: ...
     def removals(self, keep: int) -> list[Removal]: ...
     def remove(self, removals: list[Removal]) -> None: ...
 
@@ -63,10 +65,8 @@ def _publish(pairs: list[tuple[str, str]], policy: Policy, root: Path) -> None:
         folder = root / "release" / model / variant
         scratch = root / "publishing" / f"{model}.{variant}"
         try:
-            with outgoing(folder, policy, scratch) as release:
-                for place in _places(policy):
-                    with _opened(place, model, variant) as destination:
-                        print(destination.publish(release), flush=True)
+            with claimed(folder, scratch):
+                _publish_one(folder, policy, scratch)
         except PhiforgeError as error:
             refused += 1
             print(f"not published: {error}", file=sys.stderr, flush=True)
@@ -75,6 +75,40 @@ def _publish(pairs: list[tuple[str, str]], policy: Policy, root: Path) -> None:
             f"{refused} of {len(pairs)} releases were not published",
             remedy="read the lines above; what was published before stands as it was",
         )
+
+
+def _publish_one(folder: Path, policy: Policy, scratch: Path) -> None:
+    """First what was taken back, wherever something of the variant is; then the release.
+
+    A place that is in trouble keeps nothing from the others.
+    """
+    model, variant = folder.parent.name, folder.name
+    ours = standing(folder.parent, variant)
+    troubles: list[PhiforgeError] = []
+    ready: list[Hub | Storage] = []
+    for place in _places(policy):
+        try:
+            with _opened(place, model, variant) as destination:
+                told = destination.revoke(ours)
+        except PhiforgeError as error:
+            troubles.append(error)
+        else:
+            ready.append(place)
+            if told:
+                print(told, flush=True)
+    try:
+        with outgoing(folder, policy, scratch) as release:
+            for place in ready:
+                with _opened(place, model, variant) as destination:
+                    print(destination.publish(release, ours), flush=True)
+    except RevokedError as revoked:
+        print(f"{revoked}, and is not published", flush=True)
+    except PhiforgeError as error:
+        troubles.append(error)
+    for trouble in troubles[:-1]:
+        print(f"not published: {trouble}", file=sys.stderr, flush=True)
+    if troubles:
+        raise troubles[-1]
 
 
 def _prune(pairs: list[tuple[str, str]], policy: Policy, keep: int, yes: bool) -> None:

@@ -24,13 +24,28 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import disable_progress_bars
 
 from publishing.outgoing import File, Outgoing
 from publishing.policy import Hub, PublishError
+from publishing.revocations import (
+    Revocations,
+    document,
+    joined,
+    published,
+    refuse_revoked,
+    revoking,
+)
 from publishing.shelf import Removal
+from release.verify.findings import Refusal
+from release.verify.folder import MAX_DOCUMENT, member, parse_json
+from release.verify.payload import CARD
+from release.verify.revocations import REVOCATIONS, with_notice
+from release.verify.trust import RELEASE
+from sources.request import HubSource
 from sources.retry import Patience, TransientError
 
 _Result = TypeVar("_Result")
@@ -48,6 +63,7 @@ class HubRepository:
 
     def __init__(self, hub: Hub, model: str, variant: str) -> None:
         self._repo = hub.repo_of(model, variant)
+        self._name = f"{model}/{variant}"
         self._private = hub.private
         self._page = f"{client.endpoint()}/{self._repo}"
         told = client.token()
@@ -61,28 +77,69 @@ class HubRepository:
             disable_progress_bars()
         self._api = HfApi(token=told, library_name="phiforge")
 
-    def publish(self, release: Outgoing) -> str:
-        """Bring the repository to exactly this release; what was done, in one line."""
+    def revoke(self, ours: Revocations) -> str | None:
+        """Tell of what was taken back, in one commit; None: there is nothing to do."""
+        return self._patiently(lambda: self._revoke(ours))
+
+    def _revoke(self, ours: Revocations) -> str | None:
+        try:
+            info = self._info(None)
+        except RepositoryNotFoundError:
+            return None  # nothing was ever published there
+        known = self._revocations(info)
+        revocations = joined(known, ours)
+        if RELEASE not in _files(info) or not revocations:
+            return None
+        self._refuse_public(info)
+        version, artifact_sha256 = self._shown(info)
+        changes = _recording(known, revocations)
+        found = revoking(revocations, self._name, version, artifact_sha256)
+        if found is not None:
+            card = self._text(info, CARD)
+            if with_notice(card, found) != card:
+                told = with_notice(card, found).encode()
+                changes.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=told))
+        commit = str(info.sha)
+        versions = ", ".join(dict.fromkeys(one.version for one in revocations))
+        if changes:
+            done = self._api.create_commit(
+                self._repo,
+                changes,
+                commit_message=f"{self._name} {versions}: revoked",
+                commit_description="\n".join(f"{one.version}: {one.reason}" for one in revocations),
+                parent_commit=info.sha,
+            )
+            commit = str(done.oid)
+        if not self._tag(version, commit) and not changes:
+            return None
+        return f"published the revocation of {self._name} {versions}: {self._page}"
+
+    def publish(self, release: Outgoing, ours: Revocations) -> str:
+        """Bring the repository to exactly this release; what was done, in one line.
+
+        Args:
+            ours: what was taken back of this variant; it joins what the repository tells already.
+        """
         self._patiently(
             lambda: self._api.create_repo(self._repo, private=self._private, exist_ok=True)
         )
-        commit, committed = self._patiently(lambda: self._commit(release))
-        tagged = self._patiently(lambda: self._tag(release, commit))
+        commit, committed = self._patiently(lambda: self._commit(release, ours))
+        tagged = self._patiently(lambda: self._tag(release.version, commit))
         if not committed and not tagged:
             return f"{release.name} is published already: {self._page}"
         return f"published {release.name}: {self._page}, commit {commit[:12]}"
 
-    def _commit(self, release: Outgoing) -> tuple[str, bool]:
+    def _commit(self, release: Outgoing, ours: Revocations) -> tuple[str, bool]:
         """The commit that holds the release, and whether it had to be made."""
         info = self._info(None)
-        if self._private and info.private is not True:
-            raise PublishError(
-                "the repository is public, and 'publish.hub.private' is true",
-                where=self._page,
-                remedy="make it private on the Hub, or say 'private: false'",
-            )
+        self._refuse_public(info)
         self._refuse_other_bytes(release)
-        there = {one.rfilename: one for one in info.siblings or []}
+        known = self._revocations(info)
+        revocations = joined(known, ours)
+        refuse_revoked(
+            revocations, self._name, release.version, release.artifact_sha256, self._page
+        )
+        there = _files(info)
         wanted = [
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(file.path))
             for name, file in sorted(release.files.items())
@@ -90,8 +147,9 @@ class HubRepository:
         ]
         surplus = [
             CommitOperationDelete(path_in_repo=name, is_folder=False)
-            for name in sorted(there.keys() - release.files.keys() - _HUBS_OWN)
+            for name in sorted(there.keys() - release.files.keys() - _HUBS_OWN - {REVOCATIONS})
         ]
+        wanted += _recording(known, revocations)
         if not wanted and not surplus:
             return str(info.sha), False
         done = self._api.create_commit(
@@ -105,11 +163,51 @@ class HubRepository:
         )
         return str(done.oid), True
 
+    def _refuse_public(self, info: Any) -> None:
+        if self._private and info.private is not True:
+            raise PublishError(
+                "the repository is public, and 'publish.hub.private' is true",
+                where=self._page,
+                remedy="make it private on the Hub, or say 'private: false'",
+            )
+
+    def _shown(self, info: Any) -> tuple[str, str]:
+        """Version and artifact of the release that ``main`` holds."""
+        try:
+            record = parse_json(self._text(info, RELEASE), RELEASE)
+            return (
+                member(record, str, "version", where=RELEASE),
+                member(record, str, "artifact_sha256", where=RELEASE),
+            )
+        except Refusal as refusal:
+            raise PublishError(
+                f"holds no release of phiforge's ({refusal})", where=self._page
+            ) from None
+
+    def _revocations(self, info: Any) -> Revocations:
+        """What the repository says was taken back."""
+        if REVOCATIONS not in _files(info):
+            return ()
+        return published(self._bytes(info, REVOCATIONS), self._name, f"{self._page}: {REVOCATIONS}")
+
+    def _text(self, info: Any, name: str) -> str:
+        return self._bytes(info, name).decode("utf-8")
+
+    def _bytes(self, info: Any, name: str) -> bytes:
+        """A document as ``main`` had it when it was asked."""
+        if _files(info)[name].size > MAX_DOCUMENT:
+            raise PublishError(
+                f"is larger than {MAX_DOCUMENT} bytes", where=f"{self._page}: {name}"
+            )
+        source = client.HubClient(HubSource(self._repo, str(info.sha)))
+        with source.open(name, 0) as (_, blocks):
+            return b"".join(blocks)
+
     def _refuse_other_bytes(self, release: Outgoing) -> None:
         """A version's tag never comes to mean another artifact."""
         if _tag_of(release.version) not in self._tags():
             return
-        there = {one.rfilename: one for one in self._info(_tag_of(release.version)).siblings or []}
+        there = _files(self._info(_tag_of(release.version)))
         listing = there.get(_CHECKSUMS)
         if listing is None or not _same(listing, release.files[_CHECKSUMS]):
             raise PublishError(
@@ -118,9 +216,9 @@ class HubRepository:
                 remedy="raise 'version' in config/config.yaml and build again",
             )
 
-    def _tag(self, release: Outgoing, commit: str) -> bool:
+    def _tag(self, version: str, commit: str) -> bool:
         """Let the version's tag name the commit; it follows when evidence was renewed."""
-        tag = _tag_of(release.version)
+        tag = _tag_of(version)
         standing = self._tags().get(tag)
         if standing == commit:
             return False
@@ -225,6 +323,19 @@ class HubRepository:
         else:
             what, remedy = f"the server refused: HTTP {status}", "read the Hub's own page"
         return PublishError(what, where=self._page, remedy=remedy)
+
+
+def _recording(known: Revocations, revocations: Revocations) -> list[CommitOperationAdd]:
+    """What lets a repository that tells of ``known`` tell of all; nothing where it does."""
+    if revocations == known:
+        return []
+    data = document(revocations)
+    return [CommitOperationAdd(path_in_repo=REVOCATIONS, path_or_fileobj=data)]
+
+
+def _files(info: Any) -> dict[str, Any]:
+    """What the Hub lists of a commit, by name."""
+    return {one.rfilename: one for one in info.siblings or []}
 
 
 def _tag_of(version: str) -> str:

@@ -11,9 +11,10 @@ from publishing.policy import Policy, PublishError
 from records.tree import files_under, link_or_copy, remove_tree, sha256_file
 from release.manifest import MANIFEST
 from release.verify.certificates import read_certificates
+from release.verify.revocations import REVOCATIONS
 from release.verify.signatures import read_key
 from release.verify.trust import Trust
-from release.verify.verification import REVOCATIONS, verify
+from release.verify.verification import verify
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,45 @@ class Outgoing:
         return f"{self.model}/{self.variant} {self.version} ({self.channel})"
 
 
-@contextmanager
-def outgoing(release: Path, policy: Policy, scratch: Path) -> Iterator[Outgoing]:
-    """Yield the release as it is now; what becomes of the folder meanwhile does not matter.
+class RevokedError(PublishError):
+    """The release was taken back, and nothing else stands against it."""
 
-    Args:
-        release: ``artifacts/release/<model>/<variant>``.
-        scratch: where the snapshot (hard links where they reach) is; it is removed at the end.
+
+@contextmanager
+def claimed(release: Path, scratch: Path) -> Iterator[None]:
+    """Let nobody else publish this variant from here meanwhile.
 
     Raises:
-        PublishError: it is not there, the policy does not let it through, or someone else is
-            publishing it from here.
+        PublishError: someone does already.
     """
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    snapshot = scratch / release.name
     with scratch.with_name(f"{scratch.name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PublishError("is being published by another process", where=release) from None
+        yield
+
+
+@contextmanager
+def outgoing(release: Path, policy: Policy, scratch: Path) -> Iterator[Outgoing]:
+    """Yield the release as it is now; what becomes of the folder meanwhile does not matter.
+
+    Args:
+        release: ``artifacts/release/<model>/<variant>``, which the caller has `claimed`.
+        scratch: where the snapshot (hard links where they reach) is; it is removed at the end.
+
+    Raises:
+        RevokedError: it was taken back.
+        PublishError: it is not there, or the policy does not let it through.
+    """
+    snapshot = scratch / release.name
+    remove_tree(scratch)
+    try:
+        _snapshot(release, snapshot)
+        yield _verified(snapshot, release, policy)
+    finally:
         remove_tree(scratch)
-        try:
-            _snapshot(release, snapshot)
-            yield _verified(snapshot, release, policy)
-        finally:
-            remove_tree(scratch)
 
 
 def _snapshot(release: Path, snapshot: Path) -> None:
@@ -96,6 +111,8 @@ def _verified(snapshot: Path, release: Path, policy: Policy) -> Outgoing:
         revocations=revocations if revocations.is_file() else None,
     )
     against = [finding.line() for finding in found.findings if finding.refuses]
+    if against and all(one.name == "revoked-version" for one in found.findings if one.refuses):
+        raise RevokedError(f"{found.model}/{found.variant} {found.version} was revoked")
     if against:
         raise PublishError(
             f"verify refuses it: {'; '.join(against)}",
@@ -103,9 +120,9 @@ def _verified(snapshot: Path, release: Path, policy: Policy) -> Outgoing:
             remedy="repair what it names"
             + (", or lower 'publish.channel'" if policy.channel == "stable" else ""),
         )
-    if found.hub_files:
+    if found.added:
         raise PublishError(
-            f"holds what a download from a Hub adds: {', '.join(found.hub_files[:3])}",
+            f"holds what is not the release's: {', '.join(found.added[:3])}",
             where=release,
             remedy="remove it; only a release's own files are published",
         )

@@ -2,6 +2,7 @@
 
     <prefix>/<model>/<variant>/<version>-<release_sha256, 12 digits>/…   complete releases
     <prefix>/<model>/<variant>/latest.json                             the pointer, written last
+    <prefix>/<model>/<variant>/revocations.json                        what was taken back, if any
     <prefix>/<model>/<variant>/unfinished.json                         what is being uploaded
 
 A version's folder is named after every byte in it and is never written again once the pointer
@@ -15,8 +16,17 @@ from typing import Any
 
 from publishing.outgoing import File, Outgoing
 from publishing.policy import PublishError
+from publishing.revocations import (
+    Revocations,
+    document,
+    joined,
+    published,
+    refuse_revoked,
+    revoking,
+)
 from publishing.store import Store
 from records.record import canonical
+from release.verify.revocations import REVOCATIONS
 
 LATEST = "latest.json"
 UNFINISHED = "unfinished.json"
@@ -41,18 +51,59 @@ class Shelf:
     model: str
     variant: str
 
-    def publish(self, release: Outgoing) -> str:
+    @property
+    def _name(self) -> str:
+        return f"{self.model}/{self.variant}"
+
+    def revoke(self, ours: Revocations) -> str | None:
+        """Tell of what was taken back and point away from it; None: there is nothing to do.
+
+        The list goes first and the pointer last: a pointer never moves for a reason that nobody
+        can read, and the next run moves one that was left.
+        """
+        known = self._read(LATEST)
+        told = self._revocations()
+        revocations = joined(told, ours)
+        if not known or not revocations:
+            return None
+        if revocations != told:
+            self._record(revocations)
+        pointer = self._pointer(known["versions"], revocations)
+        if pointer != known:
+            self._write(LATEST, pointer)
+        if revocations == told and pointer == known:
+            return None
+        where = self.store.place(self._at(REVOCATIONS))
+        versions = ", ".join(dict.fromkeys(one.version for one in revocations))
+        return f"published the revocation of {self._name} {versions}: {where}"
+
+    def publish(self, release: Outgoing, ours: Revocations) -> str:
         """Upload what is missing, prove it, and point to it last; what was done, in one line.
 
+        Args:
+            ours: what was taken back of this variant; it joins what the storage tells already.
+
         Raises:
-            PublishError: the version is published with other bytes, or the storage refuses.
+            PublishError: the version is published with other bytes or was taken back, or the
+                storage refuses.
         """
         known = self._read(LATEST)
         versions: list[dict[str, Any]] = known.get("versions", [])
-        self._refuse_other_bytes(release, versions)
+        self._refuse_version(release, versions)
+        told = self._revocations()
+        revocations = joined(told, ours)
+        refuse_revoked(
+            revocations,
+            self._name,
+            release.version,
+            release.artifact_sha256,
+            self.store.place(self._at(REVOCATIONS)),
+        )
+        if revocations != told:
+            self._record(revocations)
         folder = f"{release.version}-{release.release_sha256[:12]}"
         where = self.store.place(self._at(folder))
-        if versions and versions[-1]["folder"] == folder:
+        if known.get("latest") == folder:
             self._finished(folder)
             return f"{release.name} is published already: {where}"
         unfinished = self._read(UNFINISHED).get("folders", {})
@@ -73,7 +124,7 @@ class Shelf:
             },
         }
         kept = [one for one in versions if one["folder"] != folder]
-        self._write(LATEST, self._pointer([*kept, entry]))
+        self._write(LATEST, self._pointer([*kept, entry], revocations))
         self._finished(folder)
         return (
             f"published {release.name}: {where}, {uploaded} of {len(release.files)} files uploaded"
@@ -81,8 +132,9 @@ class Shelf:
 
     def removals(self, keep: int) -> list[Removal]:
         """What a clean-up that leaves ``keep`` versions would take away."""
-        versions = self._read(LATEST).get("versions", [])
-        old = versions[:-keep]
+        known = self._read(LATEST)
+        versions = known.get("versions", [])
+        old = [one for one in versions[:-keep] if one["folder"] != known["latest"]]
         found = [
             Removal(
                 one["folder"],
@@ -111,7 +163,7 @@ class Shelf:
             self._write(UNFINISHED, {"folders": unfinished})
         kept = [one for one in versions if one["folder"] not in gone]
         if kept != versions:
-            self._write(LATEST, self._pointer(kept))
+            self._write(LATEST, self._pointer(kept, self._revocations()))
         for removal in removals:
             for name in removal.names:
                 self.store.remove(self._at(name))
@@ -143,7 +195,7 @@ class Shelf:
         else:
             self.store.remove(self._at(UNFINISHED))
 
-    def _refuse_other_bytes(self, release: Outgoing, versions: list[dict[str, Any]]) -> None:
+    def _refuse_version(self, release: Outgoing, versions: list[dict[str, Any]]) -> None:
         for one in versions:
             same = one["artifact_sha256"] == release.artifact_sha256
             if one["version"] == release.version and not same:
@@ -154,16 +206,38 @@ class Shelf:
                     found=release.artifact_sha256,
                     remedy="raise 'version' in config/config.yaml and build again",
                 )
+            if one["version"] == release.version and "revoked" in one:  # the list may be lost
+                raise PublishError(
+                    f"version {release.version} was revoked there: {one['revoked']}",
+                    where=self.store.place(self._at(LATEST)),
+                    remedy="raise 'version' in config/config.yaml and build other bytes",
+                )
 
-    def _pointer(self, versions: list[dict[str, Any]]) -> dict[str, Any]:
-        """The document at ``latest.json``; the last of ``versions`` is the one that counts."""
-        latest = versions[-1]
+    def _revocations(self) -> Revocations:
+        """What the storage says was taken back."""
+        place = self._at(REVOCATIONS)
+        if self.store.size(place) is None:
+            return ()
+        return published(self.store.read(place), self._name, self.store.place(place))
+
+    def _record(self, revocations: Revocations) -> None:
+        self.store.write(self._at(REVOCATIONS), document(revocations))
+
+    def _pointer(self, versions: list[dict[str, Any]], revocations: Revocations) -> dict[str, Any]:
+        """The document at ``latest.json``: the last version that was not taken back counts."""
+        told = []
+        latest = None
+        for one in versions:
+            found = revoking(revocations, self._name, one["version"], one["artifact_sha256"])
+            told.append({**one, "revoked": found.reason} if found else one)
+            if "revoked" not in told[-1]:  # said once, it stays said
+                latest = one["folder"]
         return {
             "schema": SCHEMA,
             "model": self.model,
             "variant": self.variant,
-            "latest": latest["folder"],
-            "versions": versions,
+            "latest": latest,
+            "versions": told,
         }
 
     def _at(self, name: str) -> str:

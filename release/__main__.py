@@ -126,7 +126,8 @@ def _revoke(arguments: argparse.Namespace) -> None:
     model, _, variant = arguments.release.partition("/")
     folder = arguments.root / "release" / model
     path = revoke(folder, variant, arguments.version, arguments.reason, key)
-    print(f"revoked: {arguments.release} {arguments.version}; send {path} to who has it")
+    told = f"revoked: {arguments.release} {arguments.version}; send {path} to who has it, and run"
+    print(f"{told} 'snakemake publish' if it was published")
 
 
 if __name__ == "__main__":

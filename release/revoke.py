@@ -6,8 +6,7 @@ from typing import Any
 from attestation.statement import ATTRIBUTE_REPORT, statement
 from records.record import read_record, write_record
 from release.signing import ReleaseKey
-from release.verify.revocations import REVOKED, SCHEMA
-from release.verify.verification import REVOCATIONS
+from release.verify.revocations import REVOCATIONS, REVOKED, SCHEMA
 from release.versions import VersionError, ledger_lock, record_version, versions_of
 
 

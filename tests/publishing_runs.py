@@ -85,6 +85,26 @@ class Publisher:
             stderr=subprocess.DEVNULL,
         )
 
+    def revoke(self, version: str, reason: str, *, artifact_sha256: str | None = None) -> None:
+        """Take a version back.
+
+        Args:
+            artifact_sha256: what the ledger says it was. Every version that tests release has the
+                same bytes, and a revocation concerns these too; with another digest it does not.
+        """
+        if artifact_sha256 is not None:
+            entry = {"artifact_sha256": artifact_sha256, "revoked": None}
+            known = {NAME.split("/")[1]: {version: entry}}
+            ledger = {"schema": "phiforge/versions/1", "model": "phi3-tiny", "versions": known}
+            (self.release.parent / "versions.json").write_text(json.dumps(ledger))
+        command = [sys.executable, "-m", "release", "revoke", NAME, version, "--reason", reason]
+        self._run([*command, "--root", str(self.root)], True, {})
+
+    def forget_revocations(self) -> None:
+        """As on another machine."""
+        for name in ("revocations.json", "versions.json"):
+            (self.release.parent / name).unlink()
+
     def prune(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         policy = ["--policy", json.dumps(self.policy), NAME]
         command = [sys.executable, "-m", "publishing", "prune", *arguments, *policy]

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channel", choices=CHANNELS, help="the standard it must meet")
     parser.add_argument(
         "--revocations", type=Path, metavar="FILE",
-        help="list of revoked versions; default: revocations.json beside DIR",
+        help="list of revoked versions; a revocations.json beside DIR or in it is read anyway",
     )  # fmt: skip
     parser.add_argument(
         "--at", type=_moment, metavar="DATE", help="judge certificates as of YYYY-MM-DD, not today"

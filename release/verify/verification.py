@@ -1,7 +1,8 @@
 """All checks of a release folder, in the order in which each may believe the one before."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,22 @@ from release.verify.additions import check_hub_files, hub_files
 from release.verify.findings import Finding, Refusal
 from release.verify.folder import Folder, member, survey
 from release.verify.model_signature import check_model_signature
-from release.verify.payload import Payload, check_payload, read_payload
+from release.verify.payload import CARD, Payload, check_payload, read_payload
 from release.verify.promotion import PROMOTION, check_promotion
 from release.verify.provenance import ADDED_LATER, check_provenance, read_provenance
 from release.verify.receipts import Receipt, check_receipts, read_receipts
-from release.verify.revocations import check_revocations, read_revocations
+from release.verify.revocations import (
+    REVOCATIONS,
+    check_revocations,
+    parse_revocations,
+    read_revocations,
+    revocations_in,
+    without_notice,
+)
 from release.verify.signatures import open_envelope
 from release.verify.trust import RELEASE, Signer, Trust, find_signer
 
 SBOM = "evidence/sbom.cdx.json"
-REVOCATIONS = "revocations.json"  # beside the variants of a model
 CHANNELS = ("candidate", "stable")
 
 
@@ -30,7 +37,8 @@ class Verification:
     Attributes:
         authenticated: the signer is one that the reader named; else the release vouches for
             itself: whole and unchanged, by whom nobody knows.
-        hub_files: names of files that a download from a Hub added; they are not the release's.
+        added: names of files that are not the release's: what a download from a Hub adds, and
+            revocations.
     """
 
     findings: tuple[Finding, ...]
@@ -42,7 +50,7 @@ class Verification:
     keyid: str = ""
     occasional: bool = False
     authenticated: bool = False
-    hub_files: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -76,7 +84,7 @@ def verify(
 
     Args:
         channel: the standard it must meet; None: the one that it says it meets.
-        revocations: a list of revoked versions; None: the one beside the folder, if any.
+        revocations: a list of revoked versions; one beside the folder or in it is read anyway.
         known: digests that the caller has taken of payload files just now.
     """
     found = _Found()
@@ -92,16 +100,19 @@ def verify(
     except Refusal as refusal:
         return Verification((*found.findings, refusal.finding))
     wanted = channel or told_channel
-    added = hub_files(folder, payload.digests)
+    lists = _lists(found, folder, payload, root, revocations)
+    folder = _as_signed(folder, lists, payload, version)
+    of_the_hub = hub_files(folder, payload.digests)
+    added = (*of_the_hub, *_list_inside(folder, payload))
     found.run(lambda: check_payload(folder, payload, added))
-    found.run(lambda: check_hub_files(folder, added))
+    found.run(lambda: check_hub_files(folder, of_the_hub))
     receipts: list[Receipt] = []
     found.run(lambda: _receipts(folder, payload, wanted, receipts))
     signer = _signed(found, folder, record, payload, trust)
     if signer is not None and PROMOTION in folder.sizes:
         found.run(partial(check_promotion, folder, payload, signer, receipts))
     found.run(lambda: _bill_of_materials(folder, payload))
-    _revoked(found, root, revocations, payload, version, signer)
+    _revoked(found, lists, payload, version, signer)
     if signer is not None:
         found.run(lambda: _standing(signer, wanted, asked=channel is not None))
     if wanted == "stable" and PROMOTION not in folder.sizes:
@@ -116,7 +127,7 @@ def verify(
         keyid=signer.keyid if signer else "",
         occasional=signer.occasional if signer else False,
         authenticated=signer.authenticated if signer else False,
-        hub_files=added,
+        added=added,
     )
 
 
@@ -162,28 +173,73 @@ def _bill_of_materials(folder: Folder, payload: Payload) -> Iterable[Finding]:
         yield Finding("inconsistent-bill", "is about another artifact", SBOM)
 
 
+def _list_inside(folder: Folder, payload: Payload) -> tuple[str, ...]:
+    """The revocations that whoever publishes the release has put into its folder, if any."""
+    there = REVOCATIONS in folder.sizes and REVOCATIONS not in payload.digests
+    return (REVOCATIONS,) if there else ()
+
+
+def _lists(
+    found: _Found, folder: Folder, payload: Payload, root: Path, told: Path | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """The lists of revocations that may concern the release, each with its file's name."""
+    lists: list[tuple[str, Mapping[str, Any]]] = []
+
+    def read(where: str, reading: Callable[[], Mapping[str, Any]]) -> Iterable[Finding]:
+        lists.append((where, reading()))
+        return ()
+
+    beside = root.absolute().parent / REVOCATIONS
+    for path in dict.fromkeys(one for one in (told, beside if beside.is_file() else None) if one):
+        found.run(partial(read, path.name, partial(read_revocations, path)))
+    if _list_inside(folder, payload):
+        found.run(
+            lambda: read(
+                REVOCATIONS, lambda: parse_revocations(folder.read(REVOCATIONS), REVOCATIONS)
+            )
+        )
+    return lists
+
+
+def _as_signed(
+    folder: Folder, lists: Iterable[tuple[str, Mapping[str, Any]]], payload: Payload, version: str
+) -> Folder:
+    """The folder, with the digest that a revoked release's card had before it said so.
+
+    Such a release is refused for its revocation; that its card tells of it is no other finding.
+    """
+    name = f"{payload.manifest['model']}/{payload.manifest['variant']}"
+    try:
+        for where, listed in lists:
+            for one in revocations_in(listed, where):
+                if one.concerns(name, version, payload.artifact_sha256):
+                    card = without_notice(folder.text(CARD), one).encode()
+                    known = {**folder.known, CARD: hashlib.sha256(card).hexdigest()}
+                    return replace(folder, known=known)
+    except Refusal:
+        pass  # told by the check that reads the list, or the card, for itself
+    return folder
+
+
 def _revoked(
     found: _Found,
-    root: Path,
-    revocations: Path | None,
+    lists: Iterable[tuple[str, Mapping[str, Any]]],
     payload: Payload,
     version: str,
     signer: Signer | None,
 ) -> None:
-    beside = root.absolute().parent / REVOCATIONS
-    path = revocations or (beside if beside.is_file() else None)
-    if path is None:
-        return
-    found.run(
-        lambda: check_revocations(
-            read_revocations(path),
-            path.name,
-            name=f"{payload.manifest['model']}/{payload.manifest['variant']}",
-            version=version,
-            artifact_sha256=payload.artifact_sha256,
-            accepted=signer.accepted if signer else (),
+    for where, listed in lists:
+        found.run(
+            partial(
+                check_revocations,
+                listed,
+                where,
+                name=f"{payload.manifest['model']}/{payload.manifest['variant']}",
+                version=version,
+                artifact_sha256=payload.artifact_sha256,
+                accepted=signer.accepted if signer else (),
+            )
         )
-    )
 
 
 def _standing(signer: Signer, channel: str, *, asked: bool) -> Iterable[Finding]:

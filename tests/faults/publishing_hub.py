@@ -74,8 +74,11 @@ class WritingHandler(Handler):
         name = "/".join(path.lstrip("/").split("/")[:2])
         line = self.hub.lines.get(name)
         rest = path.lstrip("/").removeprefix(name)
-        if self.server.host == "storage" or line is None:
+        if self.server.host == "storage":
             super().do_GET()
+        elif line is None:
+            self._note(API, self.path)
+            self._find(name, "main")  # there is none, and it answers so
         elif rest == "/refs":
             self._json({"branches": [], "converts": [], "tags": self._tags(line)})
         elif rest.startswith("/commits/"):

@@ -186,7 +186,7 @@ def test_what_a_download_from_a_hub_adds_is_told(
         ".gitattributes, 2 files below .cache/huggingface/"
     )
     told = json.loads(verifier.run(received, "--json", "--key", str(certified.public)).stdout)
-    assert told["hub_files"] == [
+    assert told["added"] == [
         ".cache/huggingface/.gitignore",
         ".cache/huggingface/download/config.json.metadata",
         ".gitattributes",

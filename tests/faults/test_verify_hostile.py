@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from release.verify.revocations import Revocation, with_notice
 from releasing import Certified, Verifier, edit
 
 WEIGHTS = "openvino_model.bin"
@@ -64,6 +65,19 @@ def link_among_the_clients_notes(release: Path) -> None:
     (notes / "config.json.metadata").symlink_to("/etc/passwd")
 
 
+def notice_for_no_reason(release: Path) -> None:
+    card = release / "README.md"
+    card.write_text(with_notice(card.read_text(), Revocation("m/v", "1", "0", "", "", "", {})))
+
+
+def write_sparse(name: str) -> Callable[[Path], None]:
+    def spoil(release: Path) -> None:
+        (release / name).touch()
+        os.truncate(release / name, 10_000_000_000)
+
+    return spoil
+
+
 def very_many_files(release: Path) -> None:
     for number in range(2_001):
         (release / f"f{number}").touch()
@@ -108,6 +122,11 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
     ("much among the notes", write(".cache/huggingface/x", bytes(64_001)), "oversized-file"),
     ("large attributes", write(".gitattributes", bytes(64_001)), "oversized-file"),
     ("attributes in a folder", write("evidence/.gitattributes", b""), "extra-file"),
+    ("revocations of another form", write("revocations.json", b"{}"), "malformed"),
+    ("revocations that are no JSON", write("revocations.json", b"\xff"), "not-utf-8"),
+    ("oversized revocations", write_sparse("revocations.json"), "oversized-file"),
+    ("revocations in a folder", write("evidence/revocations.json", b"{}"), "extra-file"),
+    ("a notice for no reason", notice_for_no_reason, "changed-evidence"),
     ("very many files", very_many_files, "too-many-files"),
     ("very deep folders", very_deep_folders, "not-a-regular-file"),
     ("deep JSON", write("MANIFEST.json", DEEP), "deep-json"),

@@ -94,7 +94,7 @@ def test_what_a_receiver_downloads_is_verified_as_it_lies_there(
     publisher.take(received)  # someone publishes what they downloaded
     done = publisher.publish(check=False)
     assert done.returncode == 1
-    assert "holds what a download from a Hub adds: .cache/huggingface/" in done.stderr
+    assert "holds what is not the release's: .cache/huggingface/" in done.stderr
 
 
 def test_publishing_twice_changes_nothing(
@@ -203,6 +203,122 @@ def test_a_version_never_comes_to_mean_other_bytes(
     done = publisher.publish(check=False)
     assert "version 0.1.0 is published with other bytes" in done.stderr
     assert line.head is other
+
+
+def test_a_revocation_is_one_commit_and_whoever_downloads_hears_of_it(
+    publisher: Publisher, hub: PublishingHub, signed: Path, verifier: Verifier, tmp_path: Path
+) -> None:
+    publisher.take(signed)
+    publisher.publish()
+    line = hub.lines[REPO]
+    publisher.revoke("0.1.0", "speaks *verse*\nonly")
+    done = publisher.publish()
+    assert f"published the revocation of phi3-tiny/{SIGNED_VARIANT} 0.1.0" in done.stdout
+    assert "0.1.0 was revoked, and is not published" in done.stdout
+    assert len(line.commits) == 3
+    files = shown(hub)
+    assert files.keys() - bytes_of(publisher.release).keys() == {"revocations.json"}
+    changed = {n for n, data in bytes_of(publisher.release).items() if files[n] != data}
+    assert changed == {"README.md"}
+    _, metadata, card = files["README.md"].decode().split("---\n", 2)
+    assert "license: mit" in metadata
+    assert card.startswith("> **Revoked.** Version 0.1.0 was taken back by its publisher: ")
+    assert r"speaks \*verse\* only" in card.splitlines()[0]
+    assert line.tags == {"v0.1.0": line.head.revision}
+    for revision in ("main", "v0.1.0"):
+        received = download(hub, tmp_path / revision, revision)
+        assert verifier.findings(received) == ["revoked-version"]
+    with (received / "README.md").open("a") as stream:
+        stream.write("and more\n")
+    assert set(verifier.findings(received)) == {"revoked-version", "changed-evidence"}
+    state = (len(line.commits), dict(line.tags), len(hub.uploads))
+    assert "published" not in publisher.publish().stdout.replace("is not published", "")
+    assert (len(line.commits), dict(line.tags), len(hub.uploads)) == state
+
+
+def test_an_older_versions_revocation_stays_when_others_are_published(
+    publisher: Publisher,
+    hub: PublishingHub,
+    versions: Versions,
+    verifier: Verifier,
+    tmp_path: Path,
+) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        publisher.take(versions(version))
+        publisher.publish()
+    line = hub.lines[REPO]
+    publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
+    assert "published the revocation" in publisher.publish().stdout
+    assert len(line.commits) == 4
+    told = shown(hub).pop("revocations.json")
+    assert {**shown(hub)} == {**bytes_of(publisher.release), "revocations.json": told}
+    assert line.tags["v0.2.0"] == line.head.revision
+    assert verifier.findings(download(hub, tmp_path / "new")) == []
+    pinned = download(hub, tmp_path / "old", "v0.1.0")
+    assert verifier.findings(pinned) == []
+    download(hub, tmp_path / "old", "main", "revocations.json")
+    assert verifier.findings(pinned) == ["revoked-version"]
+
+    publisher.forget_revocations()
+    assert "is published already" in publisher.publish().stdout
+    assert len(line.commits) == 4
+    publisher.take(versions("0.1.0"))
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "version 0.1.0 was revoked there: wrong tokenizer" in done.stderr
+    publisher.take(versions("0.3.0"))
+    publisher.publish()
+    assert shown(hub) == {**bytes_of(publisher.release), "revocations.json": told}
+
+
+def test_the_first_publication_takes_earlier_revocations_along(
+    publisher: Publisher, hub: PublishingHub, versions: Versions
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
+    done = publisher.publish()
+    assert "was revoked, and is not published" in done.stdout
+    assert REPO not in hub.lines
+    publisher.take(versions("0.2.0"))
+    publisher.publish()
+    assert "revocations.json" in shown(hub) and len(hub.lines[REPO].commits) == 2
+    publisher.publish()
+    assert len(hub.lines[REPO].commits) == 2
+
+
+def test_a_kill_leaves_what_was_not_revoked_and_the_next_run_completes(
+    publisher: Publisher, hub: PublishingHub, versions: Versions
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.publish()
+    old = shown(hub)
+    publisher.revoke("0.1.0", "wrong tokenizer")
+    hub.fail(COMMIT, times=1, hold=1)
+    running = publisher.started()
+    assert hub.held.wait(60)
+    running.kill()
+    running.wait()
+    assert shown(hub) == old
+    hub.fail(COMMIT, times=1, cut=0)  # and a commit whose answer is lost is not made twice
+    publisher.publish()
+    assert "revocations.json" in shown(hub)
+    assert len(hub.lines[REPO].commits) == 3
+    assert hub.lines[REPO].tags == {"v0.1.0": hub.lines[REPO].head.revision}
+
+
+def test_a_spoilt_list_of_revocations_is_not_written_over(
+    publisher: Publisher, hub: PublishingHub, versions: Versions
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.publish()
+    line = hub.lines[REPO]
+    spoilt = hub.commit(REPO, {**line.head.files, "revocations.json": b"{}"}, line.head.lfs)
+    publisher.take(versions("0.2.0"))
+    publisher.revoke("0.2.0", "wrong tokenizer")
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "is no list of revocations (malformed: " in done.stderr
+    assert line.head is spoilt
 
 
 def test_a_clean_up_is_said_before_it_is_done(

@@ -14,6 +14,7 @@ from checkout import Checkout
 from publishing_runs import NAME, Publisher
 from release.verify.trust import Trust
 from release.verify.verification import verify
+from releasing import Verifier
 
 Versions = Callable[[str], Path]
 
@@ -145,6 +146,112 @@ def test_a_clean_up_is_said_before_it_is_done(
     assert "nothing to remove" in publisher.prune("--keep", "1").stdout
 
 
+def test_the_pointer_leaves_a_revoked_version_and_the_list_tells_why(
+    publisher: Publisher, folder: Path, versions: Versions, verifier: Verifier
+) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        publisher.take(versions(version))
+        publisher.publish()
+    revoked = latest(folder)
+    publisher.revoke("0.2.0", "wrong tokenizer", artifact_sha256="0" * 64)
+    done = publisher.publish()
+    assert "published the revocation of phi3-tiny/" in done.stdout
+    assert "0.2.0 was revoked, and is not published" in done.stdout
+    pointer = json.loads((folder / "latest.json").read_text())
+    assert pointer["latest"].startswith("0.1.0-")
+    assert [one.get("revoked") for one in pointer["versions"]] == [None, "wrong tokenizer"]
+    assert verifier.findings(folder / pointer["latest"]) == []
+    assert verifier.findings(revoked) == ["revoked-version"]  # the list lies beside it
+    before = files(folder)
+    publisher.publish()
+    assert files(folder) == before
+    said = publisher.prune("--keep", "1").stdout
+    assert "nothing to remove" in said  # the newest, and the one that counts
+
+    publisher.forget_revocations()  # another machine goes on
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "version 0.2.0 was revoked there: wrong tokenizer" in done.stderr
+    assert files(folder) == before
+    publisher.take(versions("0.3.0"))
+    publisher.publish()
+    assert latest(folder).name.startswith("0.3.0-")
+    pointer = json.loads((folder / "latest.json").read_text())
+    told = [one.get("revoked") for one in pointer["versions"]]
+    assert told == [None, "wrong tokenizer", None]
+    assert verifier.findings(revoked) == ["revoked-version"]
+    publisher.prune("--keep", "1", "--yes")
+    left = {latest(folder).name, "latest.json", "revocations.json"}
+    assert {path.name for path in folder.iterdir()} == left
+    publisher.take(versions("0.2.0"))
+    assert "was revoked there" in publisher.publish(check=False).stderr
+
+
+def test_where_every_version_was_revoked_none_counts(
+    publisher: Publisher, folder: Path, versions: Versions
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
+    publisher.publish()
+    assert not folder.exists()  # nothing of it was ever there
+    publisher.forget_revocations()
+    publisher.publish()
+    publisher.revoke("0.1.0", "wrong tokenizer")
+    publisher.publish()
+    assert json.loads((folder / "latest.json").read_text())["latest"] is None
+    assert "nothing to remove" in publisher.prune("--keep", "1").stdout
+
+
+def test_a_mark_in_the_pointer_outlives_a_list_that_was_lost(
+    publisher: Publisher, folder: Path, versions: Versions
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.publish()
+    publisher.revoke("0.1.0", "wrong tokenizer")
+    publisher.publish()
+    (folder / "revocations.json").unlink()
+    publisher.forget_revocations()
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "version 0.1.0 was revoked there: wrong tokenizer" in done.stderr
+    assert json.loads((folder / "latest.json").read_text())["latest"] is None
+
+
+@pytest.mark.parametrize(("call", "where"), [(1, "within"), (1, "after"), (2, "before")])
+def test_a_kill_while_it_is_revoked_leaves_the_old_pointer(
+    publisher: Publisher, folder: Path, versions: Versions, call: int, where: str
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.publish()
+    pointer = (folder / "latest.json").read_bytes()
+    publisher.revoke("0.1.0", "wrong tokenizer")
+    assert publisher.killed_publish(call, where)
+    assert (folder / "latest.json").read_bytes() == pointer
+    assert (folder / "revocations.json").is_file() is (where != "within")
+    publisher.publish()
+    assert json.loads((folder / "latest.json").read_text())["latest"] is None
+    assert (folder / "revocations.json").is_file()
+
+
+def test_one_places_trouble_keeps_nothing_from_the_others(
+    publisher: Publisher, folder: Path, versions: Versions, tmp_path: Path
+) -> None:
+    publisher.take(versions("0.1.0"))
+    publisher.policy["storage"].insert(0, {"provider": "fs", "prefix": str(tmp_path / "other")})
+    publisher.publish()
+    spoilt = tmp_path / "other" / NAME / "revocations.json"
+    spoilt.write_text("{}")
+    publisher.take(versions("0.2.0"))
+    assert publisher.publish(check=False).returncode == 1
+    assert latest(folder).name.startswith("0.2.0-")
+    publisher.revoke("0.2.0", "wrong tokenizer")
+    done = publisher.publish(check=False)
+    assert done.returncode == 1
+    assert "is no list of revocations (malformed: " in done.stderr
+    assert spoilt.read_text() == "{}"
+    assert json.loads((folder / "latest.json").read_text())["latest"] is None
+
+
 def test_there_must_be_a_place_to_publish_to(publisher: Publisher) -> None:
     done = publisher.publish(check=False)
     assert done.returncode == 1
@@ -252,6 +359,25 @@ def test_a_bucket_has_the_old_version_until_it_has_the_new_one(
     assert bucket.latest(tmp_path / "3").name.startswith("0.2.0-")
     listed = bucket.client.list_objects_v2(Bucket="releases")["Contents"]
     assert not [one["Key"] for one in listed if "/0.1.0-" in one["Key"]]
+
+
+def test_a_bucket_hears_of_a_revocation_and_keeps_it(
+    publisher: Publisher, bucket: Bucket, versions: Versions, tmp_path: Path
+) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        publisher.take(versions(version))
+        publisher.publish()
+    publisher.revoke("0.2.0", "wrong tokenizer", artifact_sha256="0" * 64)
+    publisher.publish()
+    pointer = json.loads(bucket.get(f"models/{NAME}/latest.json"))
+    assert pointer["latest"].startswith("0.1.0-")
+    told = bucket.get(f"models/{NAME}/revocations.json")
+    assert "published the revocation" not in publisher.publish().stdout
+    publisher.forget_revocations()
+    publisher.take(versions("0.3.0"))
+    publisher.publish()
+    assert bucket.latest(tmp_path).name.startswith("0.3.0-")
+    assert bucket.get(f"models/{NAME}/revocations.json") == told
 
 
 def test_a_storage_that_does_not_answer_is_one_line(
