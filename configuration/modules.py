@@ -97,6 +97,17 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
+@cache
+def environments_of(*modules: str) -> tuple[str, ...]:
+    """The other locked environments that ``modules`` and their local imports work in, sorted.
+
+    >>> environments_of("converters.npu_library"), environments_of("converters.openvino")
+    (('npu-library',), ())
+    """
+    named = {_read(file).environment for file in module_files(*modules)}
+    return tuple(sorted(name for name in named if name is not None))
+
+
 def _literal(tree: ast.Module, constant: str) -> Any:
     """The literal that a file assigns to ``constant`` at its top; None: it does not."""
     for node in tree.body:

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from records.environment import MARKER
 from records.tree import sha256_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -14,10 +15,16 @@ def project_state() -> dict[str, Any]:
     """Commit, cleanness and locked toolchain of this checkout.
 
     ``commit`` (40 hex digits) and ``clean`` are None where git does not know this folder: not a
-    clone, or no git here. ``lock_sha256`` is the digest of the toolchain's lock file.
+    clone, or no git here. ``lock_sha256`` is the digest of the toolchain's lock file;
+    ``environments`` maps every other environment that is installed here to the digest of the lock
+    that it was made from (`records.environment`).
     """
     told = _git("rev-parse", "--show-toplevel", "HEAD")
     state: dict[str, Any] = {"commit": None, "clean": None, "lock_sha256": None}
+    state["environments"] = {
+        marker.parent.name.removeprefix(".venv-"): marker.read_text(encoding="utf-8").strip()
+        for marker in sorted(CHECKOUT.glob(f".venv-*/{MARKER}"))
+    }
     if (CHECKOUT / LOCK).is_file():
         state["lock_sha256"] = sha256_file(CHECKOUT / LOCK)
     if told is not None:

@@ -1,10 +1,11 @@
 """What stands beside a payload in ``evidence/``: receipts, provenance, bill of materials, keys."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configuration.modules import environments_of
 from records.record import write_record, write_text
 from records.tree import files_under, sha256_file
 from release.provenance import provenance
@@ -68,8 +69,17 @@ def lay_out_evidence(
         builder=builder,
         payload=digests,
         byproducts={name.as_posix(): sha256_file(release / name) for name in byproducts},
+        environments=environments_of(*_modules(build, receipts)),
     )
     write_record(evidence / "provenance.dsse.json", key.sign_statement(statement))
+
+
+def _modules(build: Mapping[str, Any], receipts: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
+    """What made the payload, and what ran it wherever it was checked."""
+    yield f"converters.{build['converter']}"
+    for receipt in receipts.values():
+        if receipt["verdict"] != "blocked":
+            yield f"validators.runtimes.{receipt['runtime']}"
 
 
 def copy_receipts(receipts: Sequence[Path], into: Path) -> None:

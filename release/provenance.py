@@ -4,7 +4,7 @@ Format: https://slsa.dev/spec/v1.0/provenance. It names no path, host, user or t
 one commit differ in their signatures only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from attestation.statement import PROVENANCE, statement
@@ -21,6 +21,7 @@ def provenance(
     builder: str,
     payload: Mapping[str, str],
     byproducts: Mapping[str, str],
+    environments: Collection[str] = (),
 ) -> dict[str, Any]:
     """The statement about a release.
 
@@ -30,6 +31,7 @@ def provenance(
         builder: URI of who runs this (config key ``builder``).
         payload: every payload file, SHA256SUMS included, to hex SHA-256.
         byproducts: the card and every other piece of evidence to hex SHA-256.
+        environments: other locked environments that the payload was made or checked in.
     """
     name = f"{build['model']}/{build['variant']}"
     return statement(
@@ -49,7 +51,7 @@ def provenance(
                     "toolchain": build["toolchain"],
                     "resolved_recipe": build["recipe"],
                 },
-                "resolvedDependencies": list(_dependencies(build)),
+                "resolvedDependencies": list(_dependencies(build, environments)),
             },
             "runDetails": {
                 "builder": {"id": builder},
@@ -59,7 +61,9 @@ def provenance(
     )
 
 
-def _dependencies(build: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _dependencies(
+    build: Mapping[str, Any], environments: Collection[str]
+) -> Iterator[dict[str, Any]]:
     source = build["source"]
     hub = source_purl(source)
     if hub:
@@ -74,6 +78,9 @@ def _dependencies(build: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     project = build.get("project", {})
     if project.get("lock_sha256"):
         yield _file("envs/main.lock", project["lock_sha256"])
+    for name, lock_sha256 in sorted(project.get("environments", {}).items()):
+        if name in environments:
+            yield _file(f"envs/{name}.lock", lock_sha256)
     if project.get("commit"):
         yield {
             "name": "phiforge",
