@@ -1,6 +1,6 @@
 """What a check does: hold the bytes, lint the files, watch it run elsewhere, and judge."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from validators.isolation import observe_isolated
 from validators.judgement import Failure
 from validators.lint.payload import lint
 from validators.own_code import validator_digest
+from validators.places import neutral
 from validators.receipt import Basis, Subject, judged, unusable
 from validators.reference_tree import Reference, load_reference
 from validators.verdict import judge
@@ -49,11 +50,12 @@ def examine(
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
     except PayloadError as error:
-        return unusable(subject, basis, Failure("damaged-payload", str(error)))
+        damage = Failure("damaged-payload", str(error))
+        return unusable(subject, basis, *_travelling([damage], payload))
     linted = lint(payload, variant=variant, reference=reference)
     if linted.failures:
         failures = [Failure(one.name, one.what) for one in linted.failures]
-        return unusable(subject, basis, *failures)
+        return unusable(subject, basis, *_travelling(failures, payload))
     observation = observe_isolated(
         payload,
         subject.runtime,
@@ -71,7 +73,11 @@ def examine(
         executor=executor,
         gates=gates,
     )
-    judgement = replace(judgement, notes=linted.notes + judgement.notes)
+    judgement = replace(
+        judgement,
+        failures=_travelling(judgement.failures, payload),
+        notes=linted.notes + judgement.notes,
+    )
     return judged(
         subject,
         basis,
@@ -81,6 +87,11 @@ def examine(
         toolchain=observation.toolchain,
         measures=observation.measures,
     )
+
+
+def _travelling(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:
+    """The failures as other machines may read them."""
+    return tuple(replace(one, what=neutral(one.what, payload)) for one in failures)
 
 
 def _refuse_other_reference(

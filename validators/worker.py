@@ -33,6 +33,7 @@ from validators.observation import (
     Trouble,
     write_observation,
 )
+from validators.places import neutral
 from validators.reference_tree import Reference, ReferencePrompt, load_reference
 
 DOING = "DOING"
@@ -142,7 +143,7 @@ def observe(
         doing.write_text("asking what executed", encoding="utf-8")
         evidence = runtime.executed_on()
     except Exception as error:
-        trouble = _trouble(error, doing)
+        trouble = _trouble(error, doing, payload)
     return Observation(tuple(prompts.values()), evidence, toolchain, trouble, corpus=corpus)
 
 
@@ -176,12 +177,12 @@ def measured(
                 (len(one), runtime.generate(one, LONGEST_ANSWER)) for one in asked[: RUNS + 1]
             ]
         except Exception as error:
-            return replace(seen, trouble=_trouble(error, doing))
+            return replace(seen, trouble=_trouble(error, doing, payload))
         pinned = False
     return replace(seen, measures=measures(answers, "pinned" if pinned else "default"))
 
 
-def _trouble(error: Exception, doing: Path) -> Trouble:
+def _trouble(error: Exception, doing: Path, payload: Path) -> Trouble:
     """What an exception says against the artifact.
 
     Raises:
@@ -196,8 +197,9 @@ def _trouble(error: Exception, doing: Path) -> Trouble:
     if isinstance(error, MemoryError):
         return Trouble("out-of-memory", f"no memory left {_while(doing)}")
     # Whatever else a runtime raises on an artifact is the artifact's fault.
-    message = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_MESSAGE]
-    return Trouble("runtime-error", f"{_while(doing)}: {message}")
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    told = neutral(message, payload)[:_LONGEST_MESSAGE]  # first: half a path is no known one
+    return Trouble("runtime-error", f"{_while(doing)}: {told}")
 
 
 def _while(doing: Path) -> str:

@@ -13,6 +13,7 @@ import pytest
 from bench import SETTINGS, Bench, copied, reseal
 from checkout import ROOT, Checkout
 from records.record import read_record
+from validators.isolation import observe_isolated
 
 
 def test_every_receipt_of_the_pipeline_says_what_really_ran(pipeline: Checkout) -> None:
@@ -57,7 +58,8 @@ def test_a_damaged_payload_is_not_even_opened(
         return str(receipt["reason"])
 
     config.write_bytes(kept + b" ")
-    assert "config.json: payload file changed" in reason()
+    assert "ARTIFACT/config.json: payload file changed" in reason()
+    assert str(tmp_path) not in reason()
     config.unlink()
     assert "config.json: payload file is missing" in reason()
     config.write_bytes(kept)
@@ -73,6 +75,19 @@ def test_an_artifact_that_its_runtime_refuses_fails(
     config.write_text(config.read_text().replace('"type": "phi3"', '"type": "phi333"'))
     reseal(artifact / "payload")
     assert bench.failures("genai-dml-int4", "dml-standin", artifact) == ["runtime-error"]
+
+
+def test_a_runtimes_own_words_name_no_folder_of_this_machine(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    payload = copied(built("openvino-fp16"), tmp_path) / "payload"
+    (payload / "openvino_tokenizer.xml").write_text("<net")
+    seen = observe_isolated(
+        payload, "openvino", {"device": "CPU"}, bench.reference, bench.golden, time_limit_s=120
+    )
+    assert seen.trouble is not None and seen.trouble.name == "runtime-error"
+    assert "ARTIFACT/openvino_tokenizer.xml" in seen.trouble.what
+    assert str(tmp_path) not in seen.trouble.what and str(ROOT) not in seen.trouble.what
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
