@@ -59,6 +59,6 @@ class FileDigest:
                 if block.find(text, 0, length) >= 0 or text in seam:
                     self.found = text.decode()
                     break
-            self._tail = bytes((self._tail + block[max(0, length - self._overlap) : length]))
+            self._tail = bytes(self._tail + block[max(0, length - self._overlap) : length])
             self._tail = self._tail[-self._overlap :] if self._overlap else b""
         self.size += length

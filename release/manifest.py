@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from records.errors import PhiforgeError
-from records.record import write_record, write_text
 from records.file_digest import FileDigest
+from records.record import write_record, write_text
 from records.tree import files_under, sha256_file
 
 MANIFEST = "MANIFEST.json"

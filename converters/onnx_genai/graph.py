@@ -49,7 +49,7 @@ def open_graph(path: Path) -> ir.Model:
 
 
 def _read(path: Path, tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    """One weight, read and not mapped: gigabytes are used once, and leave the page cache at once."""
+    """One weight, read and not mapped: each is used once, and leaves the page cache again."""
     offset, length = tensor.offset or 0, tensor.length
     with path.open("rb", buffering=0) as file:
         stored: npt.NDArray[Any] = np.fromfile(file, np.uint8, length, offset=offset)

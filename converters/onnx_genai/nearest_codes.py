@@ -50,7 +50,7 @@ def quantize_symmetric(
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Parts are too small to be shared among torch's own threads, which would wait for one another."""
+    """Parts are too small to be shared among torch's threads, which would wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
