@@ -7,16 +7,20 @@ Makes a model of Phi-3-mini's exact shape with random weights (full_size/make_mo
 1. for each variant in turn, the official command and phiforge's conversion, one after the other,
    each alone on the machine, and whether their constants are equal;
 2. phiforge's five conversions as a user runs them: `snakemake --cores 4` on the five builds;
-3. the floor: reading the source once from the disk and writing the five variants' bytes once.
+3. the reference of the model, once, and one check of each of the five, on 256 positions;
+4. the floor: reading the source once from the disk and writing the five variants' bytes once,
+   through the page cache as all commands do, and once more past it (O_DIRECT), for comparison.
 
 The result goes to compare/<model>.json and .svg beside this file. The floor and all commands write
 without waiting for the disk (no fsync), which the page cache allows to all of them alike. Needs
-Linux and about 50 GB of disk; run it from a clean clone on an idle machine.
+Linux and about 60 GB of disk; run it from a clean clone on an idle machine. `--only checks` repeats
+steps 3 and 4 on the builds that are there, and leaves the rest of the result as it was.
 """
 
 import argparse
 import datetime
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -62,6 +66,15 @@ OFFICIAL: dict[str, list[str]] = {
 }  # fmt: skip
 """The guide's commands; input and output are added."""
 
+ROWS = {
+    "openvino-fp16": "cpu",
+    "openvino-int4": "cpu",
+    "openvino-int4-npu": "npu-standin",
+    "genai-dml-fp16": "dml-standin",
+    "genai-dml-int4": "dml-standin",
+}
+"""The row of each variant's check that runs on any machine."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -69,30 +82,58 @@ def main() -> None:
     )
     parser.add_argument("--scratch", type=Path, required=True, help="folder on a large disk")
     parser.add_argument("--layers", type=int, default=32, help="fewer layers: a quick version")
+    parser.add_argument("--only", choices=["checks"], help="not the conversions once more")
     arguments = parser.parse_args()
     scratch: Path = arguments.scratch.resolve()
     name = f"phi-3-mini-random-{arguments.layers}"
     model = _model(scratch, arguments.layers)
+    into = Path(__file__).parent / "compare"
+    into.mkdir(exist_ok=True)
+    written = into / f"{name}.json"
+    if arguments.only == "checks":
+        result = json.loads(written.read_text())
+    else:
+        result = _conversions(name, model, scratch)
+        _write(result, written)
+    result["checks"] = _checks(name, model, scratch)
+    result["floor"] = floor(name, scratch)
+    result["ratios"] = ratios(result)
+    _write(result, written)
+    draw(result, into / f"{name}.svg")
+    print(json.dumps(result["ratios"], indent=2))
+
+
+def _write(result: dict[str, Any], into: Path) -> None:
+    into.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+
+
+def _conversions(name: str, model: Path, scratch: Path) -> dict[str, Any]:
     _snakemake(model, [f"artifacts/source/{name}/SOURCE.json"], scratch / "fetch.log")
     shutil.rmtree(ROOT / "artifacts/build" / name, ignore_errors=True)
     rows = [_variant(variant, name, model, scratch) for variant in OFFICIAL]
     shutil.rmtree(ROOT / "artifacts/build" / name)
     targets = [f"artifacts/build/{name}/{variant}/BUILD.json" for variant in OFFICIAL]
     whole = _snakemake(model, targets, scratch / "whole.log")
-    result = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "model": name,
         "machine": facts(),
         "variants": rows,
         "together": {group or "all": usage.rounded() for group, usage in whole.items()},
-        "floor": floor(name, scratch),
     }
-    result["ratios"] = ratios(result)
-    into = Path(__file__).parent / "compare"
-    into.mkdir(exist_ok=True)
-    (into / f"{name}.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
-    draw(result, into / f"{name}.svg")
-    print(json.dumps(result["ratios"], indent=2))
+
+
+def _checks(name: str, model: Path, scratch: Path) -> dict[str, Any]:
+    """Reference and checks of what has been built; a verdict that is not ``passed`` ends it."""
+    for folder in ("reference", "checks"):
+        shutil.rmtree(ROOT / "artifacts" / folder / name, ignore_errors=True)
+    receipts = [f"artifacts/checks/{name}/{variant}/{row}.json" for variant, row in ROWS.items()]
+    usages = _snakemake(model, receipts, scratch / "checks.log")
+    for receipt in receipts:
+        found = json.loads((ROOT / receipt).read_text())
+        if found["verdict"] != "passed":
+            sys.exit(f"error: {receipt}: {found['verdict']}: {found['reason']}")
+    return {group or "all": usage.rounded() for group, usage in usages.items()}
 
 
 def _model(scratch: Path, layers: int) -> Path:
@@ -146,10 +187,10 @@ def _official(variant: str, source: Path, out: Path, scratch: Path) -> Usage:
 
 
 def _snakemake(model: Path, targets: Sequence[str], log: Path) -> dict[str, Usage]:
-    """Run phiforge on ``targets``; one group of usage a conversion, by its variant."""
+    """Run phiforge on ``targets``; one group of usage a job, by its variant or name."""
     command = [str(BIN / "snakemake"), "--cores", "4", *targets]
     command += ["--config", f"model_files={model}", f"models={_name(model)}"]
-    usages = measure(command, log=log, group=_conversion, cwd=ROOT)
+    usages = measure(command, log=log, group=_job, cwd=ROOT)
     if usages[""].exit_code != 0:
         sys.exit(f"error: snakemake failed; read {log}")
     return usages
@@ -159,10 +200,14 @@ def _name(model: Path) -> str:
     return str(yaml.safe_load(model.read_text())["name"])
 
 
-def _conversion(command: Sequence[str]) -> str | None:
-    """The variant that a process converts, if it is one of our conversions."""
+def _job(command: Sequence[str]) -> str | None:
+    """What a process converts or checks, if it is one of those jobs."""
     if "converters" in command and "--name" in command:
         return command[command.index("--name") + 1]
+    if "validators.reference" in command:
+        return "reference"
+    if "runners" in command and "--variant" in command:
+        return command[command.index("--variant") + 1]
     return None
 
 
@@ -188,19 +233,31 @@ def floor(name: str, scratch: Path) -> dict[str, float]:
         for variant in OFFICIAL
         for path in (build / variant / "payload").iterdir()
     )
-    written = 0
-    started = time.monotonic()
-    with (scratch / "floor.bin").open("wb", buffering=0) as stream:
-        while written < write_bytes:
-            written += stream.write(view)
-    write_s = time.monotonic() - started
-    (scratch / "floor.bin").unlink()
+    written = write_bytes // len(block) * len(block)
+    seconds = {
+        key: _write_s(scratch / "floor.bin", written, flags)
+        for key, flags in (("write_s", 0), ("write_direct_s", os.O_DIRECT))
+    }
     return {
         "read_mb": round(read_bytes / 1e6, 1),
         "read_s": round(read_s, 2),
         "written_mb": round(written / 1e6, 1),
-        "write_s": round(write_s, 2),
+        **seconds,
     }
+
+
+def _write_s(path: Path, size: int, flags: int) -> float:
+    os.sync()
+    block = mmap.mmap(-1, 1 << 24)  # aligned to pages, as O_DIRECT asks
+    block.write(os.urandom(1 << 24))
+    started = time.monotonic()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags)
+    for _ in range(size // len(block)):
+        os.write(file, block)
+    os.close(file)
+    seconds = time.monotonic() - started
+    path.unlink()
+    return round(seconds, 2)
 
 
 def ratios(result: dict[str, Any]) -> dict[str, float]:
@@ -226,6 +283,10 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
         "OpenVINO INT4 derived": alone("openvino-int4"),
         "five variants against the floor": wall
         / (result["floor"]["read_s"] + result["floor"]["write_s"]),
+        "reference and five checks against the official conversions": result["checks"]["all"][
+            "wall_s"
+        ]
+        / official_wall,
     }
     return {name: round(value, 3) for name, value in found.items()}
 

@@ -231,8 +231,12 @@ def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
 
 
 def convert_memory_mb(model: Model, variant: Variant) -> int:
-    """Memory that a conversion needs: its libraries and its share for every parameter."""
-    return 2 * GIGABYTE_MB + int(model.parameters * variant.memory_bytes_per_parameter / 1e6)
+    """Peak resident memory of a conversion: its libraries and its share for every parameter.
+
+    Mapped pages of the source count, although the kernel could take them back: a job without them
+    is a slow one. Measured: benchmarks/compare, benchmarks/full_size.
+    """
+    return GIGABYTE_MB + int(model.parameters * variant.memory_bytes_per_parameter / 1e6)
 
 
 def reference_memory_mb(model: Model) -> int:
