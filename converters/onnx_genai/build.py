@@ -56,7 +56,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
     """Write the payload; see `converters.onnx_genai.convert`."""
     checkpoint = Checkpoint(source)
     provider, precision = options["execution_provider"], options["precision"]
-    if provider != "cpu":
+    if provider != "cpu" and base is None:  # a base was not built of what does not fit
         checkpoint.refuse_beyond_float16()
     settings = int4_settings(options) if precision == "int4" else None
     quantizer = GraphQuantizer(settings, checkpoint) if settings else None

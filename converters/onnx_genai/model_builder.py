@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 import onnxruntime_genai
+import torch
 
 from converters.contract import ConvertError
 from records.errors import PhiforgeError
@@ -68,7 +69,7 @@ def run_model_builder(
         arguments = ("", str(staged), str(out), precision, execution_provider, str(cache))
         try:
             options = builder.parse_extra_options(*arguments, passed)
-            with _quantized_by(builder.Model, quantize):
+            with _quantized_by(builder.Model, quantize), _lean_torch():
                 builder.create_model(*arguments, **options)
         except (PhiforgeError, OSError, MemoryError):
             raise
@@ -113,6 +114,23 @@ def _closed_environment() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _lean_torch() -> Iterator[None]:
+    """Neither random weights for modules that get others at once, nor threads that wait.
+
+    The builder splits the fused matrices of Phi-3 into new `Linear` modules, and each draws random
+    numbers first. Casts and transpositions are bound by memory.
+    """
+    threads, draw = torch.get_num_threads(), torch.nn.Linear.reset_parameters
+    torch.set_num_threads(1)
+    torch.nn.Linear.reset_parameters = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.nn.Linear.reset_parameters = draw  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -152,7 +152,7 @@ class _Fp16Weights:
         for exact, rounded in zip(
             torch.split(weight, _ROWS), torch.split(half, _ROWS), strict=True
         ):
-            rounded.copy_(exact)
+            rounded.copy_(exact.float())  # torch casts bf16 to fp16 one by one, these by vectors
             largest = rounded.reshape(len(rounded), -1).abs().amax(dim=1)
             overflowing |= not bool(torch.isfinite(largest).all())
             for row in (largest < _SMALLEST_NORMAL).nonzero().flatten().tolist():
