@@ -33,6 +33,8 @@ def quantize_symmetric(
         and scales of shape (N, K / block_size) and the weight's type.
     """
     rows, columns = weight.shape
+    if not weight.flags.writeable:
+        weight = weight.copy()  # torch warns of such memory, though nothing is written there
     blocks = torch.from_numpy(weight).view(rows // block_size, block_size, columns)
     count = blocks.shape[0]
     codes = torch.empty(count, block_size // 2, columns, dtype=torch.uint8)
