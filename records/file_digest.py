@@ -27,9 +27,13 @@ class FileDigest:
         self.size = 0
         self.found: str | None = None
         self._hash = hashlib.sha256()
-        # whoever holds a longer path also holds the folder that it begins with
-        shortest = [one for one in texts if not any(two in one for two in texts if two != one)]
-        self._texts = [text.encode() for text in shortest]
+        named = [text.encode() for text in texts]
+        # Whoever holds a longer path also holds the folder that it begins with. A short commit is
+        # not searched everywhere, so it must not stand for a path that it is a part of.
+        everywhere = [text for text in named if len(text) >= _LONG]
+        self._texts = [
+            one for one in named if not any(two in one for two in everywhere if two != one)
+        ]
         self._overlap = max((len(text) for text in self._texts), default=1) - 1
         self._tail = b""
 
@@ -54,9 +58,11 @@ class FileDigest:
         if self._texts and self.found is None:
             seam = self._tail + bytes(block[: min(self._overlap, length)])
             for text in self._texts:
-                if len(text) < _LONG and self.size >= _DESCRIPTION_BYTES:
+                end = length if len(text) >= _LONG else min(length, _DESCRIPTION_BYTES - self.size)
+                if end <= 0:
                     continue
-                if block.find(text, 0, length) >= 0 or text in seam:
+                in_seam = seam.find(text, 0, len(self._tail) + end) >= 0
+                if in_seam or block.find(text, 0, end) >= 0:
                     self.found = text.decode()
                     break
             self._tail = bytes(self._tail + block[max(0, length - self._overlap) : length])
