@@ -10,6 +10,7 @@ what has just been written, and asks the kernel to put it on the disk and let it
 import os
 import threading
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
@@ -72,20 +73,23 @@ class Passing:
 
     def _follow(self, path: Path) -> None:
         try:
-            status = path.stat()
+            file = path.open("rb", buffering=0)
         except FileNotFoundError:
             return  # moved or removed while we looked
+        status = os.fstat(file.fileno())  # of what is open, whatever has the name by now
         key = (status.st_dev, status.st_ino)
-        if key not in self._followed and status.st_size >= _LARGE_BYTES:
-            self._followed[key] = _Followed(path, FileDigest(self._texts))
+        if key in self._followed or status.st_size < _LARGE_BYTES:
+            file.close()
+        else:
+            self._followed[key] = _Followed(file, FileDigest(self._texts))
 
 
 class _Followed:
     """One growing file; known by what is open, whatever its writer calls it in the end."""
 
-    def __init__(self, path: Path, digest: FileDigest) -> None:
+    def __init__(self, file: FileIO, digest: FileDigest) -> None:
         self.digest = digest
-        self._file = path.open("rb", buffering=0)
+        self._file = file
         self._block = bytearray(BLOCK_BYTES)
 
     def advance(self) -> bool:
@@ -112,4 +116,10 @@ class _Followed:
 
 
 def _appended(folder: Path) -> list[Path]:
-    return [path for name in APPENDED for path in folder.rglob(name)]
+    # not rglob, which raises where a writer's own folder goes while it looks
+    return [
+        Path(inside, name)
+        for inside, _, names in os.walk(folder)
+        for name in names
+        if name in APPENDED
+    ]
