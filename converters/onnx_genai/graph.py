@@ -50,7 +50,7 @@ def open_graph(path: Path) -> ir.Model:
 
 def _read(path: Path, tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     """One weight, read and not mapped: each is used once, and leaves the page cache again."""
-    offset, length = tensor.offset or 0, tensor.length
+    offset, length = tensor.offset or 0, tensor.nbytes  # a graph may leave out the length
     with path.open("rb", buffering=0) as file:
         stored: npt.NDArray[Any] = np.fromfile(file, np.uint8, length, offset=offset)
         if hasattr(os, "posix_fadvise"):
