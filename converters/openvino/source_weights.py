@@ -58,9 +58,14 @@ def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
     mappings: list[mmap.mmap] = []
     tensors: dict[str, SourceTensor] = {}
     for file in files:
-        with file.open("rb") as stream:
-            mappings.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        tensors |= _tensors(mappings[-1], file)
+        try:
+            with file.open("rb") as stream:
+                mappings.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            tensors |= _tensors(mappings[-1])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConvertError(
+                f"not a safetensors file ({error})", where=file, remedy="fetch the source again"
+            ) from None
     ended = threading.Event()
     thread = threading.Thread(target=_let_go, args=(mappings, ended), daemon=True)
     thread.start()
@@ -78,22 +83,17 @@ def _let_go(mappings: list[mmap.mmap], ended: threading.Event) -> None:
             mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _tensors(mapping: mmap.mmap, file: Path) -> dict[str, SourceTensor]:
+def _tensors(mapping: mmap.mmap) -> dict[str, SourceTensor]:
     content = np.frombuffer(mapping, dtype=np.uint8)
-    try:
-        length = int.from_bytes(content[:8].tobytes(), "little")
-        header = json.loads(content[8 : 8 + length].tobytes())
-        header.pop("__metadata__", None)
-        body = content[8 + length :]
-        return {
-            name: SourceTensor(entry["dtype"], _view(body, entry))
-            for name, entry in header.items()
-            if entry["dtype"] in _STORAGE
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConvertError(
-            f"not a safetensors file ({error})", where=file, remedy="fetch the source again"
-        ) from None
+    length = int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8 : 8 + length].tobytes())
+    header.pop("__metadata__", None)
+    body = content[8 + length :]
+    return {
+        name: SourceTensor(entry["dtype"], _view(body, entry))
+        for name, entry in header.items()
+        if entry["dtype"] in _STORAGE
+    }
 
 
 def _view(body: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> npt.NDArray[Any]:

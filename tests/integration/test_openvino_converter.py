@@ -21,7 +21,7 @@ from converters.contract import ConvertError
 from converters.openvino import convert
 from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
-from converters.openvino.source_weights import map_source_weights
+from converters.openvino.source_weights import mapped_source_weights
 from openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
 from openvino_parity import (
     describe,
@@ -90,14 +90,14 @@ def _is_codes(node: ov.Node) -> bool:
 
 
 def test_fp16_rounds_matrices_once_and_nothing_else(workshop: Workshop, source: Path) -> None:
-    weights = map_source_weights(source)
     graph = read_ir(workshop.ours("fp16") / "openvino_model.xml")
     matrices = dict(weight_constants(graph))
-    for name, constant in matrices.items():
-        exact = (weights[name].data.astype(np.uint32) << 16).view(np.float32)
-        assert constant.get_element_type() == ov.Type.f16
-        assert np.array_equal(constant.data, exact.astype(np.float16)), name
-    assert {name for name in weights if weights[name].data.ndim == 2} == set(matrices)
+    with mapped_source_weights(source) as weights:
+        for name, constant in matrices.items():
+            exact = (weights[name].data.astype(np.uint32) << 16).view(np.float32)
+            assert constant.get_element_type() == ov.Type.f16
+            assert np.array_equal(constant.data, exact.astype(np.float16)), name
+        assert {name for name in weights if weights[name].data.ndim == 2} == set(matrices)
     # optimum-cli's INT8 graph keeps the others as they were traced.
     ours = _float32_constants(workshop.ours("fp16"))
     assert ours == _float32_constants(workshop.official("int8"))
