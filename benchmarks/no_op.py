@@ -92,6 +92,8 @@ def snakefile(edges: dict[str, list[str]]) -> str:
     lines = [
         "import json",
         "EDGES = json.load(open('edges.json'))",
+        "def edges(pattern, wildcards):",
+        "    return EDGES[pattern.format(**dict(wildcards.items()))]",
         "rule all:",
         f"    input: {sorted(edges)!r}",
     ]
@@ -105,7 +107,7 @@ def snakefile(edges: dict[str, list[str]]) -> str:
             known.update(made for made in edges for one in used if matches(one, made))
             lines += [
                 f"rule {name}:",
-                f"    input: lambda wildcards: EDGES[{used[0]!r}.format(**dict(wildcards.items()))]",
+                f"    input: lambda wildcards: edges({used[0]!r}, wildcards)",
                 f"    output: {', '.join(map(repr, used))}",
                 '    shell: "touch {output}"',
             ]

@@ -14,7 +14,7 @@ rule convert:
         "artifacts/logs/convert/{model}.{variant}.log",
     benchmark:
         "artifacts/benchmarks/convert/{model}.{variant}.tsv"
-    threads: 2
+    threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
     resources:
         mem_mb=convert_memory,
     params:

@@ -12,7 +12,9 @@ not fail, it forgets, so `limits` tells both numbers.
 The pipeline gives no logits. They come from the same model compiled as the pipeline compiles it
 (NPUW_LLM=YES, openvino.genai src/cpp/src/utils.cpp, compile_decoder_for_npu); that model gives
 logits of the last token only, so scoring reads the first position at once and steps from there,
-one token at a time.
+one token at a time. The stand-in takes many at a time, in the form that GenAI gives the model for
+speculative decoding (NPUW_LLM_MAX_GENERATION_TOKEN_LEN): a step on the CPU reads all weights. Its
+answers, which the pipeline gives, are stepwise all the same.
 
 What tells the device: EXECUTION_DEVICES says NPU whatever ran; NPUW_DEVICES of a compiled model
 is truthful; compiling an IR with NPUW_DEVICES=NPU fails where there is no NPU. The environment
@@ -59,6 +61,9 @@ STAND_IN: Mapping[str, str] = {
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f16",
 }
+
+STAND_IN_TOKENS = 64
+"""What the stand-in scores at once."""
 
 _PLUGIN_FIXED: Mapping[str, Any] = {
     "NPU_USE_NPUW": "YES",
@@ -129,6 +134,8 @@ class NpuRuntime(IrRuntime):
         self.options = pipeline_options(artifact)
         self._devices = devices
         self._pinned = STAND_IN if devices == "CPU" else {}
+        self._at_once = STAND_IN_TOKENS if devices == "CPU" else 1
+        at_once = {} if devices == "NPU" else {"NPUW_LLM_MAX_GENERATION_TOKEN_LEN": self._at_once}
         given = {"NPUW_DEVICES": devices, **self._pinned}
         plugin = {f"NPUW_LLM_{name}": value for name, value in self.options.items()}
         core = openvino.Core()
@@ -136,7 +143,7 @@ class NpuRuntime(IrRuntime):
             artifact,
             "NPU",
             answering={**self.options, **(extra or {}), **given},
-            scoring={**_PLUGIN_FIXED, **plugin, **given},
+            scoring={**_PLUGIN_FIXED, **plugin, **given, **at_once},
             core=core,
             activity=_npu_activity(core),
         )
@@ -151,22 +158,22 @@ class NpuRuntime(IrRuntime):
         compiled = self.compiled()
         request = compiled.create_infer_request()
         request.reset_state()
-        wanted = set(positions)
-        first = min(positions[0] + 1, int(self.options["MAX_PROMPT_LEN"]))
+        wanted, kept = set(positions), []
+        end, longest = positions[-1] + 1, int(self.options["MAX_PROMPT_LEN"])
+        read, upto = 0, min(positions[0] + self._at_once, longest, end)
         with self.activity.watch("it was scored"):
-            rows = [self._last_logits(request, compiled, token_ids[:first], 0)]
-            kept = [rows[0]] if first - 1 in wanted else []
-            for position in range(first, positions[-1] + 1):
-                token = token_ids[position : position + 1]
-                row = self._last_logits(request, compiled, token, position)
-                if position in wanted:
-                    kept.append(row)
+            while read < end:
+                rows = self._last_logits(request, compiled, token_ids[read:upto], read)
+                first = upto - len(rows)
+                kept += [row for place, row in enumerate(rows, first) if place in wanted]
+                read, upto = upto, min(upto + self._at_once, end)
         return log_probabilities(np.stack(kept))
 
-    @staticmethod
-    def _last_logits(request: Any, compiled: Any, token_ids: Sequence[int], past: int) -> Any:
+    def _last_logits(self, request: Any, compiled: Any, token_ids: Sequence[int], past: int) -> Any:
+        """Logits of the last of ``token_ids``: at most `_at_once` of them."""
         logits = next(iter(request.infer(inputs_of(compiled, token_ids, past)).values()))
-        return np.array(logits[0, -1])  # a copy: the request writes its next result there
+        rows = logits[0, -min(self._at_once, len(token_ids)) :]
+        return np.array(rows)  # a copy: the request writes its next result there
 
     def executed_on(self) -> ExecutionEvidence:
         """NPUW_DEVICES of both forms and, of an NPU, what its driver says."""
