@@ -284,7 +284,8 @@ def check_memory(wildcards):
         return BLOCKED_MEMORY_MB
     if SETTINGS.devices[wildcards.device].ssh:
         return TRANSFER_MEMORY_MB
-    return check_memory_mb(model_of(wildcards), variant_of(wildcards))
+    runtime = row_block(wildcards)["module"]
+    return check_memory_mb(model_of(wildcards), variant_of(wildcards), runtime)
 
 
 def acceptance_overrides(wildcards):

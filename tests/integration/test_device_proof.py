@@ -20,7 +20,7 @@ from validators.golden import load_golden
 from validators.isolation import observe_isolated
 from validators.observation import Observation, PromptObservation
 from validators.reference_tree import Reference, load_reference
-from validators.runtimes.onnx_genai import profiled
+from validators.runtimes.onnx_genai import ProfiledSession
 from validators.runtimes.openvino_npu import PROFILE, NpuRuntime, open_runtime
 from validators.session_profile import executor, proofs
 from validators.verdict import judge_device
@@ -109,7 +109,7 @@ def test_a_graph_that_ran_on_the_cpu_is_no_proof_of_a_gpu(
 ) -> None:
     payload = built(variant)
     before = verify(payload)
-    ran = profiled(payload, "cpu", [1, 5, 9, 12])
+    ran = ProfiledSession(payload, "cpu").close([1, 5, 9, 12])
     assert verify(payload) == before
     assert executor(ran) == "CPU"
     graph = onnx.load(str(payload / "model.onnx"), load_external_data=False).graph

@@ -1,12 +1,12 @@
-"""An ONNX Runtime GenAI build: one session that generates and gives logits of all positions.
+"""An ONNX Runtime GenAI build: a session that answers, then one that gives all positions' logits.
 
 Settings: ``provider``, one of ``cpu`` (the build's execution providers are cleared, so that its
 own graph runs on the CPU), ``dml`` or ``cuda`` (the build as it is).
 
 ONNX Runtime gives single operators to the CPU without a word, so device_type proves nothing
-alone: after everything else a second session of the same configuration answers two tokens and
-writes its profile (`validators.session_profile`). It is set up through `og.Config.overlay`; the
-payload is not touched, and what is timed is not profiled.
+alone: the session that scores, of the same configuration, answers two tokens at its end and writes
+its profile (`validators.session_profile`). It is set up through `og.Config.overlay`; the payload is
+not touched, and what is timed is not profiled. The two are never in memory together.
 """
 
 import gc
@@ -75,16 +75,24 @@ def attends_to_all(graph: Any) -> bool:
     return not windows or min(windows) < 0
 
 
-def profiled(artifact: Path, provider: str, token_ids: Sequence[int]) -> Ran:
-    """What ran in a session of its own that answers ``token_ids`` with a few tokens."""
-    with tempfile.TemporaryDirectory(prefix="phiforge-profile-") as folder:
-        options = {"enable_profiling": str(Path(folder) / "session")}
+class ProfiledSession:
+    """A session that tells what ran, once it is closed."""
+
+    def __init__(self, artifact: Path, provider: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="phiforge-profile-")
+        options = {"enable_profiling": str(Path(self._folder.name) / "session")}
         config = _configuration(artifact, provider)
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        _answer_and_close(og.Model(config), token_ids)
+        self.model: Any = og.Model(config)
+
+    def close(self, token_ids: Sequence[int]) -> Ran:
+        """Answer ``token_ids`` with a few tokens, end the session and read what ran in it."""
+        _answer(self.model, token_ids)
+        self.model = None
         gc.collect()
-        (file,) = Path(folder).glob("*.json")  # written when the session ends
-        return read_profile(file)
+        with self._folder as folder:
+            (file,) = Path(folder).glob("*.json")  # written when the session ends
+            return read_profile(file)
 
 
 def _configuration(artifact: Path, provider: str) -> Any:
@@ -94,7 +102,7 @@ def _configuration(artifact: Path, provider: str) -> Any:
     return config
 
 
-def _answer_and_close(model: Any, token_ids: Sequence[int]) -> None:
+def _answer(model: Any, token_ids: Sequence[int]) -> None:
     generator = _generator(model, token_ids, len(token_ids) + _PROFILED_TOKENS)
     while not generator.is_done():
         generator.generate_next_token()
@@ -122,8 +130,9 @@ class _OnnxGenaiRuntime:
         self._full_attention = attends_to_all(graph)
         self._operators = sorted({node.op_type for node in graph.node})
         self._context_length = int(built["context_length"])
-        self._model: Any = og.Model(_configuration(artifact, provider))
-        self._tokenizer: Any = og.Tokenizer(self._model)
+        self._answering: Any = None
+        self._scoring: ProfiledSession | None = None
+        self._tokenizer: Any = og.Tokenizer(og.Config(str(artifact)))
         self._last_asked: Sequence[int] = ()
         self._stop_ids = frozenset(int(token) for token in self._tokenizer.eos_token_ids)
 
@@ -137,8 +146,12 @@ class _OnnxGenaiRuntime:
         total = min(len(token_ids) + max_new_tokens, self._context_length)
         new: list[int] = []
         first_token_s = None
+        if self._answering is None:
+            self._scoring = None
+            gc.collect()
+            self._answering = og.Model(_configuration(self._artifact, self._provider))
         started = time.perf_counter()
-        generator = _generator(self._model, token_ids, total)
+        generator = _generator(self._answering, token_ids, total)
         while not generator.is_done():
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
@@ -150,20 +163,27 @@ class _OnnxGenaiRuntime:
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         # One token of room: at its full length a generator is done and gives nothing.
-        generator = _generator(self._model, token_ids, len(token_ids) + 1)
+        generator = _generator(self._profiled().model, token_ids, len(token_ids) + 1)
         self._last_asked = token_ids
         return log_probabilities(generator.get_output("logits")[0][list(positions)])
 
+    def _profiled(self) -> ProfiledSession:
+        """The session that scores, in the place of the one that answers."""
+        if self._scoring is None:
+            self._answering = None
+            gc.collect()
+            self._scoring = ProfiledSession(self._artifact, self._provider)
+        return self._scoring
+
     def executed_on(self) -> ExecutionEvidence:
-        device_type = str(self._model.device_type).upper()
+        session, self._scoring = self._profiled(), None
+        device_type = str(session.model.device_type).upper()
         wanted = self._provider.upper()
-        self._model = self._tokenizer = None  # two sessions do not fit into memory at full size
-        gc.collect()
-        ran = profiled(self._artifact, self._provider, self._last_asked[:_PROFILED_PROMPT])
+        ran = session.close(self._last_asked[:_PROFILED_PROMPT])
         by_profile = executor(ran)
         return ExecutionEvidence(
             device=by_profile if by_profile == device_type else "unknown",
-            how=f"device_type is {device_type}, the profile of a session like it says {by_profile}",
+            how=f"device_type is {device_type}, the profile of the session says {by_profile}",
             proof=(
                 shown("device_type of the model that ran", device_type, device_type == wanted),
                 *proofs(ran, wanted, self._operators),
