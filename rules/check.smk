@@ -17,6 +17,7 @@ rule check:
     benchmark:
         "artifacts/benchmarks/check/{model}.{variant}.{device}.tsv"
     threads: check_threads
+    priority: check_memory  # the largest first: what is small fits beside
     resources:
         mem_mb=check_memory,
     params:

@@ -15,6 +15,7 @@ rule convert:
     benchmark:
         "artifacts/benchmarks/convert/{model}.{variant}.tsv"
     threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
+    priority: convert_memory  # the largest first: what is small fits beside
     resources:
         mem_mb=convert_memory,
     params:
