@@ -44,10 +44,9 @@ class Usage:
         return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Sample:
     group: str
-    parent: int
     cpu_s: float
     resident_mb: float
     anonymous_mb: float
@@ -82,7 +81,7 @@ def measure(
         )
         while process.poll() is None:
             now = time.monotonic()
-            current = dict(_tree(process.pid, 0, "", group))
+            current = dict(_tree(process.pid, "", group))
             last |= current
             for name in {"", *(sample.group for sample in current.values())}:
                 samples = [one for one in current.values() if name in ("", one.group)]
@@ -95,7 +94,6 @@ def measure(
             time.sleep(_PERIOD_S)
         usages[""].wall_s = time.monotonic() - started
     usages[""].exit_code = process.returncode
-    _take_out_children(last)
     for name, usage in usages.items():
         samples = [one for one in last.values() if name in ("", one.group)]
         usage.cpu_s = sum(one.cpu_s for one in samples)
@@ -107,21 +105,13 @@ def measure(
     return usages
 
 
-def _take_out_children(last: Mapping[int, _Sample]) -> None:
-    """The kernel adds what a child moved to its parent's account when the child has ended."""
-    for sample in last.values():
-        if parent := last.get(sample.parent):
-            parent.read_mb = max(0.0, parent.read_mb - sample.read_mb)
-            parent.written_mb = max(0.0, parent.written_mb - sample.written_mb)
-
-
-def _tree(pid: int, parent: int, inherited: str, group: Group) -> list[tuple[int, _Sample]]:
+def _tree(pid: int, inherited: str, group: Group) -> list[tuple[int, _Sample]]:
     """A sample of the process and of every one below it that still lives."""
     folder = Path("/proc", str(pid))
     try:
         command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         name = group(command) or inherited
-        found = [(pid, _sample(folder, parent, name))]
+        found = [(pid, _sample(folder, name))]
         children = [
             int(child)
             for task in (folder / "task").iterdir()
@@ -130,17 +120,16 @@ def _tree(pid: int, parent: int, inherited: str, group: Group) -> list[tuple[int
     except (OSError, KeyError, ValueError):
         return []  # it ended while we looked
     for child in children:
-        found += _tree(child, pid, name, group)
+        found += _tree(child, name, group)
     return found
 
 
-def _sample(folder: Path, parent: int, group: str) -> _Sample:
+def _sample(folder: Path, group: str) -> _Sample:
     status = _fields(folder / "status")
     moved = _fields(folder / "io")
     times = (folder / "stat").read_text().rsplit(")", 1)[1].split()
     return _Sample(
         group=group,
-        parent=parent,
         cpu_s=(int(times[11]) + int(times[12])) / _TICKS,
         resident_mb=int(status["VmRSS"].split()[0]) * 1024 / 1e6,
         anonymous_mb=int(status["RssAnon"].split()[0]) * 1024 / 1e6,
