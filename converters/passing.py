@@ -5,10 +5,14 @@ Reading each file once more costs as much as writing it, and leaves its pages in
 where they push out the source that every conversion reads. A thread here reads behind the writer
 what has just been written, and asks the kernel to put it on the disk and let its pages go
 (posix_fadvise(2), POSIX_FADV_DONTNEED: it starts the writing of pages that are still dirty).
+
+That a writer only appends is looked at again in the end, in samples: of a file that was given its
+size first and filled afterwards, nothing is told, and who asks for its digest has to read it.
 """
 
 import os
 import threading
+import zlib
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
@@ -22,6 +26,7 @@ APPENDED = ("openvino_model.bin", "model.onnx.data")
 _PERIOD_S = 0.05
 _LARGE_BYTES = 1 << 28
 _WINDOW_BYTES = 1 << 27
+_SAMPLED = 32  # every so many blocks
 
 
 class Passing:
@@ -59,7 +64,7 @@ class Passing:
             if followed := self._followed.get((status.st_dev, status.st_ino)):
                 while followed.advance():
                     pass
-                if followed.digest.size == status.st_size:
+                if followed.digest.size == status.st_size and followed.is_unchanged():
                     complete[path.relative_to(self._folder)] = followed.digest
         return complete
 
@@ -91,12 +96,18 @@ class _Followed:
         self.digest = digest
         self._file = file
         self._block = bytearray(BLOCK_BYTES)
+        self._blocks = 0
+        self._samples: list[tuple[int, int, int]] = []
 
     def advance(self) -> bool:
         """Take a block, or what there is; say whether there was anything."""
         length = self._file.readinto(self._block)
         if not length:
             return False
+        if self._blocks % _SAMPLED == 0:
+            checksum = zlib.crc32(memoryview(self._block)[:length])
+            self._samples.append((self.digest.size, length, checksum))
+        self._blocks += 1
         before = self.digest.size // _WINDOW_BYTES
         self.digest.update(self._block, length)
         place = self.digest.size // _WINDOW_BYTES
@@ -110,6 +121,13 @@ class _Followed:
                 os.POSIX_FADV_DONTNEED,
             )
         return True
+
+    def is_unchanged(self) -> bool:
+        """Whether the sampled blocks are still what they were when they passed."""
+        return all(
+            zlib.crc32(os.pread(self._file.fileno(), length, place)) == checksum
+            for place, length, checksum in self._samples
+        )
 
     def close(self) -> None:
         self._file.close()

@@ -212,6 +212,17 @@ def test_a_file_that_was_cut_is_left_to_seal(payload: Path) -> None:
         assert passing.digests() == {}
 
 
+def test_a_file_that_was_filled_afterwards_is_left_to_seal(payload: Path) -> None:
+    path = payload / "openvino_model.bin"
+    with Passing(payload, []) as passing:
+        with path.open("wb") as stream:
+            stream.truncate(len(CONTENT))  # as onnx-ir's writer with several workers does
+            stream.flush()
+            wait_until_read(path)
+            stream.write(CONTENT)
+        assert passing.digests() == {}
+
+
 def test_small_files_and_other_names_are_left_to_seal(payload: Path) -> None:
     with Passing(payload, []) as passing:
         append(payload / "model.onnx.data", CONTENT[: LARGE - 1])
