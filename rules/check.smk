@@ -16,8 +16,8 @@ rule check:
         "artifacts/logs/check/{model}.{variant}.{device}.log",
     benchmark:
         "artifacts/benchmarks/check/{model}.{variant}.{device}.tsv"
-    threads: check_threads
     priority: check_memory  # the largest first: what is small fits beside
+    threads: check_threads
     resources:
         mem_mb=check_memory,
     params:

@@ -14,8 +14,8 @@ rule convert:
         "artifacts/logs/convert/{model}.{variant}.log",
     benchmark:
         "artifacts/benchmarks/convert/{model}.{variant}.tsv"
-    threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
     priority: convert_memory  # the largest first: what is small fits beside
+    threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
     resources:
         mem_mb=convert_memory,
     params:
