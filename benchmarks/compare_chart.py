@@ -32,7 +32,13 @@ def draw(result: dict[str, Any], into: Path) -> None:
         axis.margins(x=0.15)
     axes[0].set_yticks([index + 0.19 for index in range(len(names))], names)
     axes[0].invert_yaxis()
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        loc="upper right",
+        ncols=2,
+    )
     figure.suptitle(
         f"{result['model']}, {result['machine']['cores']} cores, {result['date']}", fontsize=9
     )
