@@ -151,6 +151,7 @@ class _BlobRuntime(NpuRuntime):
         self._weights = weights_options(artifact, label)
         extra = {"BLOB_PATH": str(artifact / BLOB), **self._weights}
         super().__init__(artifact, devices, extra=extra)
+        self._at_once = 1  # so it was compiled
         found = str(self.compiled().get_property("NPUW_DEVICES"))
         if found != devices:
             raise ArtifactError(
