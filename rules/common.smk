@@ -87,13 +87,6 @@ def made(model, variant):
 
 PLAN = plan(SETTINGS, INBOX, [pair for pair in CARRIED if not made(*pair).available])
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
-# Conversions allocate a matrix, write it and free it, thousands of times. By its defaults glibc gives
-# each back to the kernel, which then clears the same pages again: half of nncf's time.
-# https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
-MALLOC = (
-    "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
-    ":glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=4000000000"
-)
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300
 ELSEWHERE_MEMORY_MB = 1000

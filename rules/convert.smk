@@ -28,7 +28,12 @@ rule convert:
     message:
         "convert {wildcards.model} to {wildcards.variant}"
     shell:
-        "{MALLOC} python -m converters --model {wildcards.model:q}"
+        # Conversions allocate a matrix, write it and free it, thousands of times. By its defaults
+        # glibc gives each back to the kernel, which then clears the same pages again.
+        # https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000"
+        ":glibc.malloc.trim_threshold=4000000000"
+        " python -m converters --model {wildcards.model:q}"
         " --name {wildcards.variant:q}"
         " --facts {params.facts:q} --variant {params.variant:q}"
         " --source {input.source:q} --base {input.base:q}"
