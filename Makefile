@@ -21,12 +21,13 @@ lint: $(INSTALLED)
 
 # --no-deps: the lock is complete, and leaves out torchvision and openvino-telemetry on purpose
 # (docs/toolchain.md). pip honours the proxies, CA bundles and indexes of the environment.
-$(INSTALLED): envs/main.lock
+$(INSTALLED): envs/main.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11. Remedy: make $(or $(MAKECMDGOALS),all) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --no-deps --require-hashes -r envs/main.lock || { \
 	  echo "error: the environment is not complete. If pip found no $(TORCH): name PyTorch's CPU wheel index to pip (README, 'Which torch'); then run again" >&2; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $(INSTALLED)
 
 # One file that checks a release folder, to send along; it needs Python and `cryptography`.
@@ -52,7 +53,7 @@ lock:
 	  --unsafe-package openvino-telemetry --unsafe-package pandas \
 	  --unsafe-package python-dateutil --unsafe-package tzdata \
 	  --output-file envs/npu-library.lock envs/npu_library/requirements.in
-	$(VENV)-lock/bin/python -m configuration.device_locks
+	$(VENV)-lock/bin/python -m phiforge.settings.device_locks
 	rm -r $(VENV)-lock
 
 clean:

@@ -50,12 +50,12 @@ rule reproduce:
     log:
         "artifacts/logs/reproduce.log",
     shell:
-        "python -m reproduction require {input.records:q} 2>&1 | tee {log:q}"
+        "python -m phiforge.reproduce require {input.records:q} 2>&1 | tee {log:q}"
 
 
 onsuccess:
-    shell("python -m release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m phiforge.release summary {SUMMARY_ARGUMENTS:q}")
 
 
 onerror:
-    shell("python -m release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m phiforge.release summary {SUMMARY_ARGUMENTS:q}")

@@ -35,9 +35,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from records.errors import run_command
-from records.offline import go_offline
-from records.record import read_record, write_record, write_text
+from phiforge.artifact.record import read_record, write_record, write_text
+from phiforge.errors import run_command
+from phiforge.offline import go_offline
 
 MEASURED = Path("benchmarks/acceptance/phi3-tiny.json")
 STABLE = Path("benchmarks/acceptance/reference-stability.json")
@@ -175,14 +175,14 @@ class _Trouble(Exception):
 
 
 def _settings() -> Any:
-    from configuration.documents import read_yaml
-    from configuration.settings import load
+    from phiforge.settings.documents import read_yaml
+    from phiforge.settings.settings import load
 
     return load(read_yaml(Path("config/config.yaml")))
 
 
 def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterator[Subject]:
-    from configuration.plan import availability, row_settings
+    from phiforge.settings.plan import availability, row_settings
 
     settings = _settings()
     for name, variant in settings.variants.items():

@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import facts
-from configuration.documents import read_yaml
-from configuration.plan import availability, row_settings
-from configuration.settings import Model, Settings, Variant, load
-from records.errors import run_command
-from records.offline import OFFLINE, go_offline
-from records.record import read_record, write_record
+from phiforge.artifact.record import read_record, write_record
+from phiforge.errors import run_command
+from phiforge.offline import OFFLINE, go_offline
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.plan import availability, row_settings
+from phiforge.settings.settings import Model, Settings, Variant, load
 
 RECORD = Path("benchmarks/acceptance/honest-verdicts.json")
 NOT_HELD_BACK = "onnxruntime's MLAS chooses by CPUID; no setting holds it back"

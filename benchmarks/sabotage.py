@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from release.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
 
 Bytes = NDArray[np.uint8]
 

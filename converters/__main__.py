@@ -18,12 +18,13 @@ import psutil
 
 from converters.contract import BuildRecord, ConvertError
 from converters.passing import Passing
-from records.errors import run_command
-from records.offline import go_offline
-from records.project import project_state
-from records.record import read_record, write_record
-from records.tree import fresh_tree, make_read_only
-from release.manifest import seal
+from phiforge.artifact.manifest import seal
+from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.tree import fresh_tree, make_read_only
+from phiforge.checkout import ROOT
+from phiforge.errors import run_command
+from phiforge.offline import go_offline
+from phiforge.project import project_state
 
 
 def main() -> None:
@@ -153,12 +154,11 @@ def _facts(
 
 def _forbidden(payload: Path, source: Path) -> list[str]:
     """Texts that would tell where, or from which commit of ours, a payload was built."""
-    checkout = Path(__file__).resolve().parent.parent
     # A very short path ("/a") occurs in random weights by chance; a longer one does not.
-    paths = {str(path) for path in (payload.resolve(), source.resolve(), checkout)}
+    paths = {str(path) for path in (payload.resolve(), source.resolve(), ROOT)}
     texts = {path for path in paths if len(path) >= 8}
     head = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
         capture_output=True,
         text=True,
         check=False,

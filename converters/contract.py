@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from records.errors import PhiforgeError
+from phiforge.errors import PhiforgeError
 
 Options = Mapping[str, Any]
 """A variant's ``options`` block, already valid against ``config/schemas/options/<name>``."""

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from records.file_digest import BLOCK_BYTES, FileDigest
+from phiforge.artifact.file_digest import BLOCK_BYTES, FileDigest
 
 APPENDED = ("openvino_model.bin", "model.onnx.data")
 """Files that their writers only append to: what has been read of them does not change."""

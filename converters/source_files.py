@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from records.record import read_record, write_record
+from phiforge.artifact.record import read_record, write_record
 
 CONFIGURATION = ("config.json", "generation_config.json")
 TOKENIZER_FILES = (

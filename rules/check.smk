@@ -32,7 +32,7 @@ rule check:
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
-        "python -m runners check --key {input.key:q} --lock {input.lock:q}"
+        "python -m phiforge.remote check --key {input.key:q} --lock {input.lock:q}"
         " --inbox {input.inbox:q} --model {wildcards.model:q} --variant {wildcards.variant:q}"
         " --row {wildcards.device:q} --row-config {params.row:q} --variant-config {params.variant:q}"
         " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from configuration.modules import module_files, pinned_toolchain
-from configuration.plan import (
+from phiforge.settings.modules import module_files, pinned_toolchain
+from phiforge.settings.plan import (
     availability,
     check_memory_mb,
     convert_memory_mb,
@@ -21,9 +21,9 @@ from configuration.plan import (
     stands_signed,
     variant_availability,
 )
-from configuration.settings import load
-from records.errors import PhiforgeError
-from runners import compiled_inbox, inbox
+from phiforge.settings.settings import load
+from phiforge.errors import PhiforgeError
+from phiforge.remote import compiled_inbox, inbox
 from validators.own_code import check_modules
 
 try:
@@ -252,7 +252,11 @@ def model_facts(wildcards):
 def converter_modules(wildcards):
     """A compiler that is elsewhere is reached by modules that no converter imports."""
     modules = ["converters.__main__", f"converters.{variant_of(wildcards).converter}"]
-    elsewhere = ["runners.compiling", "runners.ssh"] if compiled_by(wildcards.variant) else []
+    elsewhere = (
+        ["phiforge.remote.compiling", "phiforge.remote.ssh"]
+        if compiled_by(wildcards.variant)
+        else []
+    )
     return module_files(*modules, *elsewhere)
 
 

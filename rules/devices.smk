@@ -72,7 +72,7 @@ def runtime_toolchain(wildcards):
 def runner_modules(wildcards):
     """What brings a check to a device elsewhere, or its receipt back."""
     elsewhere = SETTINGS.devices[wildcards.device].ssh or inbox_files(wildcards)
-    return module_files("runners.__main__") if elsewhere else []
+    return module_files("phiforge.remote.__main__") if elsewhere else []
 
 
 def kit_lock(wildcards):

@@ -2,7 +2,7 @@ rule fetch:
     """A pinned Hub commit or a local folder becomes a verified, immutable source tree."""
     input:
         local=local_source_files,
-        modules=module_files("sources.__main__"),
+        modules=module_files("phiforge.sources.__main__"),
     output:
         record="artifacts/source/{model}/SOURCE.json",
     log:
@@ -14,9 +14,9 @@ rule fetch:
     params:
         source=model_source,
         into=subpath(output.record, parent=True),
-        toolchain=pinned_toolchain("sources.__main__"),
+        toolchain=pinned_toolchain("phiforge.sources.__main__"),
     message:
         "fetch {wildcards.model}"
     shell:
-        "python -m sources --model {wildcards.model:q} --source {params.source:q}"
+        "python -m phiforge.sources --model {wildcards.model:q} --source {params.source:q}"
         " --into {params.into:q} 2>&1 | tee {log:q}"

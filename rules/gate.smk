@@ -7,7 +7,7 @@ rule gate:
         golden=golden_file,
         acceptance=SETTINGS.acceptance,
         public_keys=row_keys,
-        modules=module_files("release.gate"),
+        modules=module_files("phiforge.receipts.gate"),
     output:
         verdict="artifacts/gates/{model}/{variant}.json",
     log:
@@ -21,7 +21,7 @@ rule gate:
     message:
         "gate {wildcards.model} {wildcards.variant} for {params.channel}"
     shell:
-        "python -m release gate --channel {params.channel:q} --build {input.build:q}"
+        "python -m phiforge.release gate --channel {params.channel:q} --build {input.build:q}"
         " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
         " --overrides {params.overrides:q} --rows {params.rows:q}"
         " --verdict {output.verdict:q} {input.receipts:q} > {log:q} 2>&1"

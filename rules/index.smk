@@ -2,8 +2,8 @@ rule index:
     """What is released of a model, and which to choose on which hardware."""
     input:
         manifests=releases_of_model,
-        modules=module_files("release.index"),
-        template="release/index.md.j2",
+        modules=module_files("phiforge.release.index"),
+        template="phiforge/release/index.md.j2",
         hardware="config/hardware.yaml",
     output:
         # update(): the old one stands until the new one is written.
@@ -22,5 +22,5 @@ rule index:
     message:
         "index {wildcards.model}"
     shell:
-        "python -m release.index --title {params.title:q} --license {params.license:q}"
+        "python -m phiforge.release.index --title {params.title:q} --license {params.license:q}"
         " {params.blocked:q} --into {params.into:q} > {log:q} 2>&1"

@@ -6,7 +6,9 @@ rule kit:
         golden=golden_file,
         acceptance=SETTINGS.acceptance,
         modules=runtime_modules,
-        runner=module_files("runners.courier", "runners.kit", "runners.remote"),
+        runner=module_files(
+            "phiforge.remote.courier", "phiforge.remote.kit", "phiforge.remote.agent"
+        ),
         lock=kit_lock,
     output:
         kit="artifacts/kits/{model}/{variant}/{device}.zip",
@@ -25,7 +27,7 @@ rule kit:
     message:
         "kit {wildcards.model} {wildcards.variant} for {wildcards.device}"
     shell:
-        "python -m runners kit --lock {input.lock:q} --payload {params.payload} --into {output.kit:q}"
+        "python -m phiforge.remote kit --lock {input.lock:q} --payload {params.payload} --into {output.kit:q}"
         " --model {wildcards.model:q} --variant {wildcards.variant:q}"
         " --row {wildcards.device:q} --row-config {params.row:q} --variant-config {params.variant:q}"
         " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"
@@ -39,7 +41,9 @@ rule compile_kit:
         base=compile_kit_base,
         lock=compile_kit_lock,
         there=module_files("converters.npu_blob.there", "converters.npu_blob.compile"),
-        runner=module_files("runners.compiling", "runners.courier", "runners.remote"),
+        runner=module_files(
+            "phiforge.remote.compiling", "phiforge.remote.courier", "phiforge.remote.agent"
+        ),
     output:
         kit="artifacts/kits/{model}/{variant}/compile.zip",
     log:
@@ -53,5 +57,5 @@ rule compile_kit:
     message:
         "kit {wildcards.model} {wildcards.variant} for its compiler"
     shell:
-        "python -m runners.compiling kit --options {params.options:q} --base {params.base:q}/payload"
+        "python -m phiforge.remote.compiling kit --options {params.options:q} --base {params.base:q}/payload"
         " --elsewhere {params.elsewhere:q} --into {output.kit:q} 2>&1 | tee {log:q}"

@@ -7,7 +7,7 @@ rule promote:
         golden=golden_file,
         acceptance=SETTINGS.acceptance,
         public_keys=row_keys,
-        modules=module_files("release.promotion"),
+        modules=module_files("phiforge.release.promotion"),
     output:
         record="artifacts/promotions/{model}/{variant}.json",
     log:
@@ -23,7 +23,7 @@ rule promote:
     message:
         "promote {wildcards.model} {wildcards.variant}"
     shell:
-        "python -m release.promotion promote --release {params.release:q} --build {input.build:q}"
+        "python -m phiforge.release.promotion promote --release {params.release:q} --build {input.build:q}"
         " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
         " --overrides {params.overrides:q} --rows {params.rows:q}"
         " --record {output.record:q} 2>&1 | tee {log:q}"
@@ -40,4 +40,4 @@ rule stable:
     message:
         "stable: what was promoted, and what the others lack"
     shell:
-        "python -m release.promotion report {input:q} {params.blocked:q} 2>&1 | tee {log:q}"
+        "python -m phiforge.release.promotion report {input:q} {params.blocked:q} 2>&1 | tee {log:q}"

@@ -13,5 +13,5 @@ rule publish:
     message:
         "publish"
     shell:
-        "python -m publishing publish --policy {params.policy:q} {params.releases:q}"
+        "python -m phiforge.publish publish --policy {params.policy:q} {params.releases:q}"
         " 2>&1 | tee {log:q}"

@@ -4,8 +4,8 @@ rule release:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         verdict="artifacts/gates/{model}/{variant}.json",
         receipts=receipts_of,
-        modules=module_files("release.stage"),
-        template="release/card.md.j2",
+        modules=module_files("phiforge.release.stage"),
+        template="phiforge/release/card.md.j2",
         snippet=snippet_file,
     output:
         # update(): Snakemake would delete the old release's manifest before the job starts.
@@ -25,7 +25,7 @@ rule release:
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
-        "python -m release stage --build {input.build:q} --verdict {input.verdict:q}"
+        "python -m phiforge.release stage --build {input.build:q} --verdict {input.verdict:q}"
         " --summary {params.summary:q} {params.notice:q} --snippet {input.snippet:q} --into {params.into:q}"
         " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
         " {input.receipts:q} > {log:q} 2>&1"
@@ -34,8 +34,8 @@ rule release:
 rule verifier:
     """One file that checks a release folder, for teams that have nothing else of phiforge."""
     input:
-        modules=module_files("release.verify.command"),
-        writer=module_files("release.verifier"),
+        modules=module_files("phiforge.verify.command"),
+        writer=module_files("phiforge.release.verifier"),
     output:
         program="artifacts/phiforge-verify.pyz",
     log:
@@ -45,4 +45,4 @@ rule verifier:
     message:
         "write the verifier"
     shell:
-        "python -m release verifier --into {output.program:q} > {log:q} 2>&1"
+        "python -m phiforge.release verifier --into {output.program:q} > {log:q} 2>&1"

@@ -4,7 +4,7 @@ rule rebuild:
         source="artifacts/source/{model}/SOURCE.json",
         base=rebuilt_base,
         modules=converter_modules,
-        own=module_files("reproduction.rebuild"),
+        own=module_files("phiforge.reproduce.rebuild"),
     output:
         record="artifacts/rebuild/{model}/{variant}/BUILD.json",
     log:
@@ -21,7 +21,7 @@ rule rebuild:
     message:
         "rebuild {wildcards.model} to {wildcards.variant}"
     shell:
-        "python -m reproduction rebuild"
+        "python -m phiforge.reproduce rebuild"
         " --source {input.source:q} --base {input.base:q} --into {params.into:q}"
         " --model {wildcards.model:q} --name {wildcards.variant:q}"
         " --facts {params.facts:q} --variant {params.variant:q}"
@@ -33,7 +33,7 @@ rule compare:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         rebuilt="artifacts/rebuild/{model}/{variant}/BUILD.json",
-        modules=module_files("reproduction.identity"),
+        modules=module_files("phiforge.reproduce.identity"),
     output:
         record="artifacts/reproduced/{model}/{variant}.json",
     log:
@@ -43,5 +43,5 @@ rule compare:
     message:
         "compare {wildcards.model} {wildcards.variant} with its second build"
     shell:
-        "python -m reproduction compare --build {input.build:q} --rebuilt {input.rebuilt:q}"
+        "python -m phiforge.reproduce compare --build {input.build:q} --rebuilt {input.rebuilt:q}"
         " --into {output.record:q} > {log:q} 2>&1"

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configuration.documents import read_yaml
-from configuration.plan import variant_availability
-from configuration.settings import load
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.plan import variant_availability
+from phiforge.settings.settings import load
 
 ROOT = Path(__file__).parents[1]
 NPU_LIBRARY = ROOT / ".venv-npu-library"

@@ -20,7 +20,7 @@ NAME = f"phi3-tiny/{SIGNED_VARIANT}"
 # within one: after its bytes were written and before they were renamed into place.
 KILLED = """
 import os, runpy, signal, sys
-import publishing.store as store
+import phiforge.publish.store as store
 left = int(sys.argv.pop(1))
 where = sys.argv.pop(1)
 def killing(function):
@@ -40,13 +40,13 @@ else:
     store.Store.put = killing(store.Store.put)
     store.Store.remove = killing(store.Store.remove)
 sys.argv[0] = "publishing"
-runpy.run_module("publishing", run_name="__main__", alter_sys=True)
+runpy.run_module("phiforge.publish", run_name="__main__", alter_sys=True)
 """
 
 
 @dataclass
 class Publisher:
-    """``python -m publishing`` in the pipeline's checkout, for releases below ``root``."""
+    """``python -m phiforge.publish`` in the pipeline's checkout, for releases below ``root``."""
 
     checkout: Checkout
     root: Path
@@ -65,7 +65,9 @@ class Publisher:
     def publish(
         self, *, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return self._run([sys.executable, "-m", "publishing", *self._publish()], check, environment)
+        return self._run(
+            [sys.executable, "-m", "phiforge.publish", *self._publish()], check, environment
+        )
 
     def killed_publish(self, call: int, where: str = "before") -> bool:
         """Publish with a kill at that call; whether it came to that."""
@@ -78,7 +80,7 @@ class Publisher:
     def started(self) -> subprocess.Popen[bytes]:
         """Publish in the background, to be killed."""
         return subprocess.Popen(
-            [sys.executable, "-m", "publishing", *self._publish()],
+            [sys.executable, "-m", "phiforge.publish", *self._publish()],
             cwd=self.checkout.folder,
             env={**os.environ, **self.checkout.environment, **self.environment},
             stdout=subprocess.DEVNULL,
@@ -97,7 +99,16 @@ class Publisher:
             known = {NAME.split("/")[1]: {version: entry}}
             ledger = {"schema": "phiforge/versions/1", "model": "phi3-tiny", "versions": known}
             (self.release.parent / "versions.json").write_text(json.dumps(ledger))
-        command = [sys.executable, "-m", "release", "revoke", NAME, version, "--reason", reason]
+        command = [
+            sys.executable,
+            "-m",
+            "phiforge.release",
+            "revoke",
+            NAME,
+            version,
+            "--reason",
+            reason,
+        ]
         self._run([*command, "--root", str(self.root)], True, {})
 
     def forget_revocations(self) -> None:
@@ -107,7 +118,7 @@ class Publisher:
 
     def prune(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         policy = ["--policy", json.dumps(self.policy), NAME]
-        command = [sys.executable, "-m", "publishing", "prune", *arguments, *policy]
+        command = [sys.executable, "-m", "phiforge.publish", "prune", *arguments, *policy]
         return self._run(command, check, {})
 
     def _publish(self) -> list[str]:

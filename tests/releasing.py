@@ -113,7 +113,7 @@ def make_certified(folder: Path, *, days: float = 30) -> Certified:
 def write_pair(
     folder: Path, key: ec.EllipticCurvePrivateKey, password: bytes | None = None
 ) -> tuple[Path, Path]:
-    """A key's PEM files, as ``python -m attestation new-key --kind ecdsa`` writes them."""
+    """A key's PEM files, as ``python -m phiforge.trust new-key --kind ecdsa`` writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     private, public = folder / "release.pem", folder / "release.pub"
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
@@ -201,11 +201,11 @@ def stage_command(
     recipe["options"] = block["options"]
     checks = f"artifacts/checks/phi3-tiny/{variant}"
     return [
-        sys.executable, "-m", "release", "stage",
+        sys.executable, "-m", "phiforge.release", "stage",
         "--build", f"artifacts/build/phi3-tiny/{variant}/BUILD.json",
         "--verdict", f"artifacts/gates/phi3-tiny/{variant}.json",
         "--summary", block["summary"],
-        "--snippet", f"release/snippets/{block['snippet']}.py",
+        "--snippet", f"phiforge/release/snippets/{block['snippet']}.py",
         "--into", str(into),
         "--version", version,
         "--recipe", json.dumps(recipe),

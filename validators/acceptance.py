@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configuration.documents import read_yaml, validate
-from records.tree import sha256_file
+from phiforge.artifact.tree import sha256_file
+from phiforge.settings.documents import read_yaml, validate
 from validators.contract import CheckError
 from validators.judgement import Metrics
 

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from records.errors import run_command
-from records.record import read_record
-from records.tree import sha256_file
-from release.manifest import CHECKSUMS
-from validators.receipt import Subject, blocked, write_unsigned
+from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.artifact.record import read_record
+from phiforge.artifact.tree import sha256_file
+from phiforge.errors import run_command
+from phiforge.receipts.receipt import Subject, blocked, write_unsigned
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 
@@ -66,9 +66,9 @@ def _examined(
 ) -> dict[str, Any]:
     """The receipt of an artifact that was looked at, signed and written."""
     # Here, because a blocked row must not wait for numpy and what else reads an artifact.
-    from attestation.keys import RUNNER_KEY, occasional, private_from_environment
+    from phiforge.receipts.signed_receipt import write_signed
+    from phiforge.trust.keys import RUNNER_KEY, occasional, private_from_environment
     from validators.examination import examine
-    from validators.signed_receipt import write_signed
 
     # Before the work: a key that cannot be used is told at once.
     signer = private_from_environment(RUNNER_KEY) or occasional()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from records.errors import PhiforgeError
+from phiforge.errors import PhiforgeError
 
 if TYPE_CHECKING:  # numpy takes longer to import than a gate, which holds no array, takes to judge
     import numpy as np

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from release.manifest import PayloadError, verify
+from phiforge.artifact.manifest import PayloadError, verify
+from phiforge.receipts.receipt import Basis, Subject, judged, unusable
 from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.golden import load_golden
@@ -14,7 +15,6 @@ from validators.judgement import Failure
 from validators.lint.payload import lint
 from validators.own_code import validator_digest
 from validators.places import neutral
-from validators.receipt import Basis, Subject, judged, unusable
 from validators.reference_tree import Reference, load_reference
 from validators.verdict import judge
 

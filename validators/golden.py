@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configuration.documents import ConfigurationError, read_yaml, validate
-from records.record import canonical
+from phiforge.artifact.record import canonical
+from phiforge.settings.documents import ConfigurationError, read_yaml, validate
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attestation.keys import RUNNER_KEY, SIGNING_KEY
-from records.environment import CHECKOUT, interpreter
-from records.offline import OFFLINE
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.checkout import ROOT
+from phiforge.environment import interpreter
+from phiforge.offline import OFFLINE
+from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
 from validators import worker
 from validators.contract import CheckError
 from validators.observation import Observation, Trouble, read_observation
@@ -33,7 +34,7 @@ def observe_isolated(
 ) -> Observation:
     """Observe ``payload`` in a child process (`validators.worker`).
 
-    ``environment`` names the locked environment that the child runs in (`records.environment`);
+    ``environment`` names the locked environment that the child runs in (`phiforge.environment`);
     None: this one.
 
     A child that is killed, aborts or does not end in time becomes an observation whose trouble
@@ -61,7 +62,7 @@ def observe_isolated(
             ended = subprocess.run(
                 [python, "-m", worker.__name__, str(job_file)],
                 cwd=folder,
-                env={**_without_keys(os.environ), **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
+                env={**_without_keys(os.environ), **OFFLINE, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 timeout=time_limit_s,
                 check=False,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from records.record import read_record, write_record
+from phiforge.artifact.record import read_record, write_record
 from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.lint.tokenizer import CorpusEncodings
 from validators.metrics import Lumped

@@ -2,9 +2,10 @@
 
 import hashlib
 
-from configuration.modules import ROOT, module_files
-from records.record import canonical
-from records.tree import sha256_file
+from phiforge.artifact.record import canonical
+from phiforge.artifact.tree import sha256_file
+from phiforge.checkout import ROOT
+from phiforge.settings.modules import module_files
 
 CHECK_MODULES = ("validators.check", "validators.worker")
 

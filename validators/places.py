@@ -10,7 +10,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from records.environment import CHECKOUT
+from phiforge.checkout import ROOT
 
 ARTIFACT = "ARTIFACT"
 
@@ -35,7 +35,7 @@ def _places(payload: Path) -> dict[str, str]:
     """Every way to write a folder, to its name; of two names for one folder the first counts."""
     told = [
         (payload, ARTIFACT),
-        (CHECKOUT, "CHECKOUT"),
+        (ROOT, "CHECKOUT"),
         (Path(sys.prefix), "PYTHON"),
         (Path(sys.base_prefix), "PYTHON"),
         (Path(tempfile.gettempdir()), "TEMPORARY"),

@@ -26,9 +26,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig
 
-from records.errors import run_command
-from records.record import canonical
-from records.tree import files_under, fresh_tree, sha256_file
+from phiforge.artifact.record import canonical
+from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
+from phiforge.errors import run_command
 from validators.contract import CheckError
 from validators.float32_model import load
 from validators.golden import GoldenPrompt, GoldenSet, load_golden

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from records.record import read_record, write_record
-from records.tree import sha256_file
+from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.tree import sha256_file
 from validators.contract import CheckError
 from validators.metrics import Lumped
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from records.child import die_with_parent
-from records.errors import PhiforgeError, run_command
-from records.record import RecordError, write_record
+from phiforge.artifact.record import RecordError, write_record
+from phiforge.child import die_with_parent
+from phiforge.errors import PhiforgeError, run_command
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
 from validators.golden import GoldenSet, load_golden
 from validators.lint.tokenizer import encode_corpus

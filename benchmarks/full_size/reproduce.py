@@ -3,7 +3,7 @@
     python benchmarks/full_size/reproduce.py --model /big/disk/full/model.yaml --variants a,b
 
 The second build has another folder, home, locale, time zone, hash seed, number of threads and
-instruction set (reproduction/rebuild.py). The result goes to reproduced-<model>.json beside this
+instruction set (phiforge/reproduce/rebuild.py). The result goes to reproduced-<model>.json beside this
 file. Needs twice the disk of the variants.
 """
 

@@ -16,10 +16,10 @@ from converters.contract import BuildRecord, ConvertError, Options
 from converters.npu_blob.process import ELSEWHERE, compile_blob
 from converters.npu_blob.subject import WEIGHTS, compile_job
 from converters.npu_blob.toolchain import lay_out
-from records.npu_blob import BLOB, LABEL
-from records.record import read_record, write_record
-from records.tree import files_under, link_or_copy, sha256_file
-from release.manifest import CHECKSUMS, MANIFEST
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST
+from phiforge.artifact.npu_blob import BLOB, LABEL
+from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.tree import files_under, link_or_copy, sha256_file
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
@@ -42,7 +42,7 @@ def convert(
         options: valid against ``config/schemas/options/npu_blob.schema.json``.
         base: payload of a variant with an ``npu`` block.
         tools: ``npu_compiler``: the two libraries, with their digests; or how the job gets to
-            them (`configuration.npu_compiler`).
+            them (`phiforge.settings.npu_compiler`).
 
     Raises:
         ConvertError: no such base, other libraries, or a blob that is not proven to be NPU code.

@@ -22,10 +22,10 @@ import openvino
 import openvino_genai
 
 from converters.npu_blob.process import COMPILED
-from records.errors import PhiforgeError, run_command
-from records.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
-from records.record import write_record
-from records.tree import sha256_file
+from phiforge.artifact.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
+from phiforge.artifact.record import write_record
+from phiforge.artifact.tree import sha256_file
+from phiforge.errors import PhiforgeError, run_command
 
 TOOLCHAIN = ("openvino", "openvino-genai")
 

@@ -1,4 +1,4 @@
-"""The compile step as a process of its own: here, or by `runners.compiling` somewhere else."""
+"""The compile step as a process of its own: here, or by `phiforge.remote.compiling` somewhere else."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from converters.contract import ConvertError
-from records.offline import OFFLINE
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.offline import OFFLINE
 
 COMPILED = "COMPILED.json"
 HERE = "converters.npu_blob.compile"
-ELSEWHERE = "runners.compiling compile"
+ELSEWHERE = "phiforge.remote.compiling compile"
 _CODE = Path(__file__).resolve().parents[2]
 _ERROR = "error: "
 

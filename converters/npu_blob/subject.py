@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from release.manifest import MANIFEST, read_checksums
+from phiforge.artifact.manifest import MANIFEST, read_checksums
 
 PIPELINE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
 RESULT = "RESULT.json"

@@ -16,10 +16,10 @@ from pathlib import Path
 from converters.npu_blob.process import COMPILED, compile_blob
 from converters.npu_blob.subject import RESULT
 from converters.npu_blob.toolchain import lay_out
-from records.errors import run_command
-from records.npu_blob import BLOB
-from records.record import write_record
-from records.tree import sha256_file
+from phiforge.artifact.npu_blob import BLOB
+from phiforge.artifact.record import write_record
+from phiforge.artifact.tree import sha256_file
+from phiforge.errors import run_command
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.contract import ConvertError
-from records.tree import copy_with_sha256
+from phiforge.artifact.tree import copy_with_sha256
 
 _PACKAGES = ("openvino", "openvino_genai", "openvino_tokenizers")
 NAMES = {

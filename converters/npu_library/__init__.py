@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.source_files import copy_source_files
-from records.environment import CHECKOUT, interpreter
-from records.offline import OFFLINE
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.checkout import ROOT
+from phiforge.environment import interpreter
+from phiforge.offline import OFFLINE
 
 if TYPE_CHECKING:
-    # It runs in the other environment; `configuration.modules` follows what is named here.
+    # It runs in the other environment; `phiforge.settings.modules` follows what is named here.
     from converters.npu_library import compilation  # noqa: F401
 
 ENVIRONMENT = "npu-library"
@@ -65,7 +66,7 @@ def convert(source: Path, into: Path, *, options: Options, base: Path | None = N
         ended = subprocess.run(
             [str(python), "-m", "converters.npu_library.compilation", "JOB.json"],
             cwd=scratch,
-            env={**os.environ, **OFFLINE, "PYTHONPATH": str(CHECKOUT)},
+            env={**os.environ, **OFFLINE, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             check=False,
         )

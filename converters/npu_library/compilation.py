@@ -24,9 +24,9 @@ from safetensors.torch import save_file
 from converters.contract import ConvertError
 from converters.npu_library import RESULT
 from converters.npu_library.layout import LAYOUT, layout
-from records.child import PickleRefused, die_with_parent, refuse_pickles
-from records.errors import run_command
-from records.record import write_record
+from phiforge.artifact.record import write_record
+from phiforge.child import PickleRefused, die_with_parent, refuse_pickles
+from phiforge.errors import run_command
 
 ENVIRONMENT = "npu-library"
 TOOLCHAIN = (

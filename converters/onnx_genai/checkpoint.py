@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from converters.contract import ConvertError
-from records.record import read_record
+from phiforge.artifact.record import read_record
 
 _LAYER_MATRIX = re.compile(r"model\.layers\.(\d+)\.(attn|mlp)\.(\w+)\.MatMul\.weight")
 

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from converters.contract import ConvertError, Options
 from converters.onnx_genai.model_builder import GENAI_CONFIG, GRAPH, PRODUCER_VERSION
-from records.record import read_record
+from phiforge.artifact.record import read_record
 from validators.contract import ArtifactError
 from validators.lint import onnx_graph
 

@@ -17,8 +17,8 @@ import onnxruntime_genai
 import torch
 
 from converters.contract import ConvertError
-from records.errors import PhiforgeError
-from records.record import read_record, write_record
+from phiforge.artifact.record import read_record, write_record
+from phiforge.errors import PhiforgeError
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from records.record import write_record
+from phiforge.artifact.record import write_record
 
 NPU_PROFILE = "npu-profile.json"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from attestation.keys import new_key
 from checkout import Checkout
 from fetching import SHARDS, TOKEN, Fetch, Published, make_checkpoint
 from hub_server import HubServer
 from lab_bench import Bench
 from lab_host import LabServer, lab_server
+from phiforge.trust.keys import new_key
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ NEEDED = {
 
 @dataclass
 class Fetch:
-    """Runs ``python -m sources`` and looks at what it left."""
+    """Runs ``python -m phiforge.sources`` and looks at what it left."""
 
     into: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Fetch:
     def command(self, source: Mapping[str, object]) -> list[str]:
         """The command line for a source block."""
         return [
-            sys.executable, "-m", "sources", "--model", "phi",
+            sys.executable, "-m", "phiforge.sources", "--model", "phi",
             "--source", json.dumps(source), "--into", str(self.into),
         ]  # fmt: skip
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from attestation.keys import read_public
 from checkout import ROOT, Checkout
-from configuration.devices import load_devices
-from configuration.plan import row_settings
-from configuration.settings import load
 from lab_host import LabServer
-from validators.receipt_files import envelope_path
-from validators.signed_receipt import read_signed
+from phiforge.receipts.receipt_files import envelope_path
+from phiforge.receipts.signed_receipt import read_signed
+from phiforge.settings.devices import load_devices
+from phiforge.settings.plan import row_settings
+from phiforge.settings.settings import load
+from phiforge.trust.keys import read_public
 
 VARIANT = "openvino-int4"
 ROWS: Mapping[str, Any] = {
@@ -81,7 +81,7 @@ class Bench:
             "options": dict(variant.options),
         }
         return [
-            sys.executable, "-m", "runners", "check", "--labs", json.dumps(labs),
+            sys.executable, "-m", "phiforge.remote", "check", "--labs", json.dumps(labs),
             "--key", str(device.key), "--lock", "envs/device-openvino.lock",
             "--model", "phi3-tiny", "--variant", VARIANT, "--row", "cpu",
             "--row-config", json.dumps(row_settings(device, variant)),

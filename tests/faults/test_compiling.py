@@ -19,22 +19,22 @@ from typing import Any
 import pytest
 
 from checkout import ROOT, Checkout
-from configuration.documents import ConfigurationError, read_yaml
-from configuration.npu_compiler import read_npu_compiler
-from configuration.plan import variant_availability
-from configuration.settings import Settings, load
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.compile import CompileError
 from converters.npu_blob.subject import WEIGHTS, compile_job, ir_digests
 from lab_host import SSHD, LabServer, free_port
-from records.errors import PhiforgeError
-from records.npu_blob import BLOB, LABEL, not_npu_code, read_header
-from records.record import read_record
-from runners import RunnerError
-from runners.compiled_inbox import find, scan
-from runners.compiling import compile_kit
-from runners.courier import write_kit
+from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
+from phiforge.artifact.record import read_record
+from phiforge.errors import PhiforgeError
+from phiforge.remote import RunnerError
+from phiforge.remote.compiled_inbox import find, scan
+from phiforge.remote.compiling import compile_kit
+from phiforge.remote.courier import write_kit
+from phiforge.settings.documents import ConfigurationError, read_yaml
+from phiforge.settings.npu_compiler import read_npu_compiler
+from phiforge.settings.plan import variant_availability
+from phiforge.settings.settings import Settings, load
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")
 CONFIG = read_yaml(ROOT / "config/config.yaml")
@@ -97,7 +97,7 @@ def test_what_comes_back_is_the_blob_and_what_was_told_of_it(
     }  # fmt: skip
     (tmp_path / "JOB.json").write_text(json.dumps(job))
     done = subprocess.run(
-        [sys.executable, "-m", "runners.compiling", "compile", str(tmp_path / "JOB.json")],
+        [sys.executable, "-m", "phiforge.remote.compiling", "compile", str(tmp_path / "JOB.json")],
         cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attestation.keys import new_key, read_public
 from checkout import ROOT, Checkout
 from lab_bench import ROWS, VARIANT, Bench, run
-from records.record import read_record
-from validators.signed_receipt import read_signed
+from phiforge.artifact.record import read_record
+from phiforge.receipts.signed_receipt import read_signed
+from phiforge.trust.keys import new_key, read_public
 
 CHECK = f"artifacts/checks/phi3-tiny/{VARIANT}/cpu.json"
 

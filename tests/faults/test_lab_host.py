@@ -10,13 +10,13 @@ from typing import Any
 import psutil
 import pytest
 
-from attestation.keys import new_key, read_public
 from checkout import ROOT, Checkout
 from lab_bench import VARIANT, Bench
 from lab_host import SSHD, CuttingProxy, free_port, new_ssh_key
+from phiforge.receipts.receipt_files import envelope_path
+from phiforge.receipts.signed_receipt import read_signed
+from phiforge.trust.keys import new_key, read_public
 from small_disk import give_room, small_disk
-from validators.receipt_files import envelope_path
-from validators.signed_receipt import read_signed
 
 CPU_BUILD = "genai-cpu-int4"
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")

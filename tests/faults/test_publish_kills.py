@@ -12,11 +12,11 @@ from publishing_runs import NAME, Publisher
 # each. Prints what the pointer named after the kill and after the run that followed.
 DRIVER = """
 import json, os, shutil, signal, sys
-import publishing.__main__ as command
+import phiforge.publish.__main__ as command
 from pathlib import Path
-from publishing import outgoing, shelf, store
-from release.verify.trust import Trust
-from release.verify.verification import verify
+from phiforge.publish import outgoing, shelf, store
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 
 shelf_before, name, policy, *arguments = sys.argv[1:]
 policy = json.loads(policy)

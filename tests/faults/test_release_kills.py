@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from checkout import Checkout
-from release.verify.trust import Trust
-from release.verify.verification import verify
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 from releasing import SIGNED_VARIANT, stage, stage_command
 from small_disk import give_room, small_disk
 
@@ -19,13 +19,13 @@ from small_disk import give_room, small_disk
 DRIVER = """
 import json, os, signal, sys
 import jinja2
-import release.__main__ as command
-import records.tree as tree
-import release.model_signature
-import release.stage
+import phiforge.release.__main__ as command
+import phiforge.artifact.tree as tree
+import phiforge.release.model_signature
+import phiforge.release.stage
 from pathlib import Path
-from release.verify.trust import Trust
-from release.verify.verification import verify
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 
 arguments = sys.argv[1:]
 into = Path(arguments[arguments.index("--into") + 1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from release.verify.revocations import Revocation, with_notice
+from phiforge.verify.revocations import Revocation, with_notice
 from releasing import Certified, Verifier, edit
 
 WEIGHTS = "openvino_model.bin"

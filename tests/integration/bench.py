@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 
 from checkout import ROOT
-from configuration.documents import read_yaml
-from configuration.plan import row_settings
-from configuration.settings import load
-from records.offline import OFFLINE
-from records.record import read_record
-from release.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.record import read_record
+from phiforge.offline import OFFLINE
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.plan import row_settings
+from phiforge.settings.settings import load
 from validators.golden import load_golden
 
 SOURCE = ROOT / "models/phi3-tiny"

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from openvino_options import FP16, INT4, INT8, NPU
-from records.offline import OFFLINE
+from phiforge.offline import OFFLINE
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "phi3-tiny"
@@ -32,7 +32,7 @@ SOURCE_FILES = (
 CONVERT = """
 import json, sys
 from pathlib import Path
-from records.offline import go_offline
+from phiforge.offline import go_offline
 go_offline()
 from converters.openvino import convert
 source, into, options, base = sys.argv[1:]

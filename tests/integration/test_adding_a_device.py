@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT, Checkout
-from records.record import read_record
+from phiforge.artifact.record import read_record
 
 RECEIPT = "artifacts/checks/phi3-tiny/openvino-int4/cpu-first.json"
 

@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks.sabotage import Sabotage, Tensor, Weights, sabotaged, zero_layer
 from checkout import ROOT, Checkout
-from configuration.documents import read_yaml
-from configuration.settings import load
-from records.record import read_record
-from release.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.record import read_record
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.settings import load
 from validators.acceptance import Gates
 from validators.contract import OpenRuntime
 from validators.golden import GoldenPrompt, GoldenSet, load_golden

@@ -12,7 +12,7 @@ import pytest
 
 from bench import SETTINGS, Bench, copied, reseal
 from checkout import ROOT, Checkout
-from records.record import read_record
+from phiforge.artifact.record import read_record
 from validators.isolation import observe_isolated
 
 

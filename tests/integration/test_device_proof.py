@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from checkout import ROOT, Checkout
-from configuration.documents import read_yaml
-from configuration.settings import load
-from records.record import read_record
-from release.manifest import verify
+from phiforge.artifact.manifest import verify
+from phiforge.artifact.record import read_record
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.settings import load
 from validators.contract import ArtifactError, ExecutionEvidence, Runtime
 from validators.golden import load_golden
 from validators.isolation import observe_isolated

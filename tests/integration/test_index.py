@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from checkout import ROOT, Checkout
-from release.index import snippet, write_index
+from phiforge.release.index import snippet, write_index
 from releasing import copy_release, edit
 
 HARDWARE: dict[str, Any] = yaml.safe_load((ROOT / "config/hardware.yaml").read_text())
@@ -173,7 +173,7 @@ def test_the_blob_snippet_falls_back_to_the_ir(pipeline: Checkout, tmp_path: Pat
     (folder / "model.blob").write_bytes(b"of another NPU")
     label = {"blob": {"file": "model.blob"}, "weightless": False, "pipeline_options": options}
     (folder / "npu-blob.json").write_text(json.dumps(label))
-    code = (ROOT / "release/snippets/npu-blob.py").read_text()
+    code = (ROOT / "phiforge/release/snippets/npu-blob.py").read_text()
     old = '**label["pipeline_options"]'
     assert code.count(old) == 1
     code = code.replace(old, f"{old}, {NPU_ON_CPU}")
@@ -181,6 +181,6 @@ def test_the_blob_snippet_falls_back_to_the_ir(pipeline: Checkout, tmp_path: Pat
 
 
 def test_every_snippet_has_its_test() -> None:
-    named = {path.stem for path in (ROOT / "release/snippets").glob("*.py")}
+    named = {path.stem for path in (ROOT / "phiforge/release/snippets").glob("*.py")}
     # npu-blob is above; npu-library has an environment of its own (test_npu_library.py).
     assert named == STANDINS.keys() | {"npu-blob", "npu-library"}

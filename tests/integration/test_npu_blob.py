@@ -22,16 +22,16 @@ import yaml
 
 from benchmarks.sabotage import Weights, sabotaged
 from checkout import ROOT, Checkout
-from configuration.documents import ConfigurationError, read_yaml, validate
-from configuration.settings import load
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.compile import CompileError, prove
-from records.npu_blob import BLOB, LABEL, not_npu_code, read_header
-from records.offline import OFFLINE
-from records.record import read_record, write_record
-from release.gate import GateError, gate
-from release.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
+from phiforge.artifact.record import read_record, write_record
+from phiforge.offline import OFFLINE
+from phiforge.receipts.gate import GateError, gate
+from phiforge.settings.documents import ConfigurationError, read_yaml, validate
+from phiforge.settings.settings import load
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 OPTIONS = dict(SETTINGS.variants["npu-blob-4000"].options)

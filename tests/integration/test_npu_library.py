@@ -13,9 +13,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from checkout import NPU_LIBRARY, ROOT, Checkout
+from phiforge.artifact.record import read_record
+from phiforge.offline import OFFLINE
 from pickles import pickles_in
-from records.offline import OFFLINE
-from records.record import read_record
 
 pytestmark = pytest.mark.skipif(
     not (NPU_LIBRARY / ".installed").is_file(),

@@ -16,7 +16,6 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     RTNWeightOnlyQuantConfig,
 )
 
-from configuration.documents import ConfigurationError, validate
 from converters.contract import ConvertError
 from converters.onnx_genai import matmul_nbits
 from converters.onnx_genai.float16_loss import HalfMatrix, correct
@@ -39,6 +38,7 @@ from onnx_genai_parity import (
     weights,
     work_tree,
 )
+from phiforge.settings.documents import ConfigurationError, validate
 from validators.golden import load_golden
 
 DML_FP16 = {"precision": "fp16", "execution_provider": "dml"}

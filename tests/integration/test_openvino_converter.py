@@ -37,7 +37,7 @@ from openvino_workshop import (
     make_nearly_dead_rows,
     run_ours,
 )
-from records.tree import files_under
+from phiforge.artifact.tree import files_under
 
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 from publishing_hub import API, COMMIT, UPLOAD, PublishingHub
 from publishing_runs import Publisher
-from release.verify.trust import Trust
-from release.verify.verification import verify
 from releasing import SIGNED_VARIANT, Verifier, copy_release
 
 Versions = Callable[[str], Path]

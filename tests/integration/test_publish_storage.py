@@ -11,9 +11,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from checkout import Checkout
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 from publishing_runs import NAME, Publisher
-from release.verify.trust import Trust
-from release.verify.verification import verify
 from releasing import Verifier
 
 Versions = Callable[[str], Path]

@@ -21,9 +21,9 @@ from benchmarks.sabotage import (
     zero_layer,
 )
 from checkout import made_here
-from configuration.plan import row_settings
 from converters.openvino import convert
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.settings.plan import row_settings
 from validators.lint.openvino_ir import read_ir
 from validators.lint.payload import lint
 from validators.reference_tree import Reference, load_reference

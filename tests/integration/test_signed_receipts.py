@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from attestation import keys
 from checkout import ROOT, Checkout
-from configuration.documents import read_yaml
-from configuration.plan import row_settings
-from configuration.settings import load
-from records.record import read_record, write_record
-from release.gate import GateError, gate
-from release.scrutiny import expect as expect_of
-from release.scrutiny import scrutinize
-from validators.receipt_files import envelope_path
-from validators.signed_receipt import write_signed
+from phiforge.artifact.record import read_record, write_record
+from phiforge.receipts.gate import GateError, gate
+from phiforge.receipts.receipt_files import envelope_path
+from phiforge.receipts.scrutiny import expect as expect_of
+from phiforge.receipts.scrutiny import scrutinize
+from phiforge.receipts.signed_receipt import write_signed
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.plan import row_settings
+from phiforge.settings.settings import load
+from phiforge.trust import keys
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 MODEL = SETTINGS.models["phi3-tiny"]

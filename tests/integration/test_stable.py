@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from attestation import keys
-from attestation.envelope import verify
-from attestation.statement import VERIFICATION_SUMMARY
 from checkout import ROOT, Checkout
-from configuration.documents import read_yaml
-from configuration.settings import load
-from records.record import read_record
-from records.tree import files_under, sha256_file
-from release.policy import PROMOTION
-from release.promotion import PromotionError
-from release.stage import Terms, stage
+from phiforge.artifact.record import read_record
+from phiforge.artifact.tree import files_under, sha256_file
+from phiforge.receipts.policy import PROMOTION
+from phiforge.release.promotion import PromotionError
+from phiforge.release.stage import Terms, stage
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.settings import load
+from phiforge.trust import keys
+from phiforge.trust.envelope import verify
+from phiforge.trust.statement import VERIFICATION_SUMMARY
 from releasing import Verifier, copy_release
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")

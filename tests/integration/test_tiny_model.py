@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedTokenizerBase
 
-from records.tree import sha256_file
+from phiforge.artifact.tree import sha256_file
 
 MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
 PROMPTS: list[dict[str, Any]] = yaml.safe_load((MODEL / "golden.yaml").read_text(encoding="utf-8"))[

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from attestation import AttestationError, keys
-from attestation import statement as statements
-from attestation.envelope import PAYLOAD_TYPE, peek, sign, verify
-from attestation.statement import TEST_RESULT, statement
+from phiforge.trust import AttestationError, keys
+from phiforge.trust import statement as statements
+from phiforge.trust.envelope import PAYLOAD_TYPE, peek, sign, verify
+from phiforge.trust.statement import TEST_RESULT, statement
 
 ROOT = Path(__file__).parents[2]
 SIGNER = keys.occasional()
@@ -36,7 +36,7 @@ RECEIPT: dict[str, Any] = {
 
 def new_key(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "attestation", "new-key", *map(str, arguments)],
+        [sys.executable, "-m", "phiforge.trust", "new-key", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

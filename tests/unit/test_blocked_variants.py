@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from checkout import ROOT
-from configuration.documents import ConfigurationError, read_yaml, validate
-from configuration.plan import plan, variant_availability
-from configuration.settings import Settings, load
-from records.record import read_record, write_record
-from release.gate import GateError, gate
-from release.summary import summarize
+from phiforge.artifact.record import read_record, write_record
+from phiforge.receipts.gate import GateError, gate
+from phiforge.release.summary import summarize
+from phiforge.settings.documents import ConfigurationError, read_yaml, validate
+from phiforge.settings.plan import plan, variant_availability
+from phiforge.settings.settings import Settings, load
 
 REQUIRES = {"files": ["toolchain/*.so"], "remedy": "install the toolchain"}
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from configuration.documents import SCHEMAS, ConfigurationError
-from configuration.settings import Settings, load
+from phiforge.settings.documents import SCHEMAS, ConfigurationError
+from phiforge.settings.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from configuration.device_locks import CUT, LOCK, WINDOWS, lock_text, locked_blocks
-from configuration.devices import load_devices
-from configuration.documents import ConfigurationError
-from configuration.plan import availability
+from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text, locked_blocks
+from phiforge.settings.devices import load_devices
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.plan import availability
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 ROW: Mapping[str, Any] = {

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
-from configuration.documents import read_yaml
-from configuration.modules import module_files, pinned_toolchain
-from configuration.plan import plan, row_settings, variant_availability
-from configuration.settings import load
-from records import environment
-from records.environment import EnvironmentMissing, interpreter
+from phiforge import environment
+from phiforge.environment import EnvironmentMissing, interpreter
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.modules import module_files, pinned_toolchain
+from phiforge.settings.plan import plan, row_settings, variant_availability
+from phiforge.settings.settings import load
 
 BUILD = ROOT / "envs/npu_library/build.py"
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
@@ -37,7 +37,7 @@ def test_an_installed_environment_has_an_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = installed(tmp_path, hashlib.sha256(b"a==1\n").hexdigest())
-    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert interpreter("npu-library") == python
 
 
@@ -45,7 +45,7 @@ def test_an_environment_of_another_lock_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(tmp_path, hashlib.sha256(b"a==2\n").hexdigest())
-    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     with pytest.raises(EnvironmentMissing, match=r"another lock.*Remedy: make npu-library"):
         interpreter("npu-library")
 
@@ -54,9 +54,9 @@ def test_a_check_without_its_environment_ends_with_one_line(tmp_path: Path) -> N
     """Through the command that a rule runs: exit code 1, no receipt, no traceback."""
     attempt = (
         "from pathlib import Path\n"
-        "from records import environment\n"
-        "from records.errors import run_command\n"
-        f"environment.CHECKOUT = Path({str(tmp_path)!r})\n"
+        "from phiforge import environment\n"
+        "from phiforge.errors import run_command\n"
+        f"environment.ROOT = Path({str(tmp_path)!r})\n"
         "from validators.isolation import observe_isolated\n"
         "run_command(lambda: observe_isolated(Path(), 'npu_library', {}, Path(), Path(),\n"
         "    time_limit_s=1, environment='npu-library'))\n"
@@ -108,7 +108,11 @@ def test_the_compiling_process_is_among_the_converters_files() -> None:
 def test_the_worker_imports_nothing_that_the_library_environment_lacks() -> None:
     """attestation, jinja2, snakemake and the like are not in envs/npu-library.lock."""
     files = module_files("validators.worker", "validators.runtimes.npu_library")
-    assert not [file for file in files if file.startswith(("attestation", "release", "converters"))]
+    assert not [
+        file
+        for file in files
+        if file.startswith(("phiforge/trust", "phiforge/release", "converters"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_machine_without_build_tools_is_told_what_to_install(
 def test_unpickling_an_object_is_refused_and_plain_data_is_not() -> None:
     attempt = (
         "import pickle, sys\n"
-        "from records.child import refuse_pickles\n"
+        "from phiforge.child import refuse_pickles\n"
         "refuse_pickles()\n"
         "print(pickle.loads(pickle.dumps([1, 'a'])))\n"
         "pickle.loads(bytes.fromhex(sys.argv[1]))\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from records import file_digest
-from records.file_digest import FileDigest
+from phiforge.artifact import file_digest
+from phiforge.artifact.file_digest import FileDigest
 
 BLOCK = 64
 PATH = "/home/somebody/checkout"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configuration.modules import ROOT, locked_versions, module_files, pinned_toolchain
+from phiforge.settings.modules import ROOT, locked_versions, module_files, pinned_toolchain
 from validators.own_code import check_modules, validator_digest
 
 HEAVY = {
@@ -21,8 +21,8 @@ def test_module_files_follow_imports_within_the_checkout() -> None:
     assert {
         "converters/__main__.py",
         "converters/contract.py",
-        "records/tree.py",
-        "release/manifest.py",
+        "phiforge/artifact/tree.py",
+        "phiforge/artifact/manifest.py",
     } <= set(files)
     assert "validators/check.py" not in files
 
@@ -59,7 +59,7 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
 def test_what_travels_to_a_device_needs_no_toolchain() -> None:
     """validators.check and all it imports must run with a device's few locked packages."""
     heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
-    code = "import validators.check, validators.examination, validators.signed_receipt"
+    code = "import validators.check, validators.examination, phiforge.receipts.signed_receipt"
     assert not heavy & imported(code)
 
 
@@ -67,17 +67,26 @@ def test_what_travels_to_a_device_needs_no_toolchain() -> None:
     ("job", "not_needed"),
     [
         (
-            "import runners.__main__",
+            "import phiforge.remote.__main__",
             HEAVY | {"asyncssh", "cryptography", "google", "jsonschema", "yaml"},
         ),
-        ("import release.__main__", HEAVY | {"cryptography", "google", "jsonschema", "yaml"}),
-        ("import release.summary", HEAVY | {"cryptography", "google", "jsonschema", "yaml"}),
-        ("import release.index", HEAVY | {"cryptography", "google"}),
-        ("import release.gate", HEAVY),
-        ("import release.promotion", HEAVY),
-        ("import reproduction.attest", HEAVY),
-        ("import release.stage", HEAVY - {"cyclonedx"}),
-        ("import sources.__main__", HEAVY - {"safetensors"} | {"huggingface_hub", "jsonschema"}),
+        (
+            "import phiforge.release.__main__",
+            HEAVY | {"cryptography", "google", "jsonschema", "yaml"},
+        ),
+        (
+            "import phiforge.release.summary",
+            HEAVY | {"cryptography", "google", "jsonschema", "yaml"},
+        ),
+        ("import phiforge.release.index", HEAVY | {"cryptography", "google"}),
+        ("import phiforge.receipts.gate", HEAVY),
+        ("import phiforge.release.promotion", HEAVY),
+        ("import phiforge.reproduce.attest", HEAVY),
+        ("import phiforge.release.stage", HEAVY - {"cyclonedx"}),
+        (
+            "import phiforge.sources.__main__",
+            HEAVY - {"safetensors"} | {"huggingface_hub", "jsonschema"},
+        ),
         ("import converters.__main__", HEAVY | {"jsonschema", "yaml"}),
     ],
 )

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from configuration.documents import ConfigurationError, validate
 from openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
+from phiforge.settings.documents import ConfigurationError, validate
 
 
 @pytest.mark.parametrize("options", [FP16, INT8, INT4, NPU, {**NPU, "group_size": -1}])

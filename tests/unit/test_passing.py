@@ -15,8 +15,8 @@ from openvino.utils import make_postponed_constant
 
 from converters import passing as module
 from converters.passing import Passing
-from records.record import read_record
-from release.manifest import MANIFEST, PayloadError, seal, verify
+from phiforge.artifact.manifest import MANIFEST, PayloadError, seal, verify
+from phiforge.artifact.record import read_record
 
 pytestmark = [
     pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from test_validators_receipt import EXECUTED, SUBJECT
 
-from attestation import keys
-from records.record import read_record, write_record
-from records.tree import sha256_file
-from release.policy import PROMOTION
-from release.promotion import (
+from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.tree import sha256_file
+from phiforge.receipts.policy import PROMOTION
+from phiforge.receipts.receipt import Basis, Subject, blocked, judged
+from phiforge.receipts.scrutiny import Expected, Row
+from phiforge.receipts.signed_receipt import write_signed
+from phiforge.release.promotion import (
     PromotionError,
     promote,
     refuse_other_artifact,
@@ -20,13 +22,11 @@ from release.promotion import (
     report,
     standing,
 )
-from release.scrutiny import Expected, Row
+from phiforge.trust import keys
 from validators.acceptance import Gates
 from validators.golden import GoldenPrompt, GoldenSet
 from validators.judgement import Judgement, Metrics
 from validators.own_code import validator_digest
-from validators.receipt import Basis, Subject, blocked, judged
-from validators.signed_receipt import write_signed
 
 LAB = keys.occasional()
 ANSWER = {
@@ -151,7 +151,7 @@ def test_a_row_without_a_key_can_never_be_enough(stage: Stage) -> None:
     stage.expected = stage.without_key()
     lack = stage.lack()
     assert "the row names no key" in lack["what"]
-    assert "python -m attestation new-key" in lack["how"]
+    assert "python -m phiforge.trust new-key" in lack["how"]
 
 
 def test_the_labs_own_key_does_not_make_bad_numbers_good(stage: Stage) -> None:

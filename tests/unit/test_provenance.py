@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from attestation import keys
-from records import project
-from records.project import project_state
-from records.record import read_record, write_record
-from release.evidence import lay_out_evidence
-from release.signing import ReleaseKey
-from release.verify.folder import parse_json
+from phiforge import project
+from phiforge.artifact.record import read_record, write_record
+from phiforge.project import project_state
+from phiforge.release.evidence import lay_out_evidence
+from phiforge.release.signing import ReleaseKey
+from phiforge.trust import keys
+from phiforge.verify.folder import parse_json
 
 MAIN, LIBRARY = "a" * 64, "b" * 64
 
@@ -82,7 +82,7 @@ def test_it_names_the_environments_in_which_work_was_done(
 def test_a_conversion_notes_from_which_locks_the_environments_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(project, "ROOT", tmp_path)
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs/main.lock").write_text("a==1\n")
     (tmp_path / ".venv-half-made").mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from release.verify.revocations import Revocation, with_notice, without_notice
+from phiforge.verify.revocations import Revocation, with_notice, without_notice
 
 REVOCATION = Revocation("m/v", "0.1.0", "0" * 64, "a <b> [c](d)\n---\n# e", "k", "", {})
 CARDS = [

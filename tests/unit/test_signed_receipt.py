@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from test_validators_receipt import SUBJECT, passed
 
-from attestation import AttestationError, keys
-from records.record import read_record, write_record
+from phiforge.artifact.record import read_record, write_record
+from phiforge.receipts.receipt import blocked
+from phiforge.receipts.receipt_files import envelope_path
+from phiforge.receipts.signed_receipt import read_signed, write_signed
+from phiforge.trust import AttestationError, keys
 from validators.contract import CheckError
-from validators.receipt import blocked
-from validators.receipt_files import envelope_path
-from validators.signed_receipt import read_signed, write_signed
 
 SIGNER = keys.occasional()
 

@@ -17,10 +17,10 @@ from benchmarks.calibrate_acceptance import (
 )
 from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
 from benchmarks.honest_verdicts import RECORD as VERDICTS
-from configuration.documents import read_yaml
-from configuration.plan import availability
-from configuration.settings import load
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.plan import availability
+from phiforge.settings.settings import load
 from validators.acceptance import Gates
 from validators.judgement import Metrics
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from configuration.documents import ConfigurationError
+from phiforge.settings.documents import ConfigurationError
 from validators.golden import GoldenPrompt, load_golden
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from records.environment import CHECKOUT
+from phiforge.checkout import ROOT
 from validators.places import neutral
 from validators.worker import _trouble
 
@@ -24,7 +24,7 @@ def test_what_is_below_a_folder_stays_named(payload: Path, monkeypatch: pytest.M
         f"cannot open '{payload}/config.json'": "cannot open 'ARTIFACT/config.json'",
         f"{payload}: damaged": "ARTIFACT: damaged",
         f"file://{payload}/a and {payload}": "file://ARTIFACT/a and ARTIFACT",
-        f"{CHECKOUT}/validators/worker.py:1": "CHECKOUT/validators/worker.py:1",
+        f"{ROOT}/validators/worker.py:1": "CHECKOUT/validators/worker.py:1",
         f"{sys.base_prefix}/lib/x.py": "PYTHON/lib/x.py",
         f"{tempfile.gettempdir()}/phiforge-check-1/JOB.json": "TEMPORARY/phiforge-check-1/JOB.json",
         "/home/jo/cache, /home/joan/x, /srv/home/jo": "HOME/cache, /home/joan/x, /srv/home/jo",

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from attestation.keys import occasional
-from configuration.documents import ConfigurationError, validate
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.receipts.receipt import Basis, Subject, blocked, judged, unusable
+from phiforge.receipts.signed_receipt import write_signed
+from phiforge.settings.documents import ConfigurationError, validate
+from phiforge.trust.keys import occasional
 from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.judgement import Failure, Judgement, Metrics
-from validators.receipt import Basis, Subject, blocked, judged, unusable
-from validators.signed_receipt import write_signed
 
 ROOT = Path(__file__).parents[2]
 SUBJECT = Subject(

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from records.record import RecordError, read_record
+from phiforge.artifact.record import RecordError, read_record
 from validators.contract import ArtifactError
 from validators.lint.finding import Finding, some
 from validators.lint.providers import IR_VERSION, OPSETS, PROVIDERS, Provider

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from records.record import RecordError, read_record
+from phiforge.artifact.record import RecordError, read_record
 from validators.contract import ArtifactError, CheckError
 from validators.lint import openvino_ir
 from validators.lint.finding import Finding, some

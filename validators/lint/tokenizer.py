@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from records.record import RecordError, read_record
+from phiforge.artifact.record import RecordError, read_record
 from validators.lint.corpus import corpus
 from validators.lint.finding import Finding, some
 

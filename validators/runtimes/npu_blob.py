@@ -15,7 +15,7 @@ from typing import Any
 
 import openvino
 
-from records.npu_blob import (
+from phiforge.artifact.npu_blob import (
     BLOB,
     MADE_FOR_CPU,
     BlobError,
@@ -24,7 +24,7 @@ from records.npu_blob import (
     read_label,
     weights_options,
 )
-from records.tree import sha256_file
+from phiforge.artifact.tree import sha256_file
 from validators.contract import (
     ArtifactError,
     ExecutionEvidence,

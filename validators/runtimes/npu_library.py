@@ -1,7 +1,7 @@
 """Intel's NPU Acceleration Library, its modules filled from the payload's safetensors.
 
 No settings. It runs in ``.venv-npu-library``: nothing here may import what that environment does
-not have. `load_model` is what the card's snippet shows (release/snippets/npu-library.py), checked
+not have. `load_model` is what the card's snippet shows (phiforge/release/snippets/npu-library.py), checked
 for missing and superfluous tensors besides: no original weights, no Hub, no pickle.
 
 The library has no choice of device: where OpenVINO lists an NPU it compiles its matrices for it,
@@ -20,8 +20,8 @@ from intel_npu_acceleration_library.nn import Linear, QuantizedLinear
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from records.child import refuse_pickles
-from records.record import read_record
+from phiforge.artifact.record import read_record
+from phiforge.child import refuse_pickles
 from validators.activity import Activity, npu_busy_time_us
 from validators.contract import (
     ArtifactError,

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from records.record import read_record
+from phiforge.artifact.record import read_record
 from validators.activity import Activity, held_memory, npu_busy_time_us
 from validators.contract import (
     ArtifactError,

@@ -1,0 +1,1 @@
+"""From a pinned Phi-3 to validated release artifacts for AI PCs."""

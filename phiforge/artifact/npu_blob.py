@@ -1,0 +1,117 @@
+"""A compiled NPU blob: what its own bytes tell, and the label that travels beside it.
+
+A blob of OpenVINO's NPUW (the static LLM pipeline) begins with a header, after
+https://github.com/openvinotoolkit/openvino src/plugins/intel_npu/src/plugin/npuw/
+llm_compiled_model.cpp (`export_model`) and serialization.hpp; little-endian, measured on 2026.4.1::
+
+    6 bytes   13 37 'npuw'
+    6 bytes   'LLMCMO'
+    3 int32   OpenVINO major, minor, patch; another release refuses the blob
+    uint64 n, n bytes   version of the serialization
+    1 byte    encrypted
+    1 byte    weightless: the weights stay in the IR's .bin
+
+Inside are the compiled submodels. One of the NPU plugin carries ``OVNPU``
+(intel_npu/src/common/src/blob_writer.cpp); one of the CPU plugin carries the instruction set that
+it was compiled for, ``ov=2026.4.1;isa=Intel AVX-512…``.
+"""
+
+import mmap
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phiforge.artifact.record import read_record
+from phiforge.errors import PhiforgeError
+
+BLOB = "openvino_model.blob"
+LABEL = "npu-blob.json"
+MADE_FOR_CPU = "blob-made-for-cpu"
+
+_MAGIC = b"\x137npuwLLMCMO"
+_NPU_CODE = re.compile(rb"OVNPU")
+_CPU_CODE = re.compile(rb"ov=\d+\.\d+\.\d+;isa=")
+
+
+class BlobError(PhiforgeError):
+    """A file is not a whole NPUW blob."""
+
+
+@dataclass(frozen=True)
+class BlobHeader:
+    """What a blob says of itself.
+
+    Attributes:
+        openvino: major.minor.patch of the OpenVINO that wrote it, and that alone reads it.
+        serialization: version of NPUW's own format.
+        weightless: its weights are in the IR's .bin file.
+    """
+
+    openvino: str
+    serialization: str
+    encrypted: bool
+    weightless: bool
+
+
+def read_header(blob: Path) -> BlobHeader:
+    """Read the header of a blob file.
+
+    Raises:
+        BlobError: it is no such file, or ends within its header.
+    """
+    with blob.open("rb") as stream:
+        head = stream.read(256)
+    if head[: len(_MAGIC)] != _MAGIC:
+        raise BlobError(
+            "not a blob of OpenVINO's LLM pipeline",
+            where=blob.name,
+            expected=_MAGIC.hex(),
+            found=head[: len(_MAGIC)].hex() or "no bytes",
+        )
+    try:
+        major, minor, patch, length = struct.unpack_from("<iiiQ", head, len(_MAGIC))
+        start = len(_MAGIC) + struct.calcsize("<iiiQ")
+        encrypted, weightless = struct.unpack_from("<??", head, start + length)
+    except struct.error:
+        raise BlobError("the blob ends within its header", where=blob.name) from None
+    return BlobHeader(
+        openvino=f"{major}.{minor}.{patch}",
+        serialization=head[start : start + length].decode("ascii", "replace"),
+        encrypted=encrypted,
+        weightless=weightless,
+    )
+
+
+def not_npu_code(blob: Path) -> str | None:
+    """What in a blob's bytes stands against its being NPU code; None: nothing does.
+
+    CPU code anywhere is against it: NPUW falls back submodel by submodel.
+    """
+    with blob.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        cpu = _CPU_CODE.search(view)
+        if cpu is not None:
+            seen = view[cpu.start() : cpu.end() + 40].split(b"\0")[0]
+            told = seen.decode("ascii", "replace")
+            return f"its bytes hold code of the CPU plugin ('{told}')"
+        if _NPU_CODE.search(view) is None:
+            return "its bytes hold no code of the NPU plugin (no 'OVNPU')"
+    return None
+
+
+def read_label(payload: Path) -> Mapping[str, Any]:
+    """The label of a payload's blob, as `converters.npu_blob` wrote it.
+
+    Raises:
+        RecordError: it is missing or unreadable.
+    """
+    return read_record(payload / LABEL)
+
+
+def weights_options(payload: Path, label: Mapping[str, Any]) -> dict[str, str]:
+    """What an import needs beside the blob: the IR's weights, if they are not inside."""
+    if not label["weightless"]:
+        return {}
+    return {"WEIGHTS_PATH": str(payload / label["ir"]["bin"]["file"])}

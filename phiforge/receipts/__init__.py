@@ -1,0 +1,1 @@
+"""What a check says: its schema, who signed it, and whether it is believed."""

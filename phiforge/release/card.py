@@ -1,0 +1,66 @@
+"""The card of a release: a Hub-style README that says what it is and how to load it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phiforge.artifact.tree import files_under
+from phiforge.release.templates import fill_in
+
+_TEMPLATE = "card.md.j2"
+_LIBRARIES = {
+    "openvino": "openvino",
+    "onnx-genai": "onnxruntime-genai",
+    "npu-blob": "openvino",
+    "npu-library": "intel-npu-acceleration-library",
+}
+_METRICS = ("top1_agreement", "mean_kl", "max_kl", "perplexity_ratio")
+
+
+def render(
+    build: Mapping[str, Any],
+    receipts: Sequence[Mapping[str, Any]],
+    verdict: Mapping[str, Any],
+    card_facts: Mapping[str, Any],
+    payload: Path,
+) -> str:
+    """Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
+    sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
+    return fill_in(
+        _TEMPLATE,
+        {"size": readable_size, "spread": readable_spread},
+        build=build,
+        receipts=receipts,
+        verdict=verdict,
+        card={"notice": "", **card_facts, "metrics": _METRICS, "libraries": _LIBRARIES},
+        sizes=sizes,
+        total=sum(sizes.values()),
+    )
+
+
+def readable_spread(spread: Mapping[str, float] | None) -> str:
+    """Median and 90th percentile of a receipt's measure.
+
+    >>> readable_spread({"min": 6.35, "p50": 8, "p90": 135.502, "max": 135.502})
+    '8 / 136'
+    """
+    if spread is None:
+        return "not told"
+    return " / ".join(
+        f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+        for value in (spread["p50"], spread["p90"])
+    )
+
+
+def readable_size(size: int) -> str:
+    """Bytes in the unit that leaves one to four digits before the point.
+
+    >>> readable_size(19_400_000)
+    '19.4 MB'
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,261 @@
+"""What changed between two releases of a variant, and whether the new one is worse.
+
+Compared are the manifests (source, recipe, toolchain, files) and, row by row, the receipts in
+``evidence/receipts`` (verdict, fidelity, speed). What counts as worse is in
+the limits file (``config/regression.yaml``); a verdict that is no longer ``passed`` always does,
+and so does a row that is gone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, PayloadError
+from phiforge.artifact.record import read_record
+from phiforge.artifact.tree import sha256_file
+from phiforge.errors import PhiforgeError
+from phiforge.receipts.receipt_files import receipts_in
+from phiforge.settings.documents import read_yaml, validate
+
+_RECORDED = (
+    "title",
+    "license",
+    "format",
+    "precision",
+    "converter",
+    "source",
+    "recipe",
+    "toolchain",
+)
+_HEADINGS = ("part", "what", "old", "new", "regression")
+
+
+class RegressionError(PhiforgeError):
+    """The new release is worse than the old one, beyond the limits."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs.
+
+    Attributes:
+        part: ``source``, ``recipe``, ``toolchain``, ``size``, ``receipts``, ``fidelity``, …
+        old: what it was, in words; empty: it was not there.
+        regression: why it is a change for the worse; empty: it is not.
+    """
+
+    part: str
+    what: str
+    old: str
+    new: str
+    regression: str = ""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A number that may get worse: where it is in a receipt, and in which direction."""
+
+    part: str
+    path: tuple[str, ...]
+    limit: str
+    worse_when_larger: bool = True
+
+
+_NUMBERS = (
+    _Judged("fidelity", ("metrics", "mean_kl"), "mean_kl"),
+    _Judged("fidelity", ("metrics", "max_kl"), "max_kl"),
+    _Judged("speed", ("measures", "first_token_ms", "p50"), "first_token_ms"),
+    _Judged("speed", ("measures", "tokens_per_s", "p50"), "tokens_per_s", worse_when_larger=False),
+)
+
+
+def diff(old: Path, new: Path, limits: Mapping[str, float]) -> tuple[Change, ...]:
+    """Every change from the release folder ``old`` to ``new``, of the same model and variant.
+
+    Raises:
+        RegressionError: the two are not comparable.
+        PayloadError: a folder is no release.
+    """
+    before, after = _manifest(old), _manifest(new)
+    for key in ("model", "variant"):
+        if before[key] != after[key]:
+            raise RegressionError(
+                f"these are releases of another {key}",
+                where=new,
+                expected=before[key],
+                found=after[key],
+                remedy="compare two releases of one variant",
+            )
+    return (
+        *_recorded(before, after),
+        *_sizes(before, after, limits["size"]),
+        *_receipts(old, new, limits),
+    )
+
+
+def read_limits(path: Path) -> dict[str, float]:
+    """The configured limits.
+
+    Raises:
+        ConfigurationError: the file is not valid.
+    """
+    document: dict[str, float] = read_yaml(path)
+    validate(document, "regression", path)
+    return document
+
+
+def _manifest(release: Path) -> dict[str, Any]:
+    if not (release / MANIFEST).is_file():
+        raise PayloadError(
+            "this is not a release folder",
+            where=release,
+            expected=f"a folder with {MANIFEST}",
+            found="none",
+            remedy="name artifacts/release/<model>/<variant>, or a copy of one",
+        )
+    return read_record(release / MANIFEST)
+
+
+def _recorded(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for part in _RECORDED:
+        one, other = dict(_leaves(before.get(part))), dict(_leaves(after.get(part)))
+        for name in sorted(one.keys() | other.keys()):
+            if one.get(name) != other.get(name):
+                yield Change(part, name or part, one.get(name, ""), other.get(name, ""))
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping) and "path" in value[0]:
+        for entry in value:
+            yield f"{name}.{entry['path']}", str(entry.get("sha256", ""))
+    elif value is not None:
+        yield name, str(value)
+
+
+def _sizes(before: Mapping[str, Any], after: Mapping[str, Any], limit: float) -> Iterator[Change]:
+    one = {entry["path"]: entry for entry in before["files"]}
+    other = {entry["path"]: entry for entry in after["files"]}
+    for name in sorted(one.keys() | other.keys()):
+        if one.get(name) != other.get(name):
+            yield Change("files", name, _file(one.get(name)), _file(other.get(name)))
+    total, now = (sum(entry["size"] for entry in files.values()) for files in (one, other))
+    if total != now:
+        worse = _beyond(total, now, limit, worse_when_larger=True)
+        yield Change("size", "payload", f"{total:,} B", f"{now:,} B", worse)
+
+
+def _file(entry: Mapping[str, Any] | None) -> str:
+    return "" if entry is None else f"{entry['size']:,} B, {entry['sha256'][:12]}"
+
+
+def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Change]:
+    before, after = (_read_receipts(folder) for folder in (old, new))
+    for row in sorted(before.keys() | after.keys()):
+        one, other = before.get(row), after.get(row)
+        verdicts = [receipt["verdict"] if receipt else "" for receipt in (one, other)]
+        if verdicts[0] != verdicts[1]:
+            worse = "no longer passed" if verdicts[0] == "passed" else ""
+            yield Change("receipts", row, verdicts[0], verdicts[1], worse)
+        if one is None or other is None:
+            continue
+        for number in _NUMBERS:
+            values = [_number(receipt, number.path) for receipt in (one, other)]
+            if values[0] is None or values[1] is None or values[0] == values[1]:
+                continue
+            worse = _beyond(
+                values[0],
+                values[1],
+                limits[number.limit],
+                worse_when_larger=number.worse_when_larger,
+            )
+            name = f"{row} {'.'.join(number.path[1:])}"
+            yield Change(number.part, name, f"{values[0]:.4g}", f"{values[1]:.4g}", worse)
+
+
+def _read_receipts(release: Path) -> dict[str, dict[str, Any]]:
+    return {path.stem: read_record(path) for path in receipts_in(release / "evidence/receipts")}
+
+
+def _number(receipt: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = receipt
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None
+
+
+def _beyond(old: float, new: float, limit: float, *, worse_when_larger: bool) -> str:
+    """Why ``new`` is too much worse than ``old``; empty: it is not.
+
+    >>> _beyond(100, 103, 0.02, worse_when_larger=True)
+    '+3.0 %, limit +2.0 %'
+    >>> _beyond(100, 70, 0.33, worse_when_larger=False)
+    ''
+    """
+    if old <= 0:
+        return ""
+    change = new / old - 1
+    if worse_when_larger and change > limit:
+        return f"+{change:.1%}, limit +{limit:.1%}".replace("%", " %")
+    if not worse_when_larger and -change > limit:
+        return f"{change:.1%}, limit -{limit:.1%}".replace("%", " %")
+    return ""
+
+
+def markdown(changes: Sequence[Change], old: Path, new: Path) -> str:
+    """The changes as a table for release notes."""
+    facts = read_record(new / MANIFEST)
+    lines = [
+        f"### {facts['model']} {facts['variant']}",
+        "",
+        f"`{_digest(old)}` → `{_digest(new)}`",
+        "",
+    ]
+    if not changes:
+        return "\n".join([*lines, "Nothing changed.", ""])
+    lines += [f"| {' | '.join(_HEADINGS)} |", "|" + "---|" * len(_HEADINGS)]
+    lines += [f"| {' | '.join(map(_cell, _cells(change)))} |" for change in changes]
+    return "\n".join([*lines, ""])
+
+
+def _digest(release: Path) -> str:
+    return sha256_file(release / CHECKSUMS)[:12]
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    return change.part, change.what, change.old, change.new, change.regression
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|") or "-"
+
+
+def report(old: Path, new: Path, limits_file: Path, into: Path | None) -> None:
+    """Print the changes as a table, write them as Markdown, and fail on a regression.
+
+    Raises:
+        RegressionError: naming each regression.
+    """
+    changes = diff(old, new, read_limits(limits_file))
+    table = Table(*_HEADINGS, title=f"{old} → {new}", title_justify="left")
+    for change in changes:
+        style = "red" if change.regression else None
+        table.add_row(*_cells(change), style=style)
+    console = Console()
+    Console(width=max(console.width, 132)).print(table if changes else "nothing changed")
+    if into is not None:
+        into.write_text(markdown(changes, old, new), encoding="utf-8")
+    worse = [change for change in changes if change.regression]
+    if worse:
+        raise RegressionError(
+            "the new release is worse: "
+            + "; ".join(f"{one.part} {one.what}: {one.regression}" for one in worse),
+            where=new,
+            remedy=f"find the cause, or raise the limit in {limits_file}",
+        )

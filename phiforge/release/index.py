@@ -1,0 +1,189 @@
+"""A model's index: what is released, how good and how fast it is, and which to choose where.
+
+    python -m phiforge.release.index --title TITLE --license ID [--blocked VARIANT REASON REMEDY]… --into DIR
+
+reads the releases below ``artifacts/release/<model>`` (DIR) and writes ``index.json`` and
+``README.md`` there. Nothing is measured here: all of it is in the releases' own evidence.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST
+from phiforge.artifact.record import read_record, write_record, write_text
+from phiforge.errors import PhiforgeError, run_command
+from phiforge.receipts.policy import is_promoted
+from phiforge.receipts.receipt_files import receipts_in
+from phiforge.release.card import readable_size
+from phiforge.release.templates import fill_in
+from phiforge.release.versions import RELEASE, versions_of
+from phiforge.settings.documents import read_yaml, validate
+
+HARDWARE = Path("config/hardware.yaml")
+INDEX = "index.json"
+README = "README.md"
+SCHEMA = "phiforge/index/1"
+
+
+class ReleaseIndexError(PhiforgeError):
+    """A release lacks what the index says of it."""
+
+
+def write_index(
+    folder: Path,
+    facts: Mapping[str, str],
+    blocked: Sequence[Mapping[str, str]],
+    hardware: Path = HARDWARE,
+) -> None:
+    """Write ``index.json`` and ``README.md`` of a model's folder.
+
+    Args:
+        facts: ``title`` and ``license`` of the model.
+        blocked: ``variant``, ``reason`` and ``remedy`` of what could not be built.
+
+    Raises:
+        ReleaseIndexError: a release's card has no snippet.
+        ConfigurationError: the hardware file is not what its schema asks for.
+    """
+    rows = read_yaml(hardware)
+    validate(rows, "hardware", hardware)
+    found = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
+    variants = [_variant(release) for release in found]
+    released = {one["variant"] for one in variants}
+    index = {
+        "schema": SCHEMA,
+        "model": folder.name,
+        **facts,
+        "variants": variants,
+        # One that was built once and cannot be now stands all the same.
+        "blocked": [dict(one) for one in blocked if one["variant"] not in released],
+        "hardware": [_choice(name, row, variants) for name, row in rows.items()],
+    }
+    validate(index, "index", folder / INDEX)
+    write_text(folder / README, render(index))
+    write_record(folder / INDEX, index)
+
+
+def _variant(release: Path) -> dict[str, Any]:
+    manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
+    payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
+    known = versions_of(release.parent, release.name).get(record["version"], {})
+    receipts = receipts_in(release / "evidence/receipts")
+    return {
+        "variant": release.name,
+        "format": manifest["format"],
+        "precision": manifest["precision"],
+        "version": record["version"],
+        "channel": "stable" if is_promoted(release) else "candidate",
+        "revoked": known.get("revoked"),
+        "artifact_sha256": record["artifact_sha256"],
+        "size": sum((release / name).stat().st_size for name in payload),
+        "receipts": [_receipt(read_record(path)) for path in receipts],
+        "load": snippet(release / README),
+    }
+
+
+def _receipt(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    passed = receipt["verdict"] == "passed"
+    measures = receipt.get("measures") if passed else None
+    return {
+        "row": receipt["device"],
+        "kind": receipt["kind"],
+        "standin_for": receipt["standin_for"],
+        "verdict": receipt["verdict"],
+        "reason": receipt["reason"],
+        "fidelity": (receipt["metrics"] or None) if passed else None,
+        "speed": measures
+        and {
+            name: measures[name] and measures[name]["p50"]
+            for name in ("first_token_ms", "tokens_per_s")
+        },
+        "toolchain": receipt["toolchain"] if passed else {},
+        "signer": receipt["signer"] and receipt["signer"]["keyid"],
+    }
+
+
+def snippet(card: Path) -> str:
+    """The Python on a card that loads the release.
+
+    Raises:
+        ReleaseIndexError: there is none.
+    """
+    match = re.search(r"^```python\n(.*?)^```$", card.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    if match is None:
+        raise ReleaseIndexError("the card has no loading snippet", where=card)
+    return match[1]
+
+
+def _choice(name: str, row: Mapping[str, Any], variants: Sequence[Any]) -> dict[str, Any]:
+    usable = {one["variant"]: one for one in variants if one["revoked"] is None}
+    choose = [variant for variant in row["choose"] if variant in usable]
+    passed = {
+        variant: {
+            receipt["row"]: receipt
+            for receipt in usable[variant]["receipts"]
+            if receipt["verdict"] == "passed"
+        }
+        for variant in choose
+    }
+    checked = _closest(passed[choose[0]], row["devices"]) if choose else None
+    return {
+        "hardware": name,
+        "title": row["title"],
+        "choose": choose,
+        "when": row["when"],
+        "proven": [variant for variant in choose if passed[variant].keys() & set(row["devices"])],
+        "system": row["system"],
+        "driver": row["driver"],
+        "runtime": row["runtime"],
+        "checked_with": _runtime(checked["toolchain"]) if checked else {},
+    }
+
+
+def _closest(passed: Mapping[str, Any], devices: Sequence[str]) -> Any:
+    """The receipt that says most about the devices: one of theirs, a stand-in's, or any."""
+    own = [one for one in passed.values() if one["row"] in devices]
+    standins = [one for one in passed.values() if one["standin_for"] in devices]
+    return next(iter([*own, *standins, *passed.values()]), None)
+
+
+def _runtime(toolchain: Mapping[str, str]) -> dict[str, str]:
+    """The packages that load a payload, without what only judges it."""
+    return {
+        name: version
+        for name, version in toolchain.items()
+        if name.startswith(("openvino", "optimum", "onnxruntime", "intel"))
+    }
+
+
+def render(index: Mapping[str, Any]) -> str:
+    """The index as Markdown."""
+    loads: dict[str, list[str]] = {}
+    for one in index["variants"]:
+        loads.setdefault(one["load"], []).append(one["variant"])
+    filters = {"size": readable_size, "brief": _brief}
+    return fill_in("index.md.j2", filters, index=index, loads=loads)
+
+
+def _brief(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m phiforge.release.index", description=__doc__)
+    parser.add_argument("--title", required=True, help="the model's title")
+    parser.add_argument("--license", required=True, help="the model's licence")
+    parser.add_argument(
+        "--blocked", nargs=3, action="append", default=[], metavar=("VARIANT", "REASON", "REMEDY")
+    )
+    parser.add_argument("--into", required=True, type=Path, help="artifacts/release/<model>")
+    told = parser.parse_args()
+    blocked = [dict(zip(("variant", "reason", "remedy"), one, strict=True)) for one in told.blocked]
+    write_index(told.into, {"title": told.title, "license": told.license}, blocked)
+
+
+if __name__ == "__main__":
+    run_command(main)

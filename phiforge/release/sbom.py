@@ -1,0 +1,196 @@
+"""The bill of materials of a release: CycloneDX 1.6, a machine-learning model and what made it.
+
+Format: https://cyclonedx.org/docs/1.6/json/. The same artifact and version give the same bytes:
+the serial number is derived from both, and there is no timestamp.
+"""
+
+import importlib.metadata
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.model import (
+    AttachedText,
+    ExternalReference,
+    ExternalReferenceType,
+    HashAlgorithm,
+    HashType,
+    Property,
+    XsUri,
+)
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentScope, ComponentType, Pedigree
+from cyclonedx.model.dependency import Dependency
+from cyclonedx.model.license import DisjunctiveLicense, License
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+from phiforge.release.provenance import source_purl
+
+_LONGEST_LICENCE_NAME = 200
+
+
+def bill_of_materials(
+    build: Mapping[str, Any],
+    receipts: Sequence[Mapping[str, Any]],
+    payload: Path,
+    digests: Mapping[str, str],
+    version: str,
+) -> dict[str, Any]:
+    """The CycloneDX document, in JSON's types.
+
+    Args:
+        build: BUILD.json.
+        receipts: their metrics become the model card's performance metrics.
+        payload: folder of the payload; its licence text and architecture are read.
+        digests: every payload file to hex SHA-256.
+    """
+    name = f"{build['model']}/{build['variant']}"
+    base = _base_model(build)
+    model = Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        name=name,
+        version=version,
+        bom_ref=f"model:{name}",
+        description=f"{build['title']}, {build['format']}, {build['precision']}",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=build["artifact_sha256"])],
+        licenses=[_licence(build["license"], (payload / "LICENSE").read_text("utf-8"))],
+        pedigree=Pedigree(ancestors=[base]),
+        external_references=list(_references(digests)),
+        components=[_file(one, digests[one]) for one in sorted(digests)],
+        properties=[
+            Property(name=f"phiforge:recipe:{key}", value=json.dumps(value, sort_keys=True))
+            for key, value in sorted(build["recipe"].items())
+        ],
+    )
+    tools = [_tool(package, pinned) for package, pinned in sorted(_toolchain(build).items())]
+    bom = Bom(
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{_identity(build, version)}"),
+        components=tools,
+        dependencies=[
+            Dependency(model.bom_ref, dependencies=[Dependency(one.bom_ref) for one in tools]),
+            *(Dependency(one.bom_ref) for one in tools),
+        ],
+    )
+    bom.metadata.component = model
+    document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    document["metadata"].pop("timestamp", None)  # optional, and not the same twice
+    # cyclonedx-python-lib has no model card yet; the strict validator holds this to the schema.
+    document["metadata"]["component"]["modelCard"] = _model_card(build, receipts, payload)
+    return document
+
+
+def _identity(build: Mapping[str, Any], version: str) -> str:
+    return f"{build['artifact_sha256']}:{version}"
+
+
+def _base_model(build: Mapping[str, Any]) -> Component:
+    source = build["source"]
+    purl = source_purl(source)
+    weights = [one for one in source["files"] if one["path"].endswith(".safetensors")]
+    return Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        name=build["title"],
+        version=source.get("revision"),
+        purl=PackageURL.from_string(purl) if purl else None,
+        bom_ref="model:base",
+        licenses=[_licence(build["license"])],
+        components=[_file(one["path"], one["sha256"], "base") for one in weights],
+    )
+
+
+def _file(name: str, sha256: str, owner: str = "payload") -> Component:
+    return Component(
+        type=ComponentType.FILE,
+        name=name,
+        bom_ref=f"{owner}:{name}",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)],
+    )
+
+
+def _references(digests: Mapping[str, str]) -> Iterator[ExternalReference]:
+    """Where to read on, relative to the release folder."""
+    for kind, name in (
+        (ExternalReferenceType.MODEL_CARD, "README.md"),
+        (ExternalReferenceType.LICENSE, "LICENSE"),
+        (ExternalReferenceType.ATTESTATION, "evidence/provenance.dsse.json"),
+        (ExternalReferenceType.DIGITAL_SIGNATURE, "evidence/model.sig"),
+        (ExternalReferenceType.EVIDENCE, "evidence/receipts/"),
+    ):
+        yield ExternalReference(type=kind, url=XsUri(name))
+    for name in sorted(digests):
+        if name.startswith("NOTICE"):
+            yield ExternalReference(
+                type=ExternalReferenceType.OTHER, url=XsUri(name), comment="third-party notices"
+            )
+
+
+def _toolchain(build: Mapping[str, Any]) -> dict[str, str]:
+    """What shaped the payload's bytes, and those of the variant that it is derived from."""
+    return {**build.get("derived_from", {}).get("toolchain", {}), **build["toolchain"]}
+
+
+def _tool(package: str, version: str) -> Component:
+    """A Python distribution that was used and is not in the payload, with its licence notice."""
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=package,
+        version=version,
+        purl=PackageURL("pypi", None, package, version),
+        bom_ref=f"tool:{package}",
+        scope=ComponentScope.EXCLUDED,
+        licenses=_licences_of(package),
+    )
+
+
+def _licences_of(package: str) -> list[License]:
+    """What an installed distribution says about its licence (core metadata 2.4, or older)."""
+    try:
+        metadata = importlib.metadata.metadata(package)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    names = ("License-Expression", "License")
+    told = next((str(metadata[name]) for name in names if name in metadata), "")
+    if told and "\n" not in told and len(told) <= _LONGEST_LICENCE_NAME:
+        return [_licence(told)]
+    classifiers = metadata.get_all("Classifier") or []
+    listed = {one.rsplit(" :: ", 1)[-1] for one in classifiers if one.startswith("License")}
+    return [DisjunctiveLicense(name=one) for one in sorted(listed)]
+
+
+def _licence(name: str, text: str | None = None) -> License:
+    """An SPDX id or expression where it is one, else the name as it was told."""
+    attached = AttachedText(content=text) if text else None
+    return LicenseFactory().make_from_string(name, license_text=attached)
+
+
+def _model_card(
+    build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], payload: Path
+) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "task": "text-generation",
+        "inputs": [{"format": "text"}],
+        "outputs": [{"format": "text"}],
+    }
+    config = payload / "config.json"
+    if config.is_file():
+        told = json.loads(config.read_text("utf-8"))
+        if told.get("model_type"):
+            parameters["architectureFamily"] = told["model_type"]
+        if told.get("architectures"):
+            parameters["modelArchitecture"] = told["architectures"][0]
+    metrics = [
+        {"type": metric, "value": repr(value), "slice": receipt["device"]}
+        for receipt in receipts
+        if receipt["verdict"] == "passed"
+        for metric, value in sorted(receipt["metrics"].items())
+    ]
+    card: dict[str, Any] = {"modelParameters": parameters}
+    if metrics:
+        card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
+    if build["notes"]:
+        card["considerations"] = {"technicalLimitations": list(build["notes"])}
+    return card

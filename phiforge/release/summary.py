@@ -1,0 +1,94 @@
+"""The table at the end of a run: variant, size, verdict per row, what stable still needs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from phiforge.artifact.manifest import MANIFEST
+from phiforge.artifact.record import RecordError, read_record
+from phiforge.receipts.policy import is_promoted, judge, missing_for_stable
+from phiforge.receipts.receipt_files import receipts_in
+from phiforge.release.card import readable_size
+
+_STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
+
+
+def summarize(pairs: Iterable[tuple[str, str]], root: Path) -> None:
+    """Print one row for each (model, variant), from the records below ``root``."""
+    table = Table(title="phiforge", title_justify="left")
+    for heading in ("model", "variant", "size", "receipts", "release", "missing for stable"):
+        table.add_column(heading, overflow="fold")
+    remedies: dict[str, str] = {}
+    for model, variant in pairs:
+        receipts = _receipts(root / "checks" / model / variant)
+        blocked = _blocked_build(root / "build" / model / variant)
+        if blocked is not None:
+            remedies[variant] = f"{blocked['reason']}. {blocked['remedy']}"
+        for receipt in receipts if blocked is None else []:
+            if receipt["verdict"] == "blocked":
+                remedies[receipt["device"]] = f"{receipt['reason']}. {receipt.get('remedy', '')}"
+        table.add_row(
+            model,
+            variant,
+            "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
+            _verdicts(receipts),
+            _release(root, model, variant, receipts),
+            ", ".join(missing_for_stable(receipts)) or "-",
+        )
+    console = Console()
+    # In a log there is no terminal to fit in; wide enough that no name is folded.
+    Console(width=max(console.width, 132)).print(table)
+    for name, remedy in sorted(remedies.items()):
+        console.print(f"{name}: {remedy}", soft_wrap=True, highlight=False)
+
+
+def _blocked_build(folder: Path) -> dict[str, str] | None:
+    """Why the variant was not made here; None: it was, or nothing is known of it."""
+    try:
+        blocked: dict[str, str] | None = read_record(folder / "BUILD.json").get("blocked")
+        return blocked
+    except RecordError:
+        return None
+
+
+def _receipts(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in receipts_in(folder):
+        try:
+            found.append(read_record(path))
+        except RecordError:
+            continue
+    return found
+
+
+def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
+    text = Text()
+    for receipt in receipts:
+        if text:
+            text.append("\n")
+        verdict = receipt["verdict"]
+        text.append(f"{receipt['device']} ")
+        text.append(verdict, style=_STYLES.get(verdict, ""))
+    return text or Text("not checked", style="bold red")
+
+
+def _size(payload: Path) -> str:
+    if not payload.is_dir():
+        return "not built"
+    return readable_size(sum(p.stat().st_size for p in payload.rglob("*") if p.is_file()))
+
+
+def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]]) -> str:
+    folder = root / "release" / model / variant
+    build = root / "build" / model / variant / "BUILD.json"
+    if not (folder / MANIFEST).is_file():
+        return "none"
+    stable = is_promoted(folder)
+    verdict = root / "gates" / model / f"{variant}.json"  # not there where the gate refused
+    if not (build.is_file() and verdict.is_file()) or judge(read_record(build), receipts):
+        return "an older stable one stands" if stable else "an older one stands"
+    return "stable" if stable else "candidate"

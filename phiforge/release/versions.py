@@ -1,0 +1,100 @@
+"""The ledger of a model: which bytes stand behind which version, and which were taken back.
+
+``artifacts/release/<model>/versions.json`` maps variant and version to ``artifact_sha256``. A
+version never comes to mean other bytes; one that was revoked is never released again.
+"""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from phiforge.artifact.record import read_record, write_record
+from phiforge.errors import PhiforgeError
+
+LEDGER = "versions.json"
+SCHEMA = "phiforge/versions/1"
+RELEASE_SCHEMA = "phiforge/release/1"
+RELEASE = Path("evidence/release.json")
+
+
+class VersionError(PhiforgeError):
+    """A version cannot mean what it is asked to mean."""
+
+
+@contextmanager
+def ledger_lock(model_folder: Path) -> Iterator[None]:
+    """Hold the model's ledger; variants that are staged at once wait for each other."""
+    model_folder.mkdir(parents=True, exist_ok=True)
+    with (model_folder / f".{LEDGER}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_by_a_kill in model_folder.glob(f".{LEDGER}.*.partial"):
+            left_by_a_kill.unlink()
+        yield
+
+
+def versions_of(model_folder: Path, variant: str) -> dict[str, dict[str, Any]]:
+    """Version to ``{artifact_sha256, revoked}``: the ledger, and what stands in the folder.
+
+    A run that was killed after its release appeared and before the ledger was written is
+    remembered by the release itself.
+    """
+    versions: dict[str, dict[str, Any]] = {}
+    ledger = model_folder / LEDGER
+    if ledger.is_file():
+        versions = read_record(ledger)["versions"].get(variant, {})
+    standing = model_folder / variant / RELEASE
+    if standing.is_file():
+        record = read_record(standing)
+        entry = {"artifact_sha256": record["artifact_sha256"], "revoked": None}
+        versions.setdefault(record["version"], entry)
+    return versions
+
+
+def check_version(model_folder: Path, variant: str, version: str, artifact_sha256: str) -> None:
+    """Refuse other bytes under a version that exists, and what was revoked.
+
+    Raises:
+        VersionError: in one line, with the remedy.
+    """
+    versions = versions_of(model_folder, variant)
+    raised = "raise 'version' in config/config.yaml (or in the model's file)"
+    for known, entry in versions.items():
+        same = entry["artifact_sha256"] == artifact_sha256
+        if entry["revoked"] is not None and (known == version or same):
+            what = "was revoked" if known == version else f"has the bytes of {known}, revoked"
+            raise VersionError(
+                f"version {version} {what} ({entry['revoked']})",
+                where=model_folder / variant,
+                remedy=f"build other bytes and {raised}",
+            )
+    if version in versions and versions[version]["artifact_sha256"] != artifact_sha256:
+        raise VersionError(
+            f"version {version} exists with other bytes",
+            where=model_folder / variant,
+            expected=versions[version]["artifact_sha256"],
+            found=artifact_sha256,
+            remedy=f"{raised}; if the old one is wrong, revoke it: 'python -m phiforge.release revoke'",
+        )
+
+
+def record_version(
+    model_folder: Path,
+    variant: str,
+    version: str,
+    artifact_sha256: str,
+    *,
+    revoked: str | None = None,
+) -> None:
+    """Enter a version into the ledger; what is known already is kept."""
+    ledger = model_folder / LEDGER
+    document: Mapping[str, Any] = {"versions": {}}
+    if ledger.is_file():
+        document = read_record(ledger)
+    everything = {name: dict(known) for name, known in document["versions"].items()}
+    known = {**versions_of(model_folder, variant), **everything.get(variant, {})}
+    before = known.get(version, {}).get("revoked")
+    known[version] = {"artifact_sha256": artifact_sha256, "revoked": revoked or before}
+    everything[variant] = known
+    write_record(ledger, {"schema": SCHEMA, "model": model_folder.name, "versions": everything})

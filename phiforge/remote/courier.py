@@ -1,0 +1,70 @@
+"""A kit: one zip that goes to a device without a connection, the same bytes for the same job."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.checkout import ROOT
+from phiforge.remote.kit import JOB, PAYLOAD, Kit, job_bytes
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
+_PLAIN, _PROGRAM = 0o644, 0o755
+
+RUN_SH = """\
+#!/bin/sh
+# ./run.sh [RELEASE_FOLDER]: does the job of this kit on this device. Needs Python 3.11.
+cd "$(dirname "$0")" && exec "${PYTHON:-python3}" run.py "$@"
+"""
+
+RUN_PS1 = """\
+# ./run.ps1 [RELEASE_FOLDER]: does the job of this kit on this device. Needs Python 3.11.
+$python = if ($env:PYTHON) { $env:PYTHON } else { "python" }
+& $python (Join-Path $PSScriptRoot "run.py") @args
+exit $LASTEXITCODE
+"""
+
+
+def write_kit(kit: Kit, into: Path, *, payload: bool) -> None:
+    """Write the zip by rename.
+
+    Stored, not deflated: weights do not shrink, and zlib's versions differ in their bytes.
+
+    Args:
+        payload: False: of the payload only SHA256SUMS travels; the release folder is at hand.
+    """
+    into.parent.mkdir(parents=True, exist_ok=True)
+    temporary = into.with_name(f".{into.name}.partial")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name, source, mode in sorted(_members(kit, payload)):
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.create_system = 3  # Unix, so that run.sh is a program
+                info.external_attr = mode << 16
+                info.file_size = source.stat().st_size if isinstance(source, Path) else len(source)
+                with archive.open(info, "w") as stream:
+                    for block in _blocks(source):
+                        stream.write(block)
+        temporary.replace(into)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _members(kit: Kit, payload: bool) -> Iterator[tuple[str, Path | bytes, int]]:
+    yield JOB, job_bytes(kit), _PLAIN
+    yield "run.py", ROOT / "phiforge/remote/agent.py", _PLAIN
+    yield "run.sh", RUN_SH.encode(), _PROGRAM
+    yield "run.ps1", RUN_PS1.replace("\n", "\r\n").encode(), _PLAIN
+    for file in kit.files:
+        listing = file.name == f"{PAYLOAD}{CHECKSUMS}"
+        if payload or listing or not file.name.startswith(PAYLOAD):
+            yield file.name, file.source, _PLAIN
+
+
+def _blocks(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    with source.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            yield block

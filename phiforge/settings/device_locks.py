@@ -1,0 +1,114 @@
+"""envs/device-*.lock: the small environments in which devices elsewhere run checks.
+
+    python -m phiforge.settings.device_locks        (part of ``make lock``)
+
+A device's lock is cut out of envs/main.lock, so that a device and this agent run the same
+versions; the hashes there are of every platform's wheels. What only Windows has is asked of the
+index, as pip is configured. Like the main lock these are complete without being resolved:
+``pip install --no-deps --require-hashes``. Left out on purpose are torch, openvino-telemetry
+(it phones home) and huggingface-hub, which tokenizers names but does not import.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from phiforge.artifact.record import write_text
+from phiforge.artifact.tree import sha256_file
+from phiforge.errors import run_command
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.modules import LOCK
+
+_CHECKS = (
+    "attrs",
+    "cffi",
+    "cryptography",
+    "in-toto-attestation",
+    "jsonschema",
+    "jsonschema-specifications",
+    "numpy",
+    "protobuf",
+    "pycparser",
+    "pyyaml",
+    "referencing",
+    "rpds-py",
+    "safetensors",
+    "securesystemslib",
+    "tokenizers",
+    "typing-extensions",
+)
+_ONNX = ("ml-dtypes", "onnx")
+
+CUT: Mapping[str, tuple[str, ...]] = {
+    "device-openvino": (*_CHECKS, "openvino", "openvino-genai", "openvino-tokenizers"),
+    "device-onnx-genai": (*_CHECKS, *_ONNX, "onnxruntime", "onnxruntime-genai"),
+    "device-directml": (*_CHECKS, *_ONNX),
+}
+"""Lock to what is taken from the main lock."""
+
+WINDOWS: Mapping[str, Mapping[str, str]] = {
+    "device-directml": {"onnxruntime-genai-winml": "0.18.0"},  # bundles onnxruntime and DirectML
+}
+"""Lock to what only Windows has: distribution to version."""
+
+_HEAD = "# Made by 'make lock'. Install with: pip install --no-deps --require-hashes -r THIS_FILE\n"
+
+
+def main() -> None:
+    for name in CUT:
+        blocks = {
+            only: _block(only, pin, [_windows_sha256(only, pin)])
+            for only, pin in WINDOWS.get(name, {}).items()
+        }
+        write_text(Path(LOCK).parent / f"{name}.lock", lock_text(name, blocks))
+
+
+def lock_text(name: str, blocks: Mapping[str, str]) -> str:
+    """The lock file ``name``; ``blocks`` are those of `WINDOWS`.
+
+    Raises:
+        ConfigurationError: the main lock does not pin what is asked for.
+    """
+    main = locked_blocks(LOCK.read_text(encoding="utf-8"))
+    for distribution in CUT[name]:
+        if distribution not in main:
+            raise ConfigurationError(
+                f"{name} needs '{distribution}', which is not pinned here",
+                where=LOCK,
+                remedy="run 'make lock', or correct phiforge/settings/device_locks.py",
+            )
+    taken = {**{one: main[one] for one in CUT[name]}, **blocks}
+    return _HEAD + "".join(taken[one] for one in sorted(taken))
+
+
+def locked_blocks(text: str) -> dict[str, str]:
+    """Distribution (normalised) to its lines in a lock file, comments left out."""
+    blocks = {}
+    for match in re.finditer(r"^([A-Za-z0-9._-]+)==(\S+)((?:.*\\\n)*.*)$", text, re.MULTILINE):
+        hashes = re.findall(r"--hash=sha256:([0-9a-f]{64})", match[3])
+        name = re.sub(r"[-_.]+", "-", match[1]).lower()
+        blocks[name] = _block(name, match[2], hashes)
+    return blocks
+
+
+def _block(name: str, pin: str, hashes: list[str]) -> str:
+    return " \\\n".join([f"{name}=={pin}", *(f"    --hash=sha256:{one}" for one in hashes)]) + "\n"
+
+
+def _windows_sha256(name: str, pin: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+             "--only-binary=:all:", "--platform", "win_amd64", "--python-version", "3.11",
+             "--dest", folder, f"{name}=={pin}"],
+            check=True,
+        )  # fmt: skip
+        (wheel,) = Path(folder).iterdir()
+        return sha256_file(wheel)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,130 @@
+"""Which of our own files and which pinned versions a module's result depends on.
+
+Snakemake sees neither changes in imported modules nor in installed packages; rules declare the
+files found here as ``input:`` and the versions as ``params:``. Modules are read, never imported.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from phiforge.checkout import ROOT
+from phiforge.settings.documents import ConfigurationError
+
+LOCK = Path("envs/main.lock")
+
+
+@cache
+def module_files(*modules: str) -> tuple[str, ...]:
+    """The files of ``modules`` and of every module of this checkout they import, sorted.
+
+    Paths are relative to the checkout.
+
+    >>> module_files("phiforge.artifact.record")
+    ('phiforge/__init__.py', 'phiforge/errors.py', 'phiforge/artifact/record.py')
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        for file in _files_of(waiting.pop()):
+            if file not in found:
+                found.add(file)
+                waiting += _read(file).imports
+    return tuple(sorted(found))
+
+
+@cache
+def _files_of(module: str) -> tuple[str, ...]:
+    """The module's own file and the ``__init__`` files of the packages it is in."""
+    parts = module.split(".")
+    stems = [Path(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py")]
+    return tuple(file.as_posix() for file in files if (ROOT / file).is_file())
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What a file says of what it depends on."""
+
+    imports: tuple[str, ...]
+    toolchain: tuple[str, ...]
+    environment: str | None
+
+
+@cache  # dozens of rules ask for the same files while Snakemake parses
+def _read(file: str) -> _Module:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    toolchain = _literal(tree, "TOOLCHAIN") or ()
+    return _Module(tuple(_imports(tree)), tuple(toolchain), _literal(tree, "ENVIRONMENT"))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def pinned_toolchain(*modules: str) -> dict[str, str]:
+    """Locked versions of what ``modules`` and their local imports name in a literal ``TOOLCHAIN``.
+
+    A module of another environment names it in a literal ``ENVIRONMENT``; its versions are those
+    of that environment's lock, and told apart by its name: ``torch (npu-library)``.
+
+    Raises:
+        ConfigurationError: a named distribution is not in the lock file.
+    """
+    versions = {}
+    for file in module_files(*modules):
+        environment = _read(file).environment
+        lock = LOCK if environment is None else LOCK.with_name(f"{environment}.lock")
+        pinned = locked_versions(lock)
+        for name in _read(file).toolchain:
+            if name not in pinned:
+                raise ConfigurationError(
+                    f"TOOLCHAIN names '{name}', which {lock} does not pin",
+                    where=file,
+                    remedy="add it to what the lock is made from and run 'make lock'",
+                )
+            versions[name if environment is None else f"{name} ({environment})"] = pinned[name]
+    return dict(sorted(versions.items()))
+
+
+@cache
+def environments_of(*modules: str) -> tuple[str, ...]:
+    """The other locked environments that ``modules`` and their local imports work in, sorted.
+
+    >>> environments_of("converters.npu_library"), environments_of("converters.openvino")
+    (('npu-library',), ())
+    """
+    named = {_read(file).environment for file in module_files(*modules)}
+    return tuple(sorted(name for name in named if name is not None))
+
+
+def _literal(tree: ast.Module, constant: str) -> Any:
+    """The literal that a file assigns to ``constant`` at its top; None: it does not."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == constant for target in targets):
+            return ast.literal_eval(value)
+    return None
+
+
+@cache
+def locked_versions(lock: Path = LOCK) -> dict[str, str]:
+    """Distribution name (normalised) to version, of everything the lock file pins."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", text, flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}

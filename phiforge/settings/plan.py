@@ -1,0 +1,261 @@
+"""What is built: decided once, at parse time, from the configuration and from which files exist.
+
+No runtime is imported and no network touched here.
+"""
+
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phiforge.settings.devices import Device
+from phiforge.settings.settings import Model, Settings, Variant
+
+GIGABYTE_MB = 1000
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a device row can run, or a variant be made, here; if not, why and what to do."""
+
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every (model, variant) pair to build, ancestors included, and what is wanted of each.
+
+    Attributes:
+        builds: pairs that are converted.
+        checks: pairs that are checked, on each of the variant's rows.
+        releases: pairs that are released; synthetic models, variants that cannot be made here
+            and variants that nothing can execute yet are not.
+    """
+
+    builds: tuple[tuple[str, str], ...]
+    checks: tuple[tuple[str, str], ...]
+    releases: tuple[tuple[str, str], ...]
+
+
+def plan(
+    settings: Settings,
+    brought: Collection[tuple[str, str, str]] = (),
+    unmade: Collection[tuple[str, str]] = (),
+) -> Plan:
+    """Decide what the chosen models and variants need.
+
+    Args:
+        brought: model, variant and row of receipts that came from a device elsewhere.
+        unmade: model and variant of what is made elsewhere and did not come yet.
+    """
+    builds: dict[tuple[str, str], None] = {}
+    checks: dict[tuple[str, str], None] = {}
+    releases: dict[tuple[str, str], None] = {}
+    for model_name in settings.chosen_models:
+        model = settings.models[model_name]
+        for name in settings.chosen_variants:
+            if model.variants is not None and name not in model.variants:
+                continue
+            checks[model_name, name] = None
+            rows = {row for *about, row in brought if about == [model_name, name]}
+            made = (model_name, name) not in unmade
+            if (
+                made
+                and not model.synthetic
+                and _releasable(settings.variants[name], settings, rows)
+            ):
+                releases[model_name, name] = None
+            for ancestor in ancestry(settings.variants, name):
+                builds[model_name, ancestor] = None
+    return Plan(tuple(builds), tuple(checks), tuple(releases))
+
+
+def _releasable(variant: Variant, settings: Settings, brought: Collection[str]) -> bool:
+    """A candidate needs a receipt that passed, so one row at least must run or have run.
+
+    An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
+    """
+    return variant_availability(variant, settings).available and any(
+        row in brought or availability(settings.devices[row]).available for row in variant.devices
+    )
+
+
+def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
+    """The variant and what it is derived from, itself first."""
+    chain = [name]
+    while (base := variants[chain[-1]].base) is not None:
+        chain.append(base)
+    return tuple(chain)
+
+
+def availability(device: Device) -> Availability:
+    """Whether the row can run, by files and packages only; nothing is connected to.
+
+    A lab host counts as available: one that does not answer is an error, not a blocked row.
+    """
+    if device.runner == "ssh":
+        return Availability(True)
+    if device.runner == "courier":
+        return Availability(False, f"{device.summary}: no receipt came back yet", _remedy(device))
+    missing = _missing_here(device)
+    return Availability(missing is None, missing or "", "" if missing is None else _remedy(device))
+
+
+def runtime_availability(device: Device, variant: Variant) -> Availability:
+    """Whether the row has a runtime for the variant at all."""
+    if variant.format not in device.lacks:
+        return Availability(True)
+    return Availability(
+        False,
+        f"{device.summary}: its row has no runtime for {variant.format}",
+        f"add {variant.format} to '{device.name}.runtimes' in {device.file.name}",
+    )
+
+
+def _missing_here(device: Device) -> str | None:
+    detect = device.detect
+    if "platform" in detect and not sys.platform.startswith(detect["platform"]):
+        needed = detect["platform"]
+        return f"no {device.summary} here: it needs {needed}, this is {sys.platform}"
+    for pattern in detect.get("files", []):
+        if not _matches(pattern, detect.get("containing")):
+            return f"no {device.summary} here: {pattern} is missing"
+    for distribution in detect.get("distributions", []):
+        try:
+            importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return f"{device.summary}: the package {distribution} is not installed"
+    return None
+
+
+def _remedy(device: Device) -> str:
+    """The ways to this row's receipt; a kit needs the device's locked environment."""
+    ways = [] if device.runner == "courier" else [device.remedy, "name a lab host in its row (ssh)"]
+    if any("lock" in runtime for runtime in device.runtimes.values()):
+        ways.append(
+            f"carry artifacts/kits/MODEL/VARIANT/{device.name}.zip there and what it gives back "
+            "to artifacts/inbox/"
+        )
+    return ", or ".join(filter(None, ways)) + " (docs/devices.md)"
+
+
+def _matches(pattern: str, containing: str | None) -> bool:
+    for path in Path("/").glob(pattern.lstrip("/")):
+        if containing is None:
+            return True
+        try:
+            if containing in path.read_text(encoding="utf-8", errors="replace"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def variant_availability(variant: Variant, settings: Settings) -> Availability:
+    """Look for what the variant, or a variant that it is derived from, ``requires``."""
+    for name in ancestry(settings.variants, variant.name):
+        requires = settings.variants[name].requires or {}
+        missing = _missing(requires, settings.tools)
+        if missing is not None:
+            what = missing if name == variant.name else f"'from: {name}' is blocked: {missing}"
+            return Availability(False, what, requires["remedy"])
+    return Availability(True)
+
+
+def _missing(
+    requires: Mapping[str, Any], tools: Mapping[str, Mapping[str, Any] | None]
+) -> str | None:
+    for pattern in requires.get("files", []):
+        anchor = Path("/") if pattern.startswith("/") else Path()
+        if not any(anchor.glob(pattern.lstrip("/"))):
+            return f"what makes it is not here: {pattern} is missing"
+    if "config" in requires and tools[requires["config"]] is None:
+        return f"what makes it is not here: '{requires['config']}' is null in config/config.yaml"
+    return None
+
+
+def release_signing(settings: Settings) -> dict[str, Any]:
+    """Config key ``signing``; the key file that PHIFORGE_SIGNING_KEY names goes before its own.
+
+    The path goes into Snakemake's own records, below .snakemake/; the key does not.
+    """
+    named = os.environ.get("PHIFORGE_SIGNING_KEY")
+    return {**settings.signing, **({"key": named} if named else {})}
+
+
+def stands_signed(model: str, variant: str) -> bool:
+    """Whether a release stands that a real key signed; one without it must not replace that."""
+    record = Path("artifacts/release") / model / variant / "evidence/release.json"
+    try:
+        signer = json.loads(record.read_text(encoding="utf-8"))["signer"]
+        return not signer["occasional"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def standing(model: str) -> dict[str, Any]:
+    """What becomes of a model's releases without a new one: promotions, and what was revoked."""
+    folder = Path("artifacts/release") / model
+    promoted = sorted(path.parts[-3] for path in folder.glob("[!.]*/evidence/promotion.dsse.json"))
+    try:
+        ledger = json.loads((folder / "versions.json").read_text(encoding="utf-8"))["versions"]
+        revoked = sorted(
+            f"{variant} {version}"
+            for variant, versions in ledger.items()
+            for version, entry in versions.items()
+            if entry["revoked"] is not None
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        revoked = []
+    return {"promoted": promoted, "revoked": revoked}
+
+
+def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
+    """What the validator is told about a row: kind, executor, runtime module and its settings."""
+    runtime = device.runtimes[variant.format]
+    return {
+        "kind": device.kind,
+        "runner": device.runner,
+        "executes": device.executes,
+        "standin_for": device.standin_for,
+        "module": runtime["module"],
+        "environment": runtime.get("environment"),
+        "settings": runtime.get("settings", {}),
+    }
+
+
+def convert_memory_mb(model: Model, variant: Variant) -> int:
+    """Peak resident memory of a conversion: its libraries and its share for every parameter.
+
+    Mapped pages of the source count, although the kernel could take them back: a job without them
+    is a slow one. Measured: benchmarks/compare, benchmarks/full_size.
+    """
+    return GIGABYTE_MB + int(model.parameters * variant.memory_bytes_per_parameter / 1e6)
+
+
+def reference_memory_mb(model: Model) -> int:
+    """Float32 weights and their activations (measured: benchmarks/full_size)."""
+    return 2 * GIGABYTE_MB + int(model.parameters * 4.4 / 1e6)
+
+
+# Bytes a parameter, by runtime and precision (benchmarks/compare).
+_CHECK_BYTES = {
+    "onnx_genai": {"fp16": 3.8, "int4": 0.8},
+    "openvino": {"fp16": 4.1, "int4": 1.4},
+    "openvino_npu": {"int4": 5.9},
+}
+# Not measured: FP16 weights widened, INT4 ones repacked by each of a pipeline's models.
+_OTHER_CHECK_BYTES = {"fp16": 4.8, "int8": 3.3, "int4": 5.5}
+
+
+def check_memory_mb(model: Model, variant: Variant, module: str) -> int:
+    """Peak resident memory of a check with the float32 numerics of a runtime's ``module``."""
+    known = _CHECK_BYTES.get(module, {})
+    widened = known.get(variant.precision, _OTHER_CHECK_BYTES[variant.precision])
+    return GIGABYTE_MB + int(model.parameters * widened / 1e6)

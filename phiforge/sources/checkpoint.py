@@ -1,0 +1,164 @@
+"""Which files make a safetensors checkpoint, and whether the files at hand make one.
+
+The layout is that of transformers: ``model.safetensors``, or numbered shards named by
+``model.safetensors.index.json``. Nothing in a checkpoint is executed: pickles are refused, code
+files are not taken, and an ``auto_map`` in config.json stays as it is because nobody follows it.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from phiforge.sources.request import SourceError, is_plain
+
+SINGLE_WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+_CONFIGURATION = ("config.json", "generation_config.json")
+_TOKENIZER_MODELS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TOKENIZER = (
+    *_TOKENIZER_MODELS,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+_LICENCE = re.compile(r"(LICENSE|NOTICE)([.\-_][\w.\-]*)?")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+SELECTION = (
+    *_CONFIGURATION,
+    *_TOKENIZER,
+    SINGLE_WEIGHTS,
+    WEIGHTS_INDEX,
+    _LICENCE.pattern,
+)
+"""What is taken from a source, as text: a tree made under another selection is made again."""
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file name is that of a pickle, which runs code when it is loaded."""
+    return name.lower().endswith(_PICKLES)
+
+
+def companions(names: Collection[str], where: str) -> list[str]:
+    """The files of a checkpoint but for its shards: configuration, tokenizer, licence, and
+    ``model.safetensors`` or the index that names the shards.
+
+    ``names`` are the files at the top of the repository or folder; deeper ones never belong to
+    a checkpoint.
+
+    Raises:
+        SourceError: something without which there is no checkpoint is missing.
+    """
+    if SINGLE_WEIGHTS in names:
+        weights = SINGLE_WEIGHTS  # where both exist transformers loads this one
+    elif WEIGHTS_INDEX in names:
+        weights = WEIGHTS_INDEX
+    else:
+        raise _no_weights(names, where)
+    if "config.json" not in names:
+        raise SourceError("there is no config.json", where=where)
+    if not set(names) & set(_TOKENIZER_MODELS):
+        raise SourceError(
+            "there is no tokenizer", where=where, expected=" or ".join(_TOKENIZER_MODELS)
+        )
+    if not any(name.startswith("LICENSE") and _LICENCE.fullmatch(name) for name in names):
+        raise SourceError(
+            "there is no LICENSE file",
+            where=where,
+            remedy="a release carries its model's licence: use a source that has one",
+        )
+    wanted = {weights, *_CONFIGURATION, *_TOKENIZER}
+    return sorted(name for name in names if name in wanted or _LICENCE.fullmatch(name))
+
+
+def _no_weights(names: Collection[str], where: str) -> SourceError:
+    pickles = sorted(filter(is_pickle, names))
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    if pickles and not others:
+        return SourceError(
+            f"only pickle checkpoints are here ({', '.join(pickles[:3])}), and loading a pickle "
+            "runs code from it",
+            where=where,
+            remedy="pin a commit that has safetensors, or convert the weights to safetensors "
+            "elsewhere and use them as a local source",
+        )
+    found = f"; found {', '.join(others[:3])}" if others else ""
+    return SourceError(f"there is no {SINGLE_WEIGHTS} and no {WEIGHTS_INDEX}{found}", where=where)
+
+
+def shards(index: Path, where: str) -> list[str]:
+    """The shard names in a weights index, sorted.
+
+    Raises:
+        SourceError: it is not an index, or names a file that is not a plain ``*.safetensors``.
+    """
+    return sorted(set(_weight_map(index, where).values()))
+
+
+def _weight_map(index: Path, where: str) -> dict[str, str]:
+    weight_map = _read_json(index, WEIGHTS_INDEX, where).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise SourceError(f"{WEIGHTS_INDEX} has no weight_map", where=where)
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or not is_plain(shard):
+            raise SourceError(
+                f"{WEIGHTS_INDEX} names a file outside its folder", where=where, found=repr(shard)
+            )
+        if not shard.endswith(".safetensors"):
+            raise SourceError(
+                f"{WEIGHTS_INDEX} names a file that is not safetensors", where=where, found=shard
+            )
+    return weight_map
+
+
+def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
+    """See that ``files`` (name to where its bytes are) fit together and can be opened.
+
+    Raises:
+        SourceError: config.json is not JSON, a safetensors file is truncated or damaged, or the
+            index names a tensor that its shard does not hold.
+    """
+    _read_json(files["config.json"], "config.json", where)
+    tensors = {
+        name: _tensor_names(path, name, where)
+        for name, path in files.items()
+        if name.endswith(".safetensors")
+    }
+    if WEIGHTS_INDEX not in files:
+        return
+    for tensor, shard in sorted(_weight_map(files[WEIGHTS_INDEX], where).items()):
+        if tensor not in tensors[shard]:
+            raise SourceError(
+                f"{WEIGHTS_INDEX} does not match the weights: {shard} holds no tensor {tensor}",
+                where=where,
+            )
+
+
+def _tensor_names(path: Path, name: str, where: str) -> frozenset[str]:
+    try:
+        # The library checks on opening that the header describes exactly the bytes that follow.
+        with safe_open(path, framework="numpy") as weights:
+            return frozenset(weights.keys())
+    except SafetensorError as error:
+        raise SourceError(
+            f"{name} is truncated or damaged ({error})",
+            where=where,
+            remedy="use a source whose weights are whole",
+        ) from None
+
+
+def _read_json(path: Path, name: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SourceError(f"{name} is not JSON ({error})", where=where) from None
+    if not isinstance(value, dict):
+        raise SourceError(f"{name} is not a JSON object", where=where)
+    return value

@@ -1,0 +1,122 @@
+"""A local folder, verified against its own recorded checksums, becomes a source tree's files."""
+
+import re
+from pathlib import Path
+
+from phiforge.artifact.tree import copy_with_sha256, sha256_file
+from phiforge.sources.checkpoint import (
+    WEIGHTS_INDEX,
+    check_checkpoint,
+    companions,
+    is_pickle,
+    shards,
+)
+from phiforge.sources.request import LocalSource, SourceError, stays_inside
+from phiforge.sources.tree import SourceFile, check_disk
+
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
+    """Fill ``scratch`` with the checkpoint files of a folder, verifying all that it records.
+
+    Raises:
+        SourceError: the folder is not what its checksums file says, a file that belongs to the
+            checkpoint is not listed there, something is a link, or it is no checkpoint.
+    """
+    folder = source.path
+    if not folder.is_dir():
+        raise SourceError("there is no such folder", where=folder)
+    listed = read_checksums(folder / source.checksums)
+    for name in listed:
+        if is_pickle(name):
+            raise SourceError(
+                f"{name} is a pickle, and loading a pickle runs code from it",
+                where=folder,
+                remedy="keep the weights as safetensors, and take the file out of the folder "
+                f"and of {source.checksums}",
+            )
+        _check_regular(folder / name, f"{source.checksums} lists {name}, which is not there")
+    chosen = _choose(source, listed)
+    check_disk(scratch, sum((folder / name).stat().st_size for name in chosen))
+    for name, recorded in sorted(listed.items()):
+        if name in chosen:
+            found = copy_with_sha256(folder / name, scratch / name)
+        else:
+            found = sha256_file(folder / name)
+        if found != recorded:
+            raise SourceError(
+                f"{name} is not the file that {source.checksums} records",
+                where=folder,
+                expected=recorded,
+                found=found,
+                remedy="restore the file; record it anew only if you know why it changed",
+            )
+    check_checkpoint({name: scratch / name for name in chosen}, str(folder))
+    return [SourceFile(name, (scratch / name).stat().st_size, listed[name]) for name in chosen]
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """File name to hex SHA-256, from a file as ``sha256sum`` writes it (GNU coreutils).
+
+    Raises:
+        SourceError: it is missing, or a line is not of that form or names what it must not.
+    """
+    _check_regular(path, "the checksums file is missing", f"sha256sum * > {path.name} makes one")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise SourceError("not a text of checksums", where=path) from None
+    listed: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise SourceError(
+                "not a line of sha256sum",
+                where=f"{path}:{number}",
+                expected="64 hex digits, two characters, a name",
+                found=ascii(line[:80]),
+            )
+        digest, name = match[1], match[2].removeprefix("./")
+        if not stays_inside(name):
+            raise SourceError(
+                "names a file outside its folder", where=f"{path}:{number}", found=ascii(name)
+            )
+        if name in listed:
+            raise SourceError(f"lists {name} twice", where=f"{path}:{number}")
+        listed[name] = digest
+    if not listed:
+        raise SourceError("lists no file", where=path)
+    return listed
+
+
+def _choose(source: LocalSource, listed: dict[str, str]) -> list[str]:
+    folder = source.path
+    chosen = companions([entry.name for entry in folder.iterdir()], str(folder))
+    if WEIGHTS_INDEX in chosen:
+        _check_regular(folder / WEIGHTS_INDEX, "is not there")
+        for name in shards(folder / WEIGHTS_INDEX, str(folder)):
+            _check_regular(folder / name, f"{WEIGHTS_INDEX} names {name}, which is not there")
+            chosen.append(name)
+    for name in chosen:
+        if name not in listed:
+            raise SourceError(
+                f"{name} belongs to the model and has no checksum in {source.checksums}",
+                where=folder,
+                remedy="record it, once you know that it is the right file",
+            )
+    return sorted(chosen)
+
+
+def _check_regular(path: Path, missing: str, remedy: str | None = None) -> None:
+    """See that ``path`` is a file of its own, and no link in its folder."""
+    if path.is_symlink():
+        raise SourceError(
+            "a link is no source: what it points to can change",
+            where=path,
+            remedy="copy the folder with its links resolved (cp -rL)",
+        )
+    if not path.exists():
+        raise SourceError(missing, where=path.parent, remedy=remedy)
+    if not path.is_file():
+        raise SourceError("not a regular file", where=path)

@@ -1,0 +1,105 @@
+"""The verify command: ``python -m phiforge.release verify DIR`` and ``python phiforge-verify.pyz DIR``.
+
+Exit code 0: the release holds. 1: it is refused, one line for each reason. 2: wrong usage.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from phiforge.errors import PhiforgeError
+from phiforge.verify.certificates import read_certificates
+from phiforge.verify.findings import visible
+from phiforge.verify.signatures import Key, read_key
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import CHANNELS, Verification, verify
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the release folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument(
+        "--key", type=Path, action="append", default=[], metavar="PUB",
+        help="PEM file of a public key that you trust; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ca", type=Path, action="append", default=[], metavar="CERT",
+        help="PEM file of authorities that a signing certificate may lead to",
+    )  # fmt: skip
+    parser.add_argument("--channel", choices=CHANNELS, help="the standard it must meet")
+    parser.add_argument(
+        "--revocations", type=Path, metavar="FILE",
+        help="list of revoked versions; a revocations.json beside DIR or in it is read anyway",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at", type=_moment, metavar="DATE", help="judge certificates as of YYYY-MM-DD, not today"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify, print, and return the exit code."""
+    keys = tuple(_key(path) for path in arguments.key)
+    authorities = tuple(found for path in arguments.ca for found in _authorities(path))
+    trust = Trust(keys, authorities, arguments.at or datetime.now(UTC))
+    verification = verify(
+        arguments.folder, trust, channel=arguments.channel, revocations=arguments.revocations
+    )
+    if arguments.json:
+        print(json.dumps(_told(verification, arguments.folder), indent=2, sort_keys=True))
+    else:
+        for finding in verification.findings:
+            print(finding.line())
+        print(visible(_verdict(verification, arguments.folder)))
+    return 1 if verification.refused else 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The zipapp's command."""
+    parser = argparse.ArgumentParser(prog="phiforge-verify", description=__doc__)
+    add_arguments(parser)
+    raise SystemExit(run(parser.parse_args(argv)))
+
+
+def _verdict(verification: Verification, folder: Path) -> str:
+    if verification.refused:
+        count = sum(finding.refuses for finding in verification.findings)
+        return f"REFUSED: {folder}: {count} finding{'s' if count != 1 else ''}"
+    name = f"{verification.model} {verification.variant} {verification.version}"
+    digest = f"sha256:{verification.artifact_sha256}"
+    if not verification.authenticated:
+        return f"INTACT: {name} ({verification.channel}), {digest}; nobody that you know signed it"
+    return f"VERIFIED: {name} ({verification.channel}), {digest}, signed by {verification.keyid}"
+
+
+def _told(verification: Verification, folder: Path) -> dict[str, object]:
+    told: dict[str, object] = asdict(verification)
+    told["folder"] = str(folder)
+    told["verdict"] = _verdict(verification, folder).split(":")[0].lower()
+    return told
+
+
+def _key(path: Path) -> Key:
+    return read_key(_read(path), str(path))
+
+
+def _authorities(path: Path) -> list[x509.Certificate]:
+    return read_certificates(_read(path), str(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PhiforgeError(
+            f"cannot be read ({error.strerror})", where=path, remedy="correct the path"
+        ) from None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)

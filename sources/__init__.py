@@ -1,1 +1,0 @@
-"""From a pinned Hub commit or a local folder to a verified source tree (`python -m sources`)."""
