@@ -91,25 +91,32 @@ def make_checkout(
 
     The environment of the variants npu-library-*, where it is installed, is linked.
     """
-    listing = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listing.split("\0")):
+    for old in _tracked(folder) if (folder / ".git").is_dir() else []:
+        (folder / old).unlink(missing_ok=True)
+    for name in _tracked(ROOT):
         source = ROOT / name
         if source.is_file():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    if (NPU_LIBRARY / ".installed").is_file():
+    if (NPU_LIBRARY / ".installed").is_file() and not (folder / NPU_LIBRARY.name).exists():
         (folder / NPU_LIBRARY.name).symlink_to(NPU_LIBRARY.resolve())
     checkout = Checkout(folder, environment or {})
     checkout.run("git", "init", "-q")
     checkout.run("git", "add", "-A")
     checkout.run(
         "git", "-c", "user.name=test", "-c", "user.email=test@example.invalid",
-        "commit", "-q", "-m", message,
+        "commit", "-q", "--allow-empty", "-m", message,
     )  # fmt: skip
     return checkout
+
+
+def _tracked(folder: Path) -> list[str]:
+    """The files of a work tree that git tracks or would track."""
+    listing = subprocess.run(
+        ["git", "-C", str(folder), "ls-files", "-co", "--exclude-standard", "-z"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [name for name in listing.split("\0") if name]

@@ -1,5 +1,6 @@
 """What every test may use: the pipeline, run once as a user runs it."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,8 +25,14 @@ from releasing import (
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A clean checkout in which `snakemake --cores 4 all` has ended well."""
-    checkout = make_checkout(tmp_path_factory.mktemp("pipeline") / "phiforge")
+    """A clean checkout in which `snakemake --cores 4 all` has ended well.
+
+    PHIFORGE_TEST_PIPELINE names a folder that is kept from one session to the next, so that only
+    what a change affects is built again; for development, not for a change that is to land.
+    """
+    kept = os.environ.get("PHIFORGE_TEST_PIPELINE")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("pipeline") / "phiforge"
+    checkout = make_checkout(folder)
     done = checkout.snakemake("--cores", "4", "all")
     (checkout.folder / "artifacts" / "RUN.txt").write_text(done.stdout + done.stderr)
     return checkout
