@@ -2,17 +2,14 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from checkout import Checkout, make_checkout
-from publishing_runs import Publisher
-from releasing import (
+from support.checkout import Checkout, make_checkout
+from support.publishing_runs import Publisher
+from support.releasing import (
     SIGNED_VARIANT,
     Certified,
     Verifier,
@@ -87,6 +84,14 @@ def versions(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return into
 
     return version
+
+
+@pytest.fixture(scope="module")
+def copy(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished pipeline again, for a test that runs jobs in it."""
+    folder = tmp_path_factory.mktemp("copy") / "phiforge"
+    shutil.copytree(pipeline.folder, folder, symlinks=True)
+    return Checkout(folder, pipeline.environment)
 
 
 @pytest.fixture

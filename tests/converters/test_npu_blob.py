@@ -1,0 +1,379 @@
+"""NPU blobs, exported and imported for real with the CPU in the NPU's place.
+
+This machine has neither an NPU nor its compiler: what is compiled here is CPU code, and phiforge
+must say so wherever it matters. The export, the import, both cache modes, the label and every
+refusal are the ones that a real blob meets.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino
+import pytest
+import yaml
+
+from benchmarks.sabotage import Weights, sabotaged
+from converters.contract import ConvertError
+from converters.npu_blob import build, convert
+from converters.npu_blob.compile import CompileError, prove
+from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
+from phiforge.artifact.record import read_record, write_record
+from phiforge.offline import OFFLINE
+from phiforge.receipts.gate import GateError, gate
+from phiforge.settings.documents import ConfigurationError, read_yaml, validate
+from phiforge.settings.settings import load
+from support.checkout import ROOT, Checkout
+
+SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
+OPTIONS = dict(SETTINGS.variants["npu-blob-4000"].options)
+MODES = ("OPTIMIZE_SPEED", "OPTIMIZE_SIZE")
+ON_CPU = {"npuw_devices": "CPU", "platform": "4000"}
+ON_NPU = {"npuw_devices": "NPU", "platform": "4000"}
+
+
+ROW = "npu-blob-standin"
+
+
+def row(settings: dict[str, str]) -> dict[str, Any]:
+    """A row that no configuration has: an NPU blob has no stand-in, except in these tests."""
+    return {
+        "kind": "standin", "standin_for": "npu-4000", "module": "npu_blob",
+        "settings": settings, "executes": "CPU", "runner": "local",
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Blobs of phi3-tiny in both cache modes, and two golden prompts with their reference."""
+
+    folder: Path
+    golden: Path
+    reference: Path
+
+    def payload(self, mode: str) -> Path:
+        """The sealed payload of a cache mode."""
+        return self.folder / mode / "payload"
+
+    def spoiled(self, mode: str, into: Path, spoil: Callable[[Path], None]) -> Path:
+        """A copy of a mode's payload, changed and sealed again, as the folder of a build."""
+        payload = into / "build/payload"
+        shutil.copytree(self.payload(mode), payload)
+        spoil(payload)
+        for name in (MANIFEST, CHECKSUMS):
+            (payload / name).unlink()
+        seal(payload, {}, [])
+        return payload.parent
+
+    def check(self, artifact: Path, settings: dict[str, str]) -> dict[str, Any]:
+        """The receipt of a check, as the rule runs it but for the row's kind and settings."""
+        receipt = artifact.parent / f"{ROW}.json"
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "validators.check", "--model", "phi3-tiny",
+                "--variant", "npu-blob-4000", "--row", ROW,
+                "--row-config", json.dumps(row(settings)),
+                "--variant-config", json.dumps({"format": "npu-blob", "precision": "int4"}),
+                "--artifact", str(artifact), "--reference", str(self.reference),
+                "--golden", str(self.golden), "--receipt", str(receipt),
+                "--acceptance", str(ROOT / "config/acceptance.yaml"),
+            ],
+            cwd=ROOT, env={**os.environ, **OFFLINE}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return read_record(receipt)
+
+
+@pytest.fixture(scope="module")
+def bench(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("npu-blob")
+    base = built("openvino-int4-npu")
+    for mode in MODES:
+        payload = folder / mode / "payload"
+        payload.mkdir(parents=True)
+        record = build(base, payload, {**OPTIONS, "cache_mode": mode}, made_for="CPU")
+        facts = {
+            "model": "phi3-tiny",
+            "variant": "npu-blob-4000",
+            "format": "npu-blob",
+            "precision": "int4",
+            "recipe": dict(record.recipe),
+        }
+        sealed = seal(payload, facts, [str(folder), str(base)])
+        write_record(
+            payload.parent / "BUILD.json",
+            {**facts, "artifact_sha256": sealed},
+        )
+    golden = folder / "golden.yaml"
+    document = yaml.safe_load((ROOT / "models/phi3-tiny/golden.yaml").read_text(encoding="utf-8"))
+    chosen = [one for one in document["prompts"] if one["id"] in ("guide-introduction", "capital")]
+    golden.write_text(yaml.safe_dump({"prompts": chosen}, allow_unicode=True), encoding="utf-8")
+    subprocess.run(
+        [
+            sys.executable, "-m", "validators.reference", "--source", "models/phi3-tiny",
+            "--golden", str(golden), "--into", str(folder / "reference"),
+        ],
+        cwd=ROOT, env={**os.environ, **OFFLINE}, check=True, capture_output=True,
+    )  # fmt: skip
+    return Bench(folder, golden, folder / "reference")
+
+
+def zero_the_matrices(weights: Weights) -> None:
+    for tensor in weights.tensors.values():
+        if tensor.type == "i4":
+            weights.of(tensor)[:] = 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_exported_blob_answers_the_golden_prompts(
+    bench: Bench, mode: str, tmp_path: Path
+) -> None:
+    artifact = bench.payload(mode).parent
+    if mode == "OPTIMIZE_SPEED":  # the IR beside it knows nothing any more: the blob must answer
+        artifact = sabotaged(artifact / "payload", tmp_path / "payload", zero_the_matrices).parent
+    receipt = bench.check(artifact, ON_CPU)
+    assert receipt["verdict"] == "passed", receipt["reason"]
+    assert receipt["executed_on"]["device"] == "CPU"
+    assert receipt["executed_on"]["details"]["blob"]["loaded"] == BLOB
+    assert all(entry["output"] == entry["expected"] for entry in receipt["golden"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_label_says_what_the_blob_is_tied_to(bench: Bench, mode: str) -> None:
+    payload = bench.payload(mode)
+    label = read_record(payload / LABEL)
+    header = read_header(payload / BLOB)
+    assert openvino.get_version() == label["openvino_build"]
+    assert label["openvino_build"].startswith(label["openvino"] + "-")
+    assert label["openvino"] == header.openvino
+    assert label["weightless"] is header.weightless is (mode == "OPTIMIZE_SIZE")
+    assert (label["platform"], label["cache_mode"], label["made_for"]) == ("4000", mode, "CPU")
+    assert label["pipeline_options"] == {
+        key: OPTIONS[key] for key in OPTIONS if key not in ("platform", "cache_mode")
+    }
+    profile = read_record(payload / "npu-profile.json")
+    assert profile["pipeline_options"] == label["pipeline_options"]
+    for described in (label["blob"], *label["ir"].values()):
+        data = (payload / described["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == described["sha256"]
+    sizes = {one: (bench.payload(one) / BLOB).stat().st_size for one in MODES}
+    weights = (payload / "openvino_model.bin").stat().st_size
+    assert sizes["OPTIMIZE_SPEED"] - sizes["OPTIMIZE_SIZE"] > 0.9 * weights
+
+
+def relabelled(**changes: Any) -> Callable[[Path], None]:
+    def spoil(payload: Path) -> None:
+        write_record(payload / LABEL, {**read_record(payload / LABEL), **changes})
+
+    return spoil
+
+
+def truncate(payload: Path) -> None:
+    os.truncate(payload / BLOB, (payload / BLOB).stat().st_size - 1000)
+
+
+def truncate_and_relabel(payload: Path) -> None:
+    truncate(payload)
+    size = (payload / BLOB).stat().st_size
+    blob = {**read_record(payload / LABEL)["blob"], "size": size}
+    relabelled(blob=blob)(payload)
+
+
+def written_by_another_release(payload: Path) -> None:
+    with (payload / BLOB).open("r+b") as blob:
+        blob.seek(16)  # the minor version
+        blob.write((3).to_bytes(4, "little"))
+
+
+def without_weights(payload: Path) -> None:
+    (payload / "openvino_model.bin").unlink()
+
+
+def with_other_weights(payload: Path) -> None:
+    weights = payload / "openvino_model.bin"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def unchanged(payload: Path) -> None:
+    assert (payload / BLOB).is_file()
+
+
+WORKS, WORKS_NOT = "the fallback IR works here", "the fallback IR does not work here"
+REFUSALS: list[tuple[str, str, Callable[[Path], None], dict[str, str], str, str]] = [
+    ("another platform", "OPTIMIZE_SPEED", relabelled(platform="3720"), ON_CPU,
+     "blob-wrong-platform", WORKS),
+    ("another release in the label", "OPTIMIZE_SPEED", relabelled(openvino="2025.3.0"), ON_CPU,
+     "blob-wrong-openvino", WORKS),
+    ("another release in the header", "OPTIMIZE_SIZE", written_by_another_release, ON_CPU,
+     "blob-wrong-openvino", WORKS),
+    ("truncated", "OPTIMIZE_SPEED", truncate, ON_CPU, "blob-truncated", WORKS),
+    ("truncated, its label agrees", "OPTIMIZE_SIZE", truncate_and_relabel, ON_CPU,
+     "blob-truncated", WORKS),
+    ("no weights file", "OPTIMIZE_SIZE", without_weights, ON_CPU,
+     "blob-weights-missing", WORKS_NOT),
+    ("another weights file", "OPTIMIZE_SIZE", with_other_weights, ON_CPU,
+     "blob-weights-missing", WORKS),
+    ("made for the CPU", "OPTIMIZE_SPEED", unchanged, ON_NPU, "blob-made-for-cpu", WORKS_NOT),
+    ("made for the CPU, labelled otherwise", "OPTIMIZE_SIZE", relabelled(made_for="NPU"), ON_NPU,
+     "blob-made-for-cpu", WORKS_NOT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "spoil", "settings", "name", "fallback"),
+    [one[1:] for one in REFUSALS],
+    ids=[one[0] for one in REFUSALS],
+)
+def test_a_blob_that_does_not_fit_is_refused_by_name(
+    bench: Bench,
+    tmp_path: Path,
+    mode: str,
+    spoil: Callable[[Path], None],
+    settings: dict[str, str],
+    name: str,
+    fallback: str,
+) -> None:
+    receipt = bench.check(bench.spoiled(mode, tmp_path, spoil), settings)
+    assert [failure["name"] for failure in receipt["failures"]] == [name], receipt["reason"]
+    assert fallback in receipt["reason"]
+    assert str(tmp_path) not in receipt["reason"], "a receipt names no folder of this machine"
+
+
+def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
+    bench: Bench, tmp_path: Path
+) -> None:
+    artifact = bench.payload("OPTIMIZE_SIZE").parent
+    assert bench.check(artifact, ON_CPU)["verdict"] == "passed"
+    verdict = tmp_path / "verdict.json"
+    with pytest.raises(GateError) as caught:
+        gate(
+            artifact / "BUILD.json", [artifact.parent / f"{ROW}.json"], "candidate", verdict,
+            golden=bench.golden, reference=bench.reference / "REFERENCE.json",
+            acceptance=ROOT / "config/acceptance.yaml", overrides={},
+            rows={ROW: {**row(ON_CPU), "available": True, "key": None}},
+        )  # fmt: skip
+    told = str(caught.value)
+    assert "not released to candidate: blob-made-for-cpu: its bytes hold code of the CPU" in told
+    assert ";" not in told.split("ov=")[0], "nothing else stands against it"
+    assert not verdict.exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_compile_process_refuses_cpu_code_where_npu_code_was_asked_for(
+    bench: Bench, mode: str
+) -> None:
+    blob = bench.payload(mode) / BLOB
+    job = {"cache_mode": mode, "made_for": "NPU", "ir": str(blob.parent)}
+    with pytest.raises(CompileError, match="blob-made-for-cpu"):
+        prove(job, blob)
+    other = {**job, "made_for": "CPU", "cache_mode": next(one for one in MODES if one != mode)}
+    with pytest.raises(CompileError, match="cache mode"):
+        prove(other, blob)
+
+
+def test_bytes_without_code_of_the_npu_plugin_are_no_proof(bench: Bench, tmp_path: Path) -> None:
+    blob = tmp_path / BLOB
+    header = (bench.payload("OPTIMIZE_SPEED") / BLOB).read_bytes()[:64]
+    blob.write_bytes(header + bytes(1000))
+    assert "no code of the NPU plugin" in str(not_npu_code(blob))
+    blob.write_bytes(header + b"OVNPU" + bytes(1000))
+    assert not_npu_code(blob) is None
+
+
+def libraries(loader: Path, *, sha256: str | None = None) -> dict[str, Any]:
+    """A configuration of `npu_compiler` that names one library for both parts."""
+    digest = sha256 or hashlib.sha256(loader.read_bytes()).hexdigest()
+    one = {"path": str(loader), "sha256": digest}
+    return {"npu_compiler": {"loader": one, "compiler": one}}
+
+
+def some_library() -> Path:
+    return Path(openvino.__file__).parent / "libs/libtbb.so.12"
+
+
+def test_a_library_with_another_digest_is_refused_in_one_line(
+    built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConvertError, match=r"npu_compiler\.loader.*expected 0{64}, found"):
+        convert(
+            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4-npu"),
+            tools=libraries(some_library(), sha256="0" * 64),
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wheel_finds_the_configured_loader_and_is_left_alone(
+    built: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Any library will do to see it found; one that is no compiler is named as such."""
+    libs = some_library().parent
+    before = sorted(libs.iterdir())
+    with pytest.raises(ConvertError, match="did not compile the IR for platform 4000") as caught:
+        convert(
+            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4-npu"),
+            tools=libraries(some_library()),
+        )  # fmt: skip
+    told = str(caught.value)
+    assert "undefined symbol: vcl" in told, "it was opened, beside the libraries of the wheel"
+    assert "\n" not in told and "Traceback" not in capfd.readouterr().err
+    assert sorted(libs.iterdir()) == before
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_a_base_without_an_npu_profile_is_refused(
+    built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConvertError, match="npu-profile"):
+        convert(
+            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4"),
+            tools=libraries(some_library()),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"platform": "4001"}, {"made_for": "CPU"}, {"cache_mode": "x"}])
+def test_the_options_are_closed(change: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(change))):
+        validate({**OPTIONS, **change}, "options/npu_blob", "variants.yaml")
+
+
+def test_the_pipeline_ends_well_and_says_that_blobs_are_blocked_here(pipeline: Checkout) -> None:
+    for platform in ("3720", "4000", "5010"):
+        variant = f"npu-blob-{platform}"
+        folder = pipeline.folder / "artifacts/build/phi3-tiny" / variant
+        blocked = read_record(folder / "BUILD.json")["blocked"]
+        assert "npu_compiler" in blocked["reason"]
+        assert "Linux archive" in blocked["remedy"]
+        assert not (folder / "payload").exists()
+        receipt = read_record(
+            pipeline.folder / f"artifacts/checks/phi3-tiny/{variant}/npu-{platform}.json"
+        )
+        assert (receipt["verdict"], receipt["reason"]) == ("blocked", blocked["reason"])
+        assert not (pipeline.folder / "artifacts/release/phi3-tiny" / variant).exists()
+        shown = (pipeline.folder / "artifacts/RUN.txt").read_text(encoding="utf-8")
+        assert f"{variant}: {blocked['reason']}" in shown
+
+
+def test_a_compiler_that_appears_makes_its_variants_only(
+    pipeline: Checkout, tmp_path: Path
+) -> None:
+    library = tmp_path / "library.so"
+    library.touch()
+    compiler = json.dumps(libraries(library)["npu_compiler"])
+    jobs = pipeline.planned("all", "--config", f"npu_compiler={compiler}")
+    platforms = ("3720", "4000", "5010")
+    # Compiled, and not released: nothing here can execute a blob, and a candidate needs a receipt.
+    assert jobs == {
+        *(f"convert phi3-tiny to npu-blob-{one}" for one in platforms),
+        *(f"check phi3-tiny npu-blob-{one} on npu-{one}" for one in platforms),
+        "index phi3-tiny",
+    }

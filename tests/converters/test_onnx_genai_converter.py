@@ -1,0 +1,377 @@
+"""The ONNX Runtime GenAI converter against the official model builder, the source and a runtime."""
+
+import filecmp
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime_genai as og
+import pytest
+import torch
+from onnxruntime.quantization.matmul_nbits_quantizer import (
+    KQuantWeightOnlyQuantConfig,
+    RTNWeightOnlyQuantConfig,
+)
+
+from converters.contract import ConvertError
+from converters.onnx_genai import matmul_nbits
+from converters.onnx_genai.float16_loss import HalfMatrix, correct
+from phiforge.settings.documents import ConfigurationError, validate
+from support.onnx_genai_parity import (
+    GRAPH_FILES,
+    MODEL,
+    Build,
+    built,
+    changed_model,
+    dequantized,
+    log_probabilities,
+    mean_kl,
+    official,
+    open_on_cpu,
+    quantized_at_once,
+    reference,
+    source_matrices,
+    twin_of_the_head,
+    unchanged,
+    weights,
+    work_tree,
+)
+from validators.golden import load_golden
+
+DML_FP16 = {"precision": "fp16", "execution_provider": "dml"}
+CUDA_FP16 = {"precision": "fp16", "execution_provider": "cuda"}
+INT4 = {
+    "dml": {"precision": "int4", "execution_provider": "dml"},
+    "cuda": {"precision": "int4", "execution_provider": "cuda"},
+    "cpu": {"precision": "int4", "execution_provider": "cpu", "accuracy_level": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return changed_model(tmp_path_factory.mktemp("small") / "source", unchanged)
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Build]:
+    """Every kind of build of phi3-tiny, as config/variants.yaml has them made."""
+    folder = tmp_path_factory.mktemp("builds")
+    made = {"dml-fp16": built(MODEL, folder / "dml-fp16", DML_FP16)}
+    made["dml-int4"] = built(MODEL, folder / "dml-int4", INT4["dml"], made["dml-fp16"])
+    for provider in ("cpu", "cuda"):
+        made[f"{provider}-int4"] = built(MODEL, folder / f"{provider}-int4", INT4[provider])
+    return made
+
+
+@pytest.mark.parametrize("name", ["dml-fp16", "dml-int4", "cpu-int4", "cuda-int4"])
+def test_a_build_answers_the_golden_prompts_with_its_providers_cleared(
+    builds: dict[str, Build], name: str
+) -> None:
+    model = open_on_cpu(builds[name].folder)
+    tokenizer = og.Tokenizer(model)
+    known = [prompt for prompt in load_golden(MODEL / "golden.yaml").prompts if prompt.expected]
+    for prompt in known[:4]:
+        tokens = tokenizer.encode(prompt.text)
+        parameters = og.GeneratorParams(model)
+        parameters.set_search_options(max_length=len(tokens) + prompt.max_new_tokens)
+        generator = og.Generator(model, parameters)
+        generator.append_tokens(tokens)
+        while not generator.is_done():
+            generator.generate_next_token()
+        answer = [int(one) for one in generator.get_sequence(0)[len(tokens) :]]
+        if answer[-1] in tokenizer.eos_token_ids:
+            answer.pop()
+        assert tokenizer.decode(np.array(answer)).strip() == prompt.expected
+
+
+@pytest.mark.parametrize("name", ["dml-fp16", "dml-int4", "cpu-int4", "cuda-int4"])
+def test_a_payload_holds_the_source_s_own_tokenizer_and_nothing_stray(
+    builds: dict[str, Build], name: str
+) -> None:
+    own = {path.name for path in MODEL.iterdir() if path.suffix == ".json"}
+    carried = own & {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    }
+    folder = builds[name].folder
+    assert {path.name for path in folder.rglob("*")} == carried | set(GRAPH_FILES)
+    for file in carried:
+        assert (folder / file).read_bytes() == (MODEL / file).read_bytes()
+
+
+def test_the_int4_build_is_the_model_builder_s_byte_for_byte(
+    builds: dict[str, Build], tmp_path: Path
+) -> None:
+    """All but one field: the builder's command says the commit of whatever git finds."""
+    head = work_tree(tmp_path / "work tree")
+    git = str(tmp_path / "work tree/.git")
+    theirs = official(MODEL, tmp_path / "official", INT4["dml"], GIT_DIR=git)
+    ours = builds["dml-int4"]
+    for name in ("model.onnx.data", "genai_config.json"):
+        assert filecmp.cmp(theirs / name, ours.folder / name, shallow=False)
+    their_graph, our_graph = (
+        onnx.load(one / "model.onnx", load_external_data=False) for one in (theirs, ours.folder)
+    )
+    assert their_graph.producer_version == f"{og.__version__}+{head[:7]}"
+    assert our_graph.producer_version == f"{og.__version__}+{og.__commit__[:7]}"
+    their_graph.producer_version = our_graph.producer_version
+    assert their_graph.SerializeToString() == our_graph.SerializeToString()
+    assert ours.record.recipe["quantization"]["block_size"] == 32
+    assert not any("source's values" in note for note in ours.record.notes)
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_other_int4_builds_are_the_model_builder_s_but_for_the_window(
+    small: Path, tmp_path: Path, provider: str
+) -> None:
+    ours = built(small, tmp_path / "ours", INT4[provider])
+    theirs = official(small, tmp_path / "official", INT4[provider])
+    assert filecmp.cmp(theirs / "model.onnx.data", ours.folder / "model.onnx.data", shallow=False)
+    their_graph, our_graph = (
+        onnx.load(one / "model.onnx", load_external_data=False).graph
+        for one in (theirs, ours.folder)
+    )
+    assert their_graph.initializer == our_graph.initializer
+    for their_node, our_node in zip(their_graph.node, our_graph.node, strict=True):
+        for attribute in our_node.attribute:
+            if attribute.name == "local_window_size":
+                assert attribute.i == 2047
+                attribute.i = -1
+        assert their_node == our_node
+    our_config, their_config = (
+        json.loads((one / "genai_config.json").read_text()) for one in (ours.folder, theirs)
+    )
+    their_window = their_config["model"]["decoder"].pop("sliding_window")
+    assert (their_window["window_size"], their_window["layers"]) == (2047, [])
+    assert our_config == their_config
+    for length in (40, 2200):
+        log_probabilities(ours.folder, np.arange(3, 3 + length, dtype=np.int32) % 1000)
+    if provider == "cpu":
+        with pytest.raises(Exception, match="total_sequence_length"):
+            log_probabilities(theirs, np.arange(3, 2203, dtype=np.int32) % 1000)
+
+
+def test_attention_reaches_back_as_the_source_s_does_or_the_notes_say_so(
+    small: Path, tmp_path: Path
+) -> None:
+    tokens = np.random.default_rng(0).integers(3, 1400, 2600).astype(np.int32)
+    windowed = reference(small, tokens, window=2047)
+    full = reference(small, tokens, window=None)
+    cuda = built(small, tmp_path / "cuda", CUDA_FP16)
+    dml = built(small, tmp_path / "dml", DML_FP16)
+    beyond = slice(2047, None)
+    effect = mean_kl(windowed[beyond], full[beyond])
+    on_cuda, on_dml = log_probabilities(cuda.folder, tokens), log_probabilities(dml.folder, tokens)
+    assert mean_kl(windowed[:2047], on_dml[:2047]) < effect / 10
+    assert mean_kl(windowed, on_cuda) < effect / 10
+    assert mean_kl(full[beyond], on_dml[beyond]) < effect / 10
+    assert any("DirectML kernel has no sliding window" in note for note in dml.record.notes)
+    assert any("the last 2047 tokens, as the source's" in note for note in cuda.record.notes)
+
+
+def nearly_dead(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    """Rows of weights around and below float16's smallest numbers, and one of zeros."""
+    for name, size in (("self_attn.qkv_proj", 2**-12), ("mlp.gate_up_proj", 2**-14)):
+        for layer in range(2):
+            tensors[f"model.layers.{layer}.{name}.weight"][::7] *= size
+    tensors["model.layers.0.mlp.down_proj.weight"][:64] *= 2**-20
+    tensors["lm_head.weight"][100:132] *= 2**-16
+    tensors["lm_head.weight"][132] = 0
+
+
+def test_every_block_that_deviates_from_the_model_builder_s_is_nearer_the_source(
+    tmp_path: Path,
+) -> None:
+    source = changed_model(tmp_path / "source", nearly_dead)
+    base = built(source, tmp_path / "fp16", DML_FP16)
+    ours = built(source, tmp_path / "int4", INT4["dml"], base)
+    from_source = built(source, tmp_path / "from source", INT4["dml"])
+    for name in GRAPH_FILES:
+        assert (ours.folder / name).read_bytes() == (from_source.folder / name).read_bytes()
+    theirs = weights(official(source, tmp_path / "official", INT4["dml"]))
+    mine = ours.weights()
+    assert mine.keys() == theirs.keys()
+    exact = source_matrices(source)
+    deviating = 0
+    for name in mine:
+        if not name.endswith(("_Q4", "_scales")):
+            np.testing.assert_array_equal(mine[name], theirs[name])
+        if not name.endswith("_Q4"):
+            continue
+        matrix = name.removesuffix("_Q4")
+        differs = (mine[name] != theirs[name]).any(-1)
+        differs |= mine[f"{matrix}_scales"] != theirs[f"{matrix}_scales"]
+        true = exact[matrix].reshape(*mine[name].shape[:2], -1)
+        my_error = np.square(dequantized(mine, matrix) - true).sum(-1)
+        their_error = np.square(dequantized(theirs, matrix) - true).sum(-1)
+        assert (my_error[differs] < their_error[differs]).all()
+        assert (np.abs(true[differs]).max(-1, initial=0) < 2**-12).all()
+        deviating += int(differs.sum())
+    assert deviating > 100
+    (note,) = (note for note in ours.record.notes if "source's values" in note)
+    assert note.startswith(f"{deviating} blocks")
+
+
+def test_blocks_float16_holds_are_left_alone() -> None:
+    half = np.random.default_rng(0).normal(0, 0.02, (64, 8)).astype(np.float16)
+    codes, scales = np.full((8, 2, 16), 0x88, np.uint8), np.full((8, 2), 2**-10, np.float16)
+    matrix = HalfMatrix(half, lambda at: half.T[at].astype(np.float32), bfloat16=True)
+    assert correct(codes, scales, matrix, 32) == 0
+    assert (codes == 0x88).all() and (scales == np.float16(2**-10)).all()
+
+
+def test_a_float32_source_is_quantized_from_its_own_values(tmp_path: Path) -> None:
+    def widen(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for name, tensor in tensors.items():
+            noise = torch.rand(tensor.shape, generator=generator) * 2**-9
+            tensors[name] = tensor.float() * (1 + noise)
+        config["torch_dtype"] = "float32"
+
+    source = changed_model(tmp_path / "source", widen)
+    base = built(source, tmp_path / "fp16", DML_FP16)
+    ours = built(source, tmp_path / "int4", INT4["dml"], base).weights()
+    theirs = quantized_at_once(base.folder)
+    deviating = 0
+    for matrix, true in source_matrices(source).items():
+        if f"{matrix}_Q4" not in ours:
+            continue
+        my_error, their_error = (
+            np.square(dequantized(one, matrix).reshape(true.shape) - true).sum()
+            for one in (ours, theirs)
+        )
+        assert my_error <= their_error
+        deviating += my_error < their_error
+    assert deviating > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "algorithm"),
+    [
+        ({"algo_config": "rtn", "block_size": 64}, RTNWeightOnlyQuantConfig()),
+        ({"algo_config": "k_quant"}, KQuantWeightOnlyQuantConfig()),
+        ({"is_symmetric": False, "block_size": 128}, None),
+    ],
+)
+def test_other_recipes_give_the_official_quantizer_s_weights(
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    algorithm: Any,
+) -> None:
+    """Also when a matrix goes in slabs of a few columns, as large ones do."""
+    monkeypatch.setattr(matmul_nbits, "_SLAB_BYTES", 1 << 14)
+    base = built(small, tmp_path / "fp16", DML_FP16)
+    ours = built(small, tmp_path / "int4", {**INT4["dml"], **options}, base)
+    settings = {key: options[key] for key in ("is_symmetric", "block_size") if key in options}
+    theirs = quantized_at_once(base.folder, algorithm, **settings)
+    mine = ours.weights()
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name])
+    open_on_cpu(ours.folder)
+
+
+def test_two_builds_are_the_same_bytes_and_name_no_place_or_checkout(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In different folders, from different folders, with git finding different commits."""
+    made = []
+    for number, place in enumerate(("one", "another/place with a space")):
+        folder = tmp_path / place
+        head = work_tree(folder / "work tree")
+        monkeypatch.setenv("GIT_DIR", str(folder / "work tree/.git"))
+        monkeypatch.chdir(folder / "work tree")
+        source = changed_model(folder / "source", unchanged)
+        base = built(source, folder / "fp16", DML_FP16)
+        made.append((base, built(source, folder / "int4", INT4["dml"], base)))
+        made[number] += (built(source, folder / "cpu", INT4["cpu"]),)
+        assert os.environ["GIT_DIR"] == str(folder / "work tree/.git")
+        for build in made[number]:
+            for path in build.folder.iterdir():
+                content = path.read_bytes()
+                for text in (head, head[:7], str(tmp_path), "/site-packages"):
+                    assert text.encode() not in content, (path, text)
+    for one, other in zip(*made, strict=True):
+        assert one.record == other.record
+        assert not filecmp.dircmp(one.folder, other.folder).left_only
+        for path in one.folder.iterdir():
+            assert path.read_bytes() == (other.folder / path.name).read_bytes(), path
+
+
+def test_a_model_that_the_builder_gets_wrong_is_converted_with_a_warning(
+    small: Path, tmp_path: Path
+) -> None:
+    """The builder's LM head is any Linear as wide; its check finds the logits wrong."""
+    source = changed_model(tmp_path / "source", twin_of_the_head)
+    tokens = np.arange(3, 43, dtype=np.int32)
+    right = reference(small, tokens, window=2047)
+    assert mean_kl(right, reference(source, tokens, window=2047)) < 1e-9
+    wrong = built(source, tmp_path / "wrong", DML_FP16)
+    assert mean_kl(right, log_probabilities(wrong.folder, tokens)) > 0.1
+    (note,) = (note for note in wrong.record.notes if "LM head" in note)
+    assert "model.layers.0.mlp.gate_up_proj.weight" in note
+
+
+def enormous(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = 70000.0
+
+
+def test_weights_beyond_float16_are_refused_by_name(tmp_path: Path) -> None:
+    source = changed_model(tmp_path / "source", enormous)
+    with pytest.raises(ConvertError, match=r"model\.layers\.1\.mlp\.down_proj\.weight.*65504"):
+        built(source, tmp_path / "fp16", DML_FP16)
+    built(source, tmp_path / "cpu", INT4["cpu"])
+
+
+def test_an_architecture_the_builder_does_not_know_is_one_line(tmp_path: Path) -> None:
+    def rename(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+        config["architectures"] = ["Phi9ForCausalLM"]
+
+    source = changed_model(tmp_path / "source", rename)
+    with pytest.raises(ConvertError, match="not currently supported") as error:
+        built(source, tmp_path / "fp16", DML_FP16)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "fp16").iterdir()) == []
+
+
+def test_an_int4_build_is_not_derived_from_another_kind_or_another_source(
+    small: Path, tmp_path: Path
+) -> None:
+    cuda = built(small, tmp_path / "cuda", CUDA_FP16)
+    with pytest.raises(ConvertError, match=r"expected a float build for dml, found.*cuda"):
+        built(small, tmp_path / "one", INT4["dml"], cuda)
+    dml = built(small, tmp_path / "dml", DML_FP16)
+    with pytest.raises(ConvertError, match="remove 'from'"):
+        built(small, tmp_path / "two", DML_FP16, dml)
+    other = changed_model(tmp_path / "source", nearly_dead)
+    dead = built(other, tmp_path / "dead", DML_FP16)
+    with pytest.raises(ConvertError, match="not the source's"):
+        built(small, tmp_path / "three", INT4["dml"], dead)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({**DML_FP16, "block_size": 32}, "block_size.*take precision int4"),
+        ({"precision": "fp16", "execution_provider": "cpu"}, "no float16 graph for the CPU"),
+        ({**INT4["dml"], "int4_block_size": 32}, "unknown key 'int4_block_size'"),
+        ({**INT4["dml"], "block_size": 33}, "block_size.*33"),
+    ],
+)
+def test_options_are_closed(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        validate(options, "options/onnx_genai", "config/variants.yaml")
+
+
+@pytest.mark.parametrize("options", [DML_FP16, CUDA_FP16, *INT4.values()])
+def test_options_in_use_are_valid(options: dict[str, Any]) -> None:
+    validate(options, "options/onnx_genai", "config/variants.yaml")

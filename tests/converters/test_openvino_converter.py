@@ -1,0 +1,363 @@
+"""The OpenVINO converter against the official tools, on phi3-tiny with nearly dead rows.
+
+Both sides really run: ours as its own process, as ``python -m converters`` does, and optimum-cli.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoTokenizer, Phi3Config, Phi3ForCausalLM
+
+from converters.contract import ConvertError
+from converters.openvino import convert
+from converters.openvino.ir import read_ir, weight_constants
+from converters.openvino.lint import lint
+from converters.openvino.source_weights import mapped_source_weights
+from phiforge.artifact.tree import files_under
+from support.openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
+from support.openvino_parity import (
+    describe,
+    differences,
+    log_probabilities,
+    mean_divergence,
+    reference_log_probabilities,
+)
+from support.openvino_workshop import (
+    MODEL,
+    SOURCE_FILES,
+    Workshop,
+    make_nearly_dead_rows,
+    run_ours,
+)
+
+EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
+PROMPT = "<|system|>You are a helpful AI assistant.<|end|><|user|>Hello!<|end|><|assistant|>"
+BEYOND_SLIDING_WINDOW = 2600
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    make_nearly_dead_rows(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workshop(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield Workshop(source, tmp_path_factory.mktemp("workshop"), pool)
+
+
+@pytest.mark.parametrize("variant", ["int4", "int8"])
+def test_derived_graph_equals_that_of_optimum_cli(workshop: Workshop, variant: str) -> None:
+    for part in ("model", "tokenizer", "detokenizer"):
+        ir = f"openvino_{part}.xml"
+        assert differences(workshop.ours(variant) / ir, workshop.official(variant) / ir) == []
+
+
+def test_quantizing_the_fp16_payload_instead_would_change_nearly_dead_rows(
+    workshop: Workshop,
+) -> None:
+    """So the model does hold the trap, and equality above is not for want of it."""
+    import nncf
+
+    naive = nncf.compress_weights(read_ir(workshop.ours("fp16") / "openvino_model.xml"))
+    codes = {one.get_friendly_name(): one.data for one in naive.get_ops() if _is_codes(one)}
+    official = ov.Core().read_model(workshop.official("int8") / "openvino_model.xml")
+    changed = [
+        one.get_friendly_name()
+        for one in official.get_ops()
+        if _is_codes(one) and not np.array_equal(one.data, codes[one.get_friendly_name()])
+    ]
+    assert any("layers" in name for name in changed)
+
+
+def _is_codes(node: ov.Node) -> bool:
+    return node.get_type_name() == "Constant" and node.get_element_type() == ov.Type.u8
+
+
+def test_fp16_rounds_matrices_once_and_nothing_else(workshop: Workshop, source: Path) -> None:
+    graph = read_ir(workshop.ours("fp16") / "openvino_model.xml")
+    matrices = dict(weight_constants(graph))
+    with mapped_source_weights(source) as weights:
+        for name, constant in matrices.items():
+            exact = (weights[name].data.astype(np.uint32) << 16).view(np.float32)
+            assert constant.get_element_type() == ov.Type.f16
+            assert np.array_equal(constant.data, exact.astype(np.float16)), name
+        assert {name for name in weights if weights[name].data.ndim == 2} == set(matrices)
+    # optimum-cli's INT8 graph keeps the others as they were traced.
+    ours = _float32_constants(workshop.ours("fp16"))
+    assert ours == _float32_constants(workshop.official("int8"))
+    assert _inverse_frequencies(source) in ours.values()
+
+
+def _float32_constants(folder: Path) -> dict[int, bytes]:
+    found = [one.constant for one in describe(_ir(folder)) if one.constant]
+    contents = [content for kind, _, content in found if kind == "f32"]
+    return dict(enumerate(sorted(contents)))
+
+
+def _inverse_frequencies(source: Path) -> bytes:
+    config = AutoConfig.from_pretrained(source)
+    dimension = config.hidden_size // config.num_attention_heads
+    exponents = torch.arange(0, dimension, 2, dtype=torch.int64).float() / dimension
+    return (1.0 / (config.rope_parameters["rope_theta"] ** exponents)).numpy().tobytes()
+
+
+def test_fp16_is_nearer_the_reference_than_optimum_cli(workshop: Workshop, source: Path) -> None:
+    """The only deviation from the official tool in any weight or constant is FP16's."""
+    vocabulary = json.loads((source / "config.json").read_text())["vocab_size"]
+    token_ids = np.random.default_rng(0).integers(3, vocabulary, BEYOND_SLIDING_WINDOW)
+    reference = reference_log_probabilities(source, token_ids)
+    ours = mean_divergence(reference, log_probabilities(workshop.ours("fp16"), token_ids))
+    official = mean_divergence(reference, log_probabilities(workshop.official("fp16"), token_ids))
+    print(f"mean KL over {BEYOND_SLIDING_WINDOW} tokens: ours {ours:.3g}, optimum {official:.3g}")
+    assert ours < official
+    assert ours < 1e-9
+
+
+def test_a_payload_is_what_a_runtime_loads_and_the_source_s_own_files(
+    workshop: Workshop, source: Path
+) -> None:
+    irs = {
+        f"openvino_{part}.{end}"
+        for part in ("model", "tokenizer", "detokenizer")
+        for end in ("xml", "bin")
+    }
+    own = {
+        name
+        for name in SOURCE_FILES
+        if name not in ("LICENSE", "model.safetensors") and (source / name).is_file()
+    }
+    for variant in ("fp16", "int4"):
+        payload = workshop.ours(variant)
+        assert {name.as_posix() for name in files_under(payload)} == irs | own
+        for name in own:
+            assert (payload / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_a_record_says_how(workshop: Workshop) -> None:
+    toolchain, recipe, notes = workshop.record("int4")
+    assert {"nncf", "openvino"} <= set(toolchain)
+    assert recipe["mode"] == "int4_sym"
+    assert (recipe["group_size"], recipe["ratio"], recipe["awq"]) == (128, 0.6, False)
+    toolchain, _, notes = workshop.record("fp16")
+    assert {"optimum-intel", "openvino", "torch", "transformers"} <= set(toolchain)
+    assert any("nearly dead rows" in note and "qkv_proj" in note for note in notes)
+
+
+def test_another_processor_gives_the_same_bytes(workshop: Workshop, source: Path) -> None:
+    """Fewer instructions and threads make nncf compile other helper graphs on the way."""
+    elsewhere = workshop.folder / "an other" / "place"
+    older = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    settings = {**older, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
+    run_ours(source, elsewhere / "fp16", FP16, **settings)
+    run_ours(source, elsewhere / "int4", INT4, elsewhere / "fp16", **settings)
+    for variant in ("fp16", "int4"):
+        for name in files_under(elsewhere / variant):
+            content = (elsewhere / variant / name).read_bytes()
+            assert content == (workshop.ours(variant) / name).read_bytes(), name
+            assert str(workshop.folder).encode() not in content
+
+
+@pytest.mark.parametrize("variant", ["npu", "npu-cw"])
+def test_npu_variants_run_in_the_static_npu_pipeline(workshop: Workshop, variant: str) -> None:
+    import openvino_genai
+    from openvino.properties import hint
+
+    folder = workshop.ours(variant)
+    profile = json.loads((folder / "npu-profile.json").read_text())
+    assert profile["pipeline_options"] == PIPELINE_OPTIONS
+    kinds = {one.get_element_type() for _, one in weight_constants(read_ir(_ir(folder)))}
+    assert kinds == {ov.Type.i4, ov.Type.u8}
+    standin = {
+        "NPUW_DEVICES": "CPU",
+        "NPUW_ONLINE_PIPELINE": "NONE",
+        hint.inference_precision: ov.Type.f32,
+        hint.kv_cache_precision: ov.Type.f16,
+    }
+    pipeline = openvino_genai.LLMPipeline(
+        str(folder), "NPU", **profile["pipeline_options"], **standin
+    )
+    assert len(_greedy(pipeline)) == 12
+
+
+def _ir(folder: Path) -> Path:
+    return folder / "openvino_model.xml"
+
+
+def _greedy(pipeline: Any) -> list[int]:
+    encoded = pipeline.get_tokenizer().encode(PROMPT, add_special_tokens=False)
+    result = pipeline.generate(encoded, max_new_tokens=12, do_sample=False, ignore_eos=True)
+    return list(result.tokens[0])
+
+
+@pytest.mark.parametrize("variant", ["fp16", "int4", "awq"])
+def test_the_guide_s_way_and_genai_load_it(workshop: Workshop, variant: str) -> None:
+    import openvino_genai
+    from optimum.intel import OVModelForCausalLM
+
+    folder = workshop.ours(variant)
+    guide = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
+    model = OVModelForCausalLM.from_pretrained(
+        folder,
+        device="CPU",
+        ov_config={**guide, **EXACT},
+        config=AutoConfig.from_pretrained(folder),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer(PROMPT, add_special_tokens=False, return_tensors="pt")
+    generated = model.generate(**prompt, do_sample=False, min_new_tokens=12, max_new_tokens=12)
+    genai = openvino_genai.LLMPipeline(str(folder), "CPU", **EXACT)
+    assert generated[0, prompt["input_ids"].shape[1] :].tolist() == _greedy(genai)
+    chat = [{"role": "user", "content": "Hello!"}]
+    assert genai.get_tokenizer().apply_chat_template(
+        chat, add_generation_prompt=True
+    ) == tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Make a two-layer Phi-3 with random weights; changes go into its configuration."""
+    threads = torch.get_num_threads()
+
+    def make(dtype: torch.dtype = torch.bfloat16, **changes: Any) -> Path:
+        settings = {
+            "vocab_size": 1600, "hidden_size": 128, "intermediate_size": 256,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "sliding_window": 2047, "pad_token_id": 0, "eos_token_id": 2, **changes,
+        }  # fmt: skip
+        torch.manual_seed(0)
+        model = Phi3ForCausalLM(Phi3Config(**settings)).to(dtype)
+        folder = tmp_path / "small"
+        model.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(MODEL / name, folder / name)
+        return folder
+
+    yield make
+    torch.set_num_threads(threads)
+
+
+LONGROPE = {
+    "tie_word_embeddings": True,
+    "partial_rotary_factor": 0.75,
+    "max_position_embeddings": 131072,
+    "original_max_position_embeddings": 4096,
+    "rope_scaling": {
+        "type": "longrope",
+        "short_factor": [1.0 + 0.01 * place for place in range(12)],
+        "long_factor": [1.0 + 1.7 * place for place in range(12)],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes", "at_most"),
+    [(torch.bfloat16, LONGROPE, 1e-9), (torch.float32, {}, 1e-6), (torch.float16, {}, 1e-9)],
+    ids=["tied embeddings and LongRoPE", "float32 source", "float16 source"],
+)
+def test_other_sources_are_as_faithful(
+    small: Callable[..., Path],
+    tmp_path: Path,
+    dtype: torch.dtype,
+    changes: Mapping[str, Any],
+    at_most: float,
+) -> None:
+    source = small(dtype, **changes)
+    for variant, options in (("fp16", FP16), ("int4", INT4)):
+        (tmp_path / variant).mkdir()
+        convert(source, tmp_path / variant, options=options, base=tmp_path / "fp16")
+    token_ids = np.random.default_rng(0).integers(3, 1600, 64)
+    reference = reference_log_probabilities(source, token_ids)
+    fp16 = mean_divergence(reference, log_probabilities(tmp_path / "fp16", token_ids))
+    int4 = mean_divergence(reference, log_probabilities(tmp_path / "int4", token_ids))
+    assert fp16 < at_most < int4 < 0.05
+
+
+def test_remote_code_is_left_out_of_the_configuration(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = small()
+    config = json.loads((source / "config.json").read_text())
+    remote = {**config, "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}
+    (source / "config.json").write_text(json.dumps(remote))
+    (tmp_path / "fp16").mkdir()
+    convert(source, tmp_path / "fp16", options=FP16)
+    assert json.loads((tmp_path / "fp16" / "config.json").read_text()) == config
+
+
+def test_a_weight_beyond_fp16_is_an_error_by_name(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = small()
+    weights = load_file(source / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = 1e5
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "fp16").mkdir()
+    with pytest.raises(ConvertError, match=r"model\.layers\.1\.mlp\.down_proj\.weight"):
+        convert(source, tmp_path / "fp16", options=FP16)
+
+
+def test_a_base_made_from_another_source_is_an_error(
+    workshop: Workshop, source: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    weights = load_file(other / "model.safetensors")
+    weights["lm_head.weight"] *= 2
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConvertError, match=r"differ in 'lm_head\.weight'"):
+        convert(other, tmp_path, options=INT4, base=workshop.ours("fp16"))
+
+
+def test_a_derived_variant_without_a_base_is_an_error(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConvertError, match="from: openvino-fp16"):
+        convert(source, tmp_path, options=INT8)
+
+
+def test_a_group_size_that_does_not_fit_is_an_error(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = small(hidden_size=192)
+    (tmp_path / "fp16").mkdir()
+    convert(source, tmp_path / "fp16", options=FP16)
+    with pytest.raises(ConvertError, match="group size"):
+        convert(source, tmp_path, options=INT4, base=tmp_path / "fp16")
+
+
+def test_lint_refuses_what_the_npu_cannot_run(workshop: Workshop) -> None:
+    """nncf made an INT8 (or mixed) IR although the recipe says INT4 throughout."""
+    with pytest.raises(ConvertError, match=r"stored-types: .* stored are 66 u8: model\.layers\."):
+        lint(workshop.ours("int8"), NPU)
+    with pytest.raises(ConvertError, match=r"stored-types: .* i4, .* u8: model\.layers\."):
+        lint(workshop.ours("int4"), NPU)
+
+
+def test_a_truncated_source_or_ir_is_an_error(
+    workshop: Workshop, source: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(source, broken)
+    content = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(content[:-1000])
+    with pytest.raises(ConvertError, match="not a safetensors file"):
+        convert(broken, tmp_path, options=INT4, base=workshop.ours("fp16"))
+    empty = tmp_path / "empty"
+    shutil.copytree(workshop.ours("fp16"), empty)
+    (empty / "openvino_model.bin").write_bytes(b"")
+    with pytest.raises(ConvertError, match="incomplete"):
+        convert(source, tmp_path, options=INT4, base=empty)

@@ -1,0 +1,101 @@
+"""Models from elsewhere: a good one is released, a wrongly converted one is not."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.checkout import ROOT, Checkout, make_checkout
+from support.onnx_genai_parity import changed_model, twin_of_the_head
+
+TINY = ROOT / "models/phi3-tiny"
+
+
+def write_model(folder: Path, name: str, **changes: object) -> Path:
+    """A model folder beside its YAML file, from phi3-tiny's files; returns the YAML file."""
+    weights = folder / "weights"
+    weights.mkdir(parents=True)
+    for line in (TINY / "SHA256SUMS").read_text().splitlines():
+        shutil.copy(TINY / line[66:], weights / line[66:])
+    shutil.copy(TINY / "golden.yaml", folder / "golden.yaml")
+    record_checksums(weights)
+    document = {
+        "name": name,
+        "title": "A model from outside",
+        "license": "MIT",
+        "parameters": 10_000_000,
+        "source": {"path": "weights", "checksums": "SHA256SUMS"},
+        "golden": "golden.yaml",
+        **changes,
+    }
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def record_checksums(weights: Path) -> None:
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(weights.iterdir())
+        if path.name != "SHA256SUMS"
+    ]
+    (weights / "SHA256SUMS").write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return make_checkout(tmp_path_factory.mktemp("outside") / "phiforge")
+
+
+def test_an_outside_model_is_built_checked_and_released(checkout: Checkout, tmp_path: Path) -> None:
+    file = write_model(tmp_path, "outsider")
+    checkout.snakemake(
+        "--cores", "4", "all",
+        "--config", f"model_files={file}", "models=outsider", "variants=openvino-int8",
+    )  # fmt: skip
+    release = checkout.folder / "artifacts/release/outsider/openvino-int8"
+    assert (release / "MANIFEST.json").is_file()
+    assert not (checkout.folder / "artifacts/release/outsider/openvino-fp16").exists()
+
+
+def test_one_failed_variant_leaves_the_others_and_is_named(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """A gate no INT4 can meet: openvino-int4 fails, openvino-fp16 is released all the same."""
+    file = write_model(tmp_path, "strict", acceptance={"int4": {"mean_kl": 1e-12}})
+    options = ["all", "--config", f"model_files={file}", "models=strict"]
+    options += ["variants=openvino-fp16,openvino-int4"]
+    done = checkout.snakemake("--cores", "4", *options, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in output
+    assert "strict openvino-int4 is not released to candidate" in output
+    assert "mean kl is" in output
+    releases = checkout.folder / "artifacts/release/strict"
+    assert (releases / "openvino-fp16/MANIFEST.json").is_file()
+    assert not (releases / "openvino-int4").exists()
+    receipt = checkout.folder / "artifacts/checks/strict/openvino-int4/cpu.json"
+    assert json.loads(receipt.read_text())["verdict"] == "failed"
+
+
+def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """The model builder ends with 0 and a wrong graph; nncf's INT8 of the same model is right."""
+    file = write_model(tmp_path, "twin")
+    weights = tmp_path / "weights"
+    changed_model(tmp_path / "changed", twin_of_the_head, layers=16)
+    for path in (tmp_path / "changed").iterdir():
+        shutil.copy(path, weights / path.name)
+    record_checksums(weights)
+    options = ["all", "--config", f"model_files={file}", "models=twin"]
+    options += ["variants=genai-dml-fp16,openvino-int8"]
+    done = checkout.snakemake("--cores", "4", *options, check=False)
+    assert done.returncode != 0
+    assert "twin genai-dml-fp16 is not released to candidate" in done.stdout + done.stderr
+    releases = checkout.folder / "artifacts/release/twin"
+    assert not (releases / "genai-dml-fp16").exists()
+    assert (releases / "openvino-int8/MANIFEST.json").is_file()

@@ -1,0 +1,83 @@
+"""Kills and full disks while the pipeline works: nothing half-done, and the next run completes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.checkout import Checkout, make_checkout
+from support.small_disk import give_room, small_disk
+
+OPTIONS = ["--cores", "2", "all", "--config", "variants=openvino-fp16,genai-dml-fp16"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return make_checkout(tmp_path / "phiforge")
+
+
+def scratch_folders(checkout: Checkout) -> list[Path]:
+    return list((checkout.folder / "artifacts").rglob(".*.partial"))
+
+
+def finished_but_unsealed(checkout: Checkout) -> list[Path]:
+    """Payloads or releases in their places that lack what is written last."""
+    artifacts = checkout.folder / "artifacts"
+    payloads = [*artifacts.glob("build/*/*/payload"), *artifacts.glob("release/*/*")]
+    folders = [p for p in payloads if p.is_dir() and any(p.iterdir())]
+    return [p for p in folders if not (p / "SHA256SUMS").is_file()]
+
+
+def test_a_killed_run_leaves_nothing_half_done_and_the_next_completes(checkout: Checkout) -> None:
+    running = subprocess.Popen(
+        [str(Path(sys.executable).parent / "snakemake"), *OPTIONS],
+        cwd=checkout.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (checkout.folder / "artifacts/build/phi3-tiny/openvino-fp16").is_dir():
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.05)
+    while not scratch_folders(checkout):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert finished_but_unsealed(checkout) == []
+    assert not list((checkout.folder / "artifacts").glob("release/*/*/MANIFEST.json"))
+
+    checkout.snakemake("--unlock")
+    checkout.snakemake(*OPTIONS)
+    for variant in ("openvino-fp16", "genai-dml-fp16"):
+        release = checkout.folder / "artifacts/release/phi3-tiny" / variant
+        subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=release, check=True)
+    assert scratch_folders(checkout) == []
+
+
+@pytest.fixture
+def disk(checkout: Checkout) -> Iterator[Path]:
+    """A file system of 30 MB where the builds go."""
+    with small_disk(checkout.folder / "artifacts/build", 30) as folder:
+        yield folder
+
+
+def test_a_full_disk_is_named_and_the_next_run_completes(checkout: Checkout, disk: Path) -> None:
+    done = checkout.snakemake(*OPTIONS, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "No space left on device" in output or "disk" in output.lower()
+    assert "Traceback" not in output
+    assert finished_but_unsealed(checkout) == []
+    assert scratch_folders(checkout) == []
+
+    give_room(disk)
+    checkout.snakemake(*OPTIONS)
+    releases = list((checkout.folder / "artifacts").glob("release/*/*/MANIFEST.json"))
+    assert len(releases) == 2

@@ -1,0 +1,101 @@
+"""What a fresh checkout plans, and what it says when it cannot."""
+
+from pathlib import Path
+
+import pytest
+
+from support.checkout import Checkout, make_checkout
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return make_checkout(tmp_path_factory.mktemp("fresh") / "phiforge")
+
+
+def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) -> None:
+    assert fresh.planned("all", "--config", "variants=openvino-int4") == {
+        "fetch phi3-tiny",
+        "reference phi3-tiny: transformers, float32",
+        "convert phi3-tiny to openvino-fp16",
+        "convert phi3-tiny to openvino-int4",
+        "check phi3-tiny openvino-int4 on cpu",
+        "check phi3-tiny openvino-int4 on gpu",
+        "check phi3-tiny openvino-int4 on gpu-standin",
+        "gate phi3-tiny openvino-int4 for candidate",
+        "release phi3-tiny openvino-int4",
+        "index phi3-tiny",
+    }
+
+
+def test_a_real_model_is_one_option_away(fresh: Checkout) -> None:
+    planned = fresh.planned("all", "--config", "models=phi-3-mini-4k", "variants=genai-dml-int4")
+    assert "fetch phi-3-mini-4k" in planned
+    assert "release phi-3-mini-4k genai-dml-int4" in planned
+    assert not any("phi3-tiny" in job for job in planned)
+
+
+def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> None:
+    variants = fresh.folder / "config/variants.yaml"
+    before = variants.read_text(encoding="utf-8")
+    variants.write_text(
+        before.replace(
+            "openvino-int8:\n",
+            "openvino-int8:\n  requires: {files: [toolchain/here], remedy: install it}\n",
+        ),
+        encoding="utf-8",
+    )
+    try:
+        blocked = fresh.planned("all", "--config", "variants=openvino-int8")
+        (fresh.folder / "toolchain").mkdir()
+        (fresh.folder / "toolchain/here").touch()
+        unblocked = fresh.planned("all", "--config", "variants=openvino-int8")
+    finally:
+        variants.write_text(before, encoding="utf-8")
+    checks = {f"check phi3-tiny openvino-int8 on {row}" for row in ("cpu", "gpu", "gpu-standin")}
+    always = {
+        "fetch phi3-tiny",
+        "reference phi3-tiny: transformers, float32",
+        "convert phi3-tiny to openvino-int8",
+        *checks,
+    }
+    assert blocked == always
+    assert unblocked == always | {
+        "convert phi3-tiny to openvino-fp16",
+        "gate phi3-tiny openvino-int8 for candidate",
+        "release phi3-tiny openvino-int8",
+        "index phi3-tiny",
+    }
+
+
+def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "golden.yaml").write_text(
+        "prompts:\n  - {id: a, text: hello, max_new_tokens: 4}\n", encoding="utf-8"
+    )
+    (tmp_path / "model.yaml").write_text(
+        "name: random\ntitle: Random\nlicense: MIT\nparameters: 1000\nsynthetic: true\n"
+        "source: {path: weights, checksums: SHA256SUMS}\ngolden: golden.yaml\n",
+        encoding="utf-8",
+    )
+    planned = fresh.planned(
+        "all", "--config", f"model_files={tmp_path / 'model.yaml'}", "models=random"
+    )
+    assert any(job.startswith("check random") for job in planned)
+    assert not any(job.startswith(("gate", "release", "index")) for job in planned)
+
+
+def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> None:
+    done = fresh.snakemake("--cores", "4", "all", "--config", "models=phi3-tinny", check=False)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "phi3-tinny" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: config/config.yaml or --config: key 'models' names")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (fresh.folder / "artifacts/source").exists()
+
+
+def test_lint_has_one_complaint_only(fresh: Checkout) -> None:
+    """Shell rules without a container or conda environment: phiforge's is made by make."""
+    done = fresh.snakemake("--lint", check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    complaints = {line.strip() for line in lines if line.strip().startswith("* ")}
+    assert complaints == {"* Specify a conda environment or container for each rule.:"}

@@ -1,0 +1,357 @@
+"""The evidence of a release is what standard tools of the field accept, and is the truth."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from google.protobuf.json_format import ParseDict
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestResult as Result
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
+from securesystemslib.dsse import Envelope
+
+from phiforge.trust.keys import load_public
+from support.checkout import ROOT, Checkout, planned_jobs
+from support.releasing import (
+    SIGNED_VARIANT,
+    Certified,
+    Verifier,
+    minimal_environment,
+    stage,
+    write_pair,
+)
+
+VARIANTS = list(yaml.safe_load((ROOT / "config/variants.yaml").read_text()))
+RELEASED = [name for name in VARIANTS if not name.startswith("npu-")]
+VARIANT = SIGNED_VARIANT
+MODEL_SIGNING = str(Path(sys.executable).parent / "model_signing")
+
+
+@pytest.fixture(scope="module")
+def released(pipeline: Checkout) -> Path:
+    return pipeline.folder / "artifacts/release/phi3-tiny"
+
+
+def statement_in(path: Path) -> dict[str, Any]:
+    statement: dict[str, Any] = json.loads(
+        base64.b64decode(json.loads(path.read_text())["payload"])
+    )
+    return statement
+
+
+def shipped_key(release: Path) -> Path:
+    keys = list((release / "evidence/keys").glob("*.pub"))
+    assert len(keys) == 1
+    return keys[0]
+
+
+def test_the_minimal_environment_is_minimal(verifier: Verifier) -> None:
+    for package in ("torch", "openvino", "yaml", "securesystemslib", "jinja2"):
+        done = subprocess.run([str(verifier.python), "-I", "-c", f"import {package}"], check=False)
+        assert done.returncode != 0, package
+    assert verifier.program.stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("variant", RELEASED)
+def test_a_release_is_verified_where_there_is_only_the_folder(
+    verifier: Verifier, released: Path, variant: str
+) -> None:
+    release = released / variant
+    if not release.is_dir():
+        pytest.skip(f"{variant} was not released here")
+    done = verifier.run(release)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"INTACT: phi3-tiny {variant} 0.1.0 (candidate)")
+    assert "made for the occasion" in done.stdout
+
+
+def test_a_signer_that_the_reader_knows_is_named(
+    verifier: Verifier, signed: Path, certified: Certified
+) -> None:
+    for arguments in (["--key", str(certified.public)], ["--ca", str(certified.authority)]):
+        done = verifier.run(signed, *arguments)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.startswith(f"VERIFIED: phi3-tiny {VARIANT} 0.1.0"), done.stdout
+
+
+def test_the_checkout_verifies_too(pipeline: Checkout, released: Path) -> None:
+    done = pipeline.run(
+        sys.executable, "-m", "phiforge.release", "verify", str(released / VARIANT), "--json"
+    )
+    told = json.loads(done.stdout)
+    assert (told["verdict"], told["version"], told["occasional"]) == ("intact", "0.1.0", True)
+    assert [finding["name"] for finding in told["findings"]] == ["unknown-signer"]
+
+
+def test_the_command_on_the_card_is_accepted_by_model_signing(released: Path) -> None:
+    release = released / VARIANT
+    card = (release / "README.md").read_text()
+    found = re.search(r"`(model_signing verify key [^`]+)`", card)
+    assert found is not None
+    words = found[1].split()
+    assert words[words.index("--public_key") + 1] == str(shipped_key(release).relative_to(release))
+    done = subprocess.run(
+        [MODEL_SIGNING, *words[1:]], cwd=release, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Verification succeeded" in done.stdout
+
+
+def test_model_signing_accepts_the_certificate(signed: Path, certified: Certified) -> None:
+    subprocess.run(
+        [
+            MODEL_SIGNING, "verify", "certificate", str(signed),
+            "--signature", str(signed / "evidence/model.sig"),
+            "--ignore-paths", str(signed / "README.md"),
+            "--ignore-paths", str(signed / "evidence"),
+            "--certificate_chain", str(certified.authority),
+        ],
+        check=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", ["openvino-int4-awq", "genai-dml-int4"])
+def test_the_bill_of_materials_validates_strictly(released: Path, variant: str) -> None:
+    release = released / variant
+    text = (release / "evidence/sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    model = bill["metadata"]["component"]
+    manifest = json.loads((release / "MANIFEST.json").read_text())
+    assert model["type"] == "machine-learning-model"
+    assert model["modelCard"]["modelParameters"]["architectureFamily"] == "phi3"
+    assert model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    assert model["licenses"][0]["license"]["id"] == "MIT"
+    ancestor = model["pedigree"]["ancestors"][0]
+    assert ancestor["components"][0]["name"] == "model.safetensors"
+    purls = {component["purl"] for component in bill["components"]}
+    assert purls >= {
+        f"pkg:pypi/{name}@{version.replace('+', '%2B')}"
+        for name, version in manifest["toolchain"].items()
+    }
+    files = {one["name"]: one["hashes"][0]["content"] for one in model["components"]}
+    assert files == {
+        line[66:]: line[:64] for line in (release / "SHA256SUMS").read_text().splitlines()
+    } | {"SHA256SUMS": hashlib.sha256((release / "SHA256SUMS").read_bytes()).hexdigest()}
+
+
+def test_the_same_release_has_the_same_bill(released: Path, signed: Path) -> None:
+    name = "evidence/sbom.cdx.json"
+    assert (released / VARIANT / name).read_bytes() == (signed / name).read_bytes()
+
+
+def test_in_totos_library_accepts_every_statement(released: Path) -> None:
+    release = released / "openvino-int4"
+    for path in sorted(release.rglob("*.dsse.json")):
+        statement = statement_in(path)
+        message = ParseDict(statement, StatementMessage())
+        Statement.copy_from_pb(message).validate()
+        kind = Provenance if path.name == "provenance.dsse.json" else Result
+        ParseDict(statement["predicate"], kind())
+        if kind is Provenance:
+            key = load_public(shipped_key(release).read_text())
+        else:
+            receipt = json.loads(path.with_name(path.name.replace(".dsse", "")).read_text())
+            key = load_public(receipt["signer"]["public_key"])
+        Envelope.from_dict(json.loads(path.read_text())).verify([key], 1)
+
+
+def test_the_provenance_says_what_from_what_and_by_what(pipeline: Checkout, released: Path) -> None:
+    statement = statement_in(released / "openvino-int4/evidence/provenance.dsse.json")
+    definition = statement["predicate"]["buildDefinition"]
+    dependencies = {one["name"]: one for one in definition["resolvedDependencies"]}
+    source = json.loads((pipeline.folder / "artifacts/source/phi3-tiny/SOURCE.json").read_text())
+    for entry in source["files"]:
+        digest = dependencies[f"source/{entry['path']}"]["digest"]["sha256"]
+        assert (
+            digest
+            == hashlib.sha256((ROOT / "models/phi3-tiny" / entry["path"]).read_bytes()).hexdigest()
+        )
+    lock = hashlib.sha256((pipeline.folder / "envs/main.lock").read_bytes()).hexdigest()
+    assert dependencies["envs/main.lock"]["digest"]["sha256"] == lock
+    head = pipeline.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert dependencies["phiforge"]["digest"]["gitCommit"] == head
+    assert dependencies["phiforge"]["annotations"] == {"clean": True}
+    base = (released / "openvino-fp16/SHA256SUMS").read_bytes()
+    fp16 = dependencies["phi3-tiny/openvino-fp16"]["digest"]["sha256"]
+    assert fp16 == hashlib.sha256(base).hexdigest()
+    block = yaml.safe_load((ROOT / "config/variants.yaml").read_text())["openvino-int4"]
+    assert definition["externalParameters"]["recipe"]["options"] == block["options"]
+    assert str(pipeline.folder) not in json.dumps(statement)
+
+
+def test_other_bytes_under_a_version_are_refused(pipeline: Checkout, tmp_path: Path) -> None:
+    into = tmp_path / "phi3-tiny" / "one-name"
+    stage(pipeline, "genai-dml-int4", into)
+    before = sorted(path.name for path in into.iterdir())
+    done = stage(pipeline, VARIANT, into, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "version 0.1.0 exists with other bytes" in done.stderr
+    assert "raise 'version'" in done.stderr
+    assert sorted(path.name for path in into.iterdir()) == before
+    stage(pipeline, VARIANT, into, version="0.2.0")
+    ledger = json.loads((tmp_path / "phi3-tiny/versions.json").read_text())
+    assert list(ledger["versions"]["one-name"]) == ["0.1.0", "0.2.0"]
+
+
+def test_a_killed_runs_version_is_remembered_by_its_release(
+    pipeline: Checkout, tmp_path: Path
+) -> None:
+    into = tmp_path / "phi3-tiny" / "one-name"
+    stage(pipeline, "genai-dml-int4", into)
+    (tmp_path / "phi3-tiny/versions.json").unlink()
+    done = stage(pipeline, VARIANT, into, check=False)
+    assert "version 0.1.0 exists with other bytes" in done.stderr
+
+
+@pytest.fixture
+def revoked(pipeline: Checkout, tmp_path: Path) -> Iterator[Path]:
+    """A root of generated files in which one release was revoked."""
+    stage(pipeline, VARIANT, tmp_path / "release/phi3-tiny" / VARIANT)
+    done = pipeline.run(
+        sys.executable, "-m", "phiforge.release", "revoke", f"phi3-tiny/{VARIANT}", "0.1.0",
+        "--reason", "answers in verse only", "--root", str(tmp_path),
+    )  # fmt: skip
+    assert "revocations.json" in done.stdout
+    yield tmp_path / "release/phi3-tiny"
+
+
+def test_a_revoked_version_is_refused_and_never_released_again(
+    pipeline: Checkout, verifier: Verifier, released: Path, revoked: Path
+) -> None:
+    done = verifier.run(revoked / VARIANT)
+    assert done.returncode == 1
+    assert "revoked-version" in done.stdout and "answers in verse only" in done.stdout
+    listed = str(revoked / "revocations.json")
+    assert verifier.findings(released / VARIANT, "--revocations", listed) == ["revoked-version"]
+    assert verifier.findings(released / "openvino-int8", "--revocations", listed) == []
+    for version in ("0.1.0", "0.2.0"):
+        again = stage(pipeline, VARIANT, revoked / VARIANT, version=version, check=False)
+        assert again.returncode == 1 and "answers in verse only" in again.stderr
+
+
+def test_an_edited_list_of_revocations_is_not_believed(
+    verifier: Verifier, released: Path, revoked: Path
+) -> None:
+    path = revoked / "revocations.json"
+    listed = json.loads(path.read_text())
+    payload = base64.b64decode(listed["revocations"][0]["payload"])
+    edited = payload.replace(b"0.1.0", b"9.1.0")
+    listed["revocations"][0]["payload"] = base64.b64encode(edited).decode()
+    path.write_text(json.dumps(listed))
+    findings = verifier.findings(released / VARIANT, "--revocations", str(path))
+    assert findings == ["bad-signature"]
+
+
+def test_no_private_key_is_in_the_artifacts_or_in_what_is_printed(
+    pipeline: Checkout, certified: Certified, signed: Path, tmp_path: Path
+) -> None:
+    secret = certified.key.read_text().splitlines()[1]
+    done = stage(pipeline, VARIANT, tmp_path / "m" / VARIANT, signing=certified.signing())
+    assert secret not in done.stdout + done.stderr
+    for folder in (pipeline.folder / "artifacts", signed.parent, tmp_path):
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix not in (".bin", ".data"):
+                data = path.read_bytes()
+                assert b"PRIVATE KEY" not in data and secret.encode() not in data, path
+
+
+def test_a_private_key_below_artifacts_is_refused(pipeline: Checkout, tmp_path: Path) -> None:
+    folder = pipeline.folder / "artifacts/keys"
+    private, _ = write_pair(folder, ec.generate_private_key(ec.SECP256R1()))
+    try:
+        into = tmp_path / "m" / VARIANT
+        done = stage(pipeline, VARIANT, into, signing={"key": str(private)}, check=False)
+        assert done.returncode == 1 and "must not lie below artifacts/" in done.stderr
+        assert not into.exists()
+    finally:
+        private.unlink()
+        (folder / "release.pub").unlink()
+        folder.rmdir()
+
+
+def test_the_keys_password_comes_from_the_variable_that_is_named(
+    pipeline: Checkout, verifier: Verifier, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = write_pair(tmp_path / "keys", key, b"open sesame")
+    signing = {"key": str(private), "password_env": "OUR_PASSWORD"}
+    into = tmp_path / "m" / VARIANT
+    done = stage(pipeline, VARIANT, into, signing=signing, check=False)
+    assert done.returncode == 1 and "OUR_PASSWORD is not set" in done.stderr
+    done = stage(pipeline, VARIANT, into, signing=signing, check=False, OUR_PASSWORD="closed")
+    assert done.returncode == 1 and "closed" not in done.stderr
+    stage(pipeline, VARIANT, into, signing=signing, OUR_PASSWORD="open sesame")
+    assert verifier.findings(into, "--key", str(public)) == []
+
+
+def test_an_ed25519_key_is_refused_with_the_remedy(pipeline: Checkout, tmp_path: Path) -> None:
+    private = tmp_path / "ed.pem"
+    pipeline.run(
+        sys.executable, "-m", "phiforge.trust", "new-key",
+        "--private", str(private), "--public", str(tmp_path / "ed.pub"),
+    )  # fmt: skip
+    done = stage(
+        pipeline, VARIANT, tmp_path / "m" / VARIANT,
+        check=False, PHIFORGE_SIGNING_KEY=str(private),
+    )  # fmt: skip
+    assert done.returncode == 1 and "--kind ecdsa" in done.stderr
+
+
+def test_nobody_without_the_key_replaces_what_its_owner_signed(
+    pipeline: Checkout, verifier: Verifier, tmp_path: Path
+) -> None:
+    private, public = tmp_path / "owner.pem", tmp_path / "owner.pub"
+    pipeline.run(
+        sys.executable, "-m", "phiforge.trust", "new-key", "--kind", "ecdsa",
+        "--private", str(private), "--public", str(public),
+    )  # fmt: skip
+    into = tmp_path / "m" / VARIANT
+    stage(pipeline, VARIANT, into, PHIFORGE_SIGNING_KEY=str(private))
+    done = stage(pipeline, VARIANT, into)
+    assert "kept" in done.stdout
+    assert verifier.findings(into, "--key", str(public)) == []
+
+
+@pytest.mark.parametrize("changed", ["version", "key"])
+def test_a_new_version_or_key_makes_releases_again_and_nothing_else(
+    pipeline: Checkout, certified: Certified, changed: str
+) -> None:
+    options = ["--config", "version=0.2.0"] if changed == "version" else []
+    key = {"PHIFORGE_SIGNING_KEY": str(certified.key)} if changed == "key" else {}
+    done = pipeline.snakemake("-n", "--cores", "4", "all", *options, **key)
+    jobs = planned_jobs(done.stdout + done.stderr)
+    releases = {f"release phi3-tiny {variant}" for variant in released_variants(pipeline)}
+    assert jobs == {*releases, "index phi3-tiny"}
+
+
+def released_variants(pipeline: Checkout) -> list[str]:
+    manifests = (pipeline.folder / "artifacts/release/phi3-tiny").glob("[!.]*/MANIFEST.json")
+    return [path.parent.name for path in manifests]
+
+
+def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
+    pipeline: Checkout, verifier: Verifier, released: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.pyz"
+    pipeline.run(sys.executable, "-m", "phiforge.release", "verifier", "--into", str(again))
+    assert again.read_bytes() == verifier.program.read_bytes()
+    bare = Verifier(minimal_environment(tmp_path / "bare", packages=()), again)
+    done = bare.run(released / VARIANT)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: phiforge-verify needs the package 'cryptography', 45 or newer"
+    )

@@ -1,0 +1,99 @@
+"""Device rows: what a mistake in one says, and the locks that devices elsewhere use."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text, locked_blocks
+from phiforge.settings.devices import load_devices
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.plan import availability
+from support.checkout import ROOT
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+ROW: Mapping[str, Any] = {
+    "summary": "the lab's NPU",
+    "kind": "device",
+    "runner": "ssh",
+    "executes": "NPU",
+    "runtimes": {"openvino": {"module": "openvino_npu", "lock": "device-openvino"}},
+}
+SSH: Mapping[str, Any] = {
+    "host": "npu.lab",
+    "user": "phiforge",
+    "host_key": HOST_KEY,
+    "identity": "id",
+}
+
+
+def load_row(folder: Path, **keys: Any) -> Any:
+    (folder / "id").write_text("a private key")
+    path = folder / "devices.yaml"
+    row = {**ROW, "ssh": dict(SSH), **keys}
+    path.write_text(yaml.safe_dump({"npu": {k: v for k, v in row.items() if v is not None}}))
+    return load_devices([ROOT / "config/devices.yaml", path])["npu"]
+
+
+def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_path: Path) -> None:
+    device = load_row(tmp_path)
+    assert device.ssh.identity == str(tmp_path / "id")
+    assert (device.ssh.port, device.ssh.python, device.ssh.folder) == (22, "python", "phiforge-lab")
+    assert device.lock("openvino") == Path("envs/device-openvino.lock")
+    assert availability(device).available
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"ssh": None}, "key 'npu.ssh' is missing"),
+        ({"runner": "courier"}, "key 'npu.ssh' has no meaning for runner: courier"),
+        ({"runner": "local", "ssh": None}, "key 'npu.detect' is missing"),
+        ({"executes": "TPU"}, "key 'npu.executes' has a value that is not allowed"),
+        ({"executes": None}, "key 'npu.executes' is missing"),
+        ({"kind": "standin"}, "key 'npu.executes' is not CPU"),
+        ({"key": "absent.pub"}, "key 'npu.key' names 'absent.pub', and"),
+        ({"key": "id"}, "which is not a public key in PEM"),
+        ({"ssh": {**SSH, "identity": "absent"}}, "key 'npu.ssh.identity' names 'absent', and"),
+        ({"ssh": {**SSH, "host_key": "ssh-rsa " + HOST_KEY.split()[1]}}, "'npu.ssh.host_key' is"),
+        ({"ssh": {**SSH, "python": "py; rm"}}, "key 'npu.ssh.python' has a value that is not"),
+        ({"ssh": {**SSH, "prot": 22}}, "unknown key 'npu.ssh.prot'"),
+        ({"runtimes": {"openvino": {"module": "openvino"}}}, "'npu.runtimes.openvino.lock' is m"),
+        (
+            {"runtimes": {"openvino": {"module": "openvino", "lock": "device-opnvino"}}},
+            "write 'device-openvino'",
+        ),
+    ],
+)
+def test_a_mistake_in_a_row_names_its_key(
+    tmp_path: Path, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_row(tmp_path, **keys)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "devices.yaml"))
+
+
+def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:
+    rows = load_devices([ROOT / "config/devices.yaml"])
+    found = availability(rows["dml"])
+    assert not found.available
+    for way in ("run this on Windows", "(ssh)", "artifacts/kits/MODEL/VARIANT/dml.zip", "inbox"):
+        assert way in found.remedy
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_device_locks_pin_what_the_main_lock_pins(name: str) -> None:
+    text = (ROOT / "envs" / f"{name}.lock").read_text(encoding="utf-8")
+    only = {one: locked_blocks(text)[one] for one in WINDOWS.get(name, {})}
+    assert text == lock_text(name, only), "run 'make lock'"
+    assert "torch==" not in text and "http" not in text
+    assert LOCK.name == "main.lock"
+
+
+def test_the_directml_lock_has_the_wheel_that_bundles_directml() -> None:
+    text = (ROOT / "envs/device-directml.lock").read_text(encoding="utf-8")
+    assert "onnxruntime-genai-winml==0.18.0" in text
+    assert "onnxruntime==" not in text

@@ -1,0 +1,155 @@
+"""The fetch command as a user runs it, and a small checkpoint to fetch."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from support.hub_server import Repository
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "hf_aSecretThatNobodyMaySee"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def make_checkpoint() -> dict[str, bytes]:
+    """A sharded checkpoint of random tensors, and files of a repository that nobody needs."""
+    random = np.random.default_rng(0)
+    tensors = {
+        SHARDS[0]: {"embed": random.standard_normal((300, 256), dtype=np.float32)},
+        SHARDS[1]: {"head": random.standard_normal((200, 256), dtype=np.float32)},
+    }
+    weight_map = {tensor: shard for shard, held in tensors.items() for tensor in held}
+    files = {shard: save(held) for shard, held in tensors.items()}
+    files |= {
+        "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode(),
+        "config.json": json.dumps({"auto_map": {"AutoModel": "modeling_phi3.Phi3"}}).encode(),
+        "generation_config.json": b'{"eos_token_id": 1}',
+        "tokenizer.json": b'{"model": {}}',
+        "tokenizer_config.json": b"{}",
+        "LICENSE": b"MIT License\n",
+        "NOTICE.md": b"A notice.\n",
+        "README.md": b"A card.\n",
+        "modeling_phi3.py": b"raise SystemExit('remote code ran')\n",
+        "pytorch_model.bin": b"a pickle",
+        "original/consolidated.safetensors": b"x" * 1000,
+    }
+    return files
+
+
+NEEDED = {
+    *SHARDS, "model.safetensors.index.json", "config.json", "generation_config.json",
+    "tokenizer.json", "tokenizer_config.json", "LICENSE", "NOTICE.md",
+}  # fmt: skip
+
+
+@dataclass
+class Fetch:
+    """Runs ``python -m phiforge.sources`` and looks at what it left."""
+
+    into: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, source: Mapping[str, object]) -> list[str]:
+        """The command line for a source block."""
+        return [
+            sys.executable, "-m", "phiforge.sources", "--model", "phi",
+            "--source", json.dumps(source), "--into", str(self.into),
+        ]  # fmt: skip
+
+    def start(self, source: Mapping[str, object]) -> subprocess.Popen[str]:
+        """Start the command and do not wait for it."""
+        return subprocess.Popen(
+            self.command(source),
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, source: Mapping[str, object]) -> tuple[int, str]:
+        """Run the command; its exit code and all of its output, which never holds a secret."""
+        process = self.start(source)
+        output, _ = process.communicate(timeout=60)
+        assert TOKEN not in output
+        assert "signature" not in output
+        return process.returncode, output
+
+    def succeeds(self, source: Mapping[str, object], files: Mapping[str, bytes]) -> str:
+        """Run it; exactly ``files`` must be there, read-only, and a record that matches them."""
+        code, output = self.run(source)
+        assert code == 0, output
+        self.holds(source, files)
+        assert not (self.into / ".download").exists()
+        assert not list(self.into.glob(".files.partial*"))
+        return output
+
+    def holds(self, source: Mapping[str, object], files: Mapping[str, bytes]) -> None:
+        """See that the tree is exactly ``files``, and that the record says so."""
+        tree = self.into / "files"
+        found = {path.relative_to(tree).as_posix(): path.read_bytes() for path in tree.rglob("*")}
+        assert found == dict(files)
+        assert all(path.stat().st_mode & 0o222 == 0 for path in tree.iterdir())
+        record = self.record()
+        listed = [(entry["path"], entry["size"], entry["sha256"]) for entry in record["files"]]
+        assert listed == [
+            (name, len(data), hashlib.sha256(data).hexdigest())
+            for name, data in sorted(files.items())
+        ]
+        origin = {key: value for key, value in record.items() if key != "files"}
+        if "repo" in source:
+            wanted = {"repo": source["repo"], "revision": source["revision"]}
+            assert origin == {"kind": "hub", **wanted}
+        else:
+            assert origin == {"kind": "local"}
+
+    def fails(self, source: Mapping[str, object], *words: str) -> str:
+        """Run it; it must end with one line of error that has ``words``, and leave no tree."""
+        line = self.refuses(source, *words)
+        assert not (self.into / "files").exists()
+        assert not (self.into / "SOURCE.json").exists()
+        return line
+
+    def refuses(self, source: Mapping[str, object], *words: str) -> str:
+        """Run it; it must end with one line of error that has ``words``."""
+        code, output = self.run(source)
+        assert code == 1, output
+        assert "Traceback" not in output
+        lines = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert output.splitlines()[-1] == lines[0]
+        for word in words:
+            assert word in lines[0]
+        assert not list(self.into.glob(".files.partial*"))
+        return lines[0]
+
+    def record(self) -> dict[str, Any]:
+        """SOURCE.json."""
+        record: dict[str, Any] = json.loads((self.into / "SOURCE.json").read_text())
+        return record
+
+
+@dataclass
+class Published:
+    """A commit on a Hub and the source block that pins it."""
+
+    repository: Repository
+
+    @property
+    def source(self) -> dict[str, object]:
+        """For ``--source``."""
+        return {"repo": self.repository.name, "revision": self.repository.revision}
+
+    @property
+    def needed(self) -> dict[str, bytes]:
+        """The files that must arrive."""
+        files = self.repository.files
+        return {name: files[name] for name in files if name in NEEDED}

@@ -1,0 +1,123 @@
+"""One check of the pipeline's artifact on a device that is elsewhere, as rule check runs it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from phiforge.receipts.receipt_files import envelope_path
+from phiforge.receipts.signed_receipt import read_signed
+from phiforge.settings.devices import load_devices
+from phiforge.settings.plan import row_settings
+from phiforge.settings.settings import load
+from phiforge.trust.keys import read_public
+from support.checkout import ROOT, Checkout
+from support.lab_host import LabServer
+
+VARIANT = "openvino-int4"
+ROWS: Mapping[str, Any] = {
+    "cpu": {
+        "summary": "the lab's CPU",
+        "kind": "device",
+        "executes": "CPU",
+        "runtimes": {
+            "openvino": {
+                "module": "openvino",
+                "lock": "device-openvino",
+                "settings": {"device": "CPU"},
+            },
+            "onnx-genai": {
+                "module": "onnx_genai",
+                "lock": "device-onnx-genai",
+                "settings": {"provider": "cpu"},
+            },
+        },
+    }
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One check of the pipeline's artifact, by a lab host or from an inbox, in its own folder."""
+
+    checkout: Checkout
+    folder: Path
+    private: Path
+    public: Path
+    server: LabServer | None = None
+
+    @property
+    def receipt(self) -> Path:
+        return self.folder / "out/cpu.json"
+
+    def rows(self, **row: Any) -> Path:
+        """A lab's own file with the row ``cpu``."""
+        path = self.folder / "devices.yaml"
+        block = {**ROWS["cpu"], "key": str(self.public), **row}
+        path.write_text(yaml.safe_dump({"cpu": block}), encoding="utf-8")
+        return path
+
+    def host(self, **ssh: Any) -> dict[str, Any]:
+        assert self.server is not None
+        own = {"folder": str(self.folder / "lab"), "runner_key": str(self.private)}
+        return self.server.row(**{**own, "python": sys.executable, **ssh})
+
+    def arguments(self, *extra: str, **row: Any) -> list[str]:
+        """The command that rule check runs."""
+        config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+        settings = load(config, ROOT / "config")
+        variant = settings.variants[VARIANT]
+        device = load_devices([ROOT / "config/devices.yaml", self.rows(**row)])["cpu"]
+        labs = {"cpu": asdict(device.ssh)} if device.ssh else {}
+        artifacts = self.checkout.folder / "artifacts"
+        block = {
+            "format": variant.format,
+            "precision": variant.precision,
+            "options": dict(variant.options),
+        }
+        return [
+            sys.executable, "-m", "phiforge.remote", "check", "--labs", json.dumps(labs),
+            "--key", str(device.key), "--lock", "envs/device-openvino.lock",
+            "--model", "phi3-tiny", "--variant", VARIANT, "--row", "cpu",
+            "--row-config", json.dumps(row_settings(device, variant)),
+            "--variant-config", json.dumps(block),
+            "--artifact", str(artifacts / "build/phi3-tiny" / VARIANT),
+            "--reference", str(artifacts / "reference/phi3-tiny"),
+            "--golden", str(ROOT / "models/phi3-tiny/golden.yaml"),
+            "--acceptance", "config/acceptance.yaml", "--receipt", str(self.receipt), *extra,
+        ]  # fmt: skip
+
+    def ssh(self, **ssh: Any) -> subprocess.CompletedProcess[str]:
+        return run(self.arguments(runner="ssh", ssh=self.host(**ssh)))
+
+    def fails(self, expected: str, **ssh: Any) -> str:
+        """A lab host's trouble: one line, exit code 1, no receipt; that line."""
+        done = self.ssh(**ssh)
+        assert done.returncode == 1, done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ") and expected in line
+        assert not self.receipt.exists() and not envelope_path(self.receipt).exists()
+        return line
+
+    def passes(self, **ssh: Any) -> str:
+        """A run whose signed receipt came back; what was printed."""
+        done = self.ssh(**ssh)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = read_signed(self.receipt, [read_public(self.public)])
+        assert (told["verdict"], told["kind"], told["runner"]) == ("passed", "device", "ssh")
+        return done.stdout
+
+    def inbox(self, *files: Path, **row: Any) -> subprocess.CompletedProcess[str]:
+        """A check of a row that is not here, with what a courier brought."""
+        row = {"runner": "courier", **row}
+        more = ["--inbox", *map(str, files), "--blocked", "not here", "--remedy", "go there"]
+        return run(self.arguments(*more, **row))
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,0 +1,199 @@
+"""Checks of real artifacts: honest ones pass, broken ones are caught by name, nothing lies."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from phiforge.artifact.record import read_record
+from support.bench import SETTINGS, Bench, copied, reseal
+from support.checkout import ROOT, Checkout
+from validators.isolation import observe_isolated
+
+
+def test_every_receipt_of_the_pipeline_says_what_really_ran(pipeline: Checkout) -> None:
+    receipts = pipeline.receipts()
+    assert len(receipts) == sum(len(variant.devices) for variant in SETTINGS.variants.values())
+    runtimes = set()
+    for path in receipts:
+        receipt = read_record(path)
+        where = f"{path.parent.name} on {path.stem}: {receipt['reason']}"
+        if SETTINGS.devices[path.stem].kind == "device" and path.stem != "cpu":
+            assert receipt["verdict"] == "blocked", where
+            continue
+        runtimes.add(receipt["runtime"])
+        assert receipt["verdict"] == "passed", where
+        assert receipt["executed_on"]["device"] == "CPU", where
+        ran = [entry for entry in receipt["golden"] if entry["not_run"] is None]
+        assert len(ran) >= 12, where
+        assert all(entry["passed"] for entry in ran), where
+        assert all(entry["output"] == entry["expected"] for entry in ran), where
+        assert set(receipt["thresholds"]) & {"mean_kl", "max_kl"}, where
+    assert runtimes - {"npu_library"} == {
+        "openvino",
+        "openvino_optimum",
+        "openvino_npu",
+        "onnx_genai",
+    }
+
+
+def test_a_damaged_payload_is_not_even_opened(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    artifact = copied(built("openvino-int4"), tmp_path)
+    config = artifact / "payload/config.json"
+    kept = config.read_bytes()
+
+    def reason() -> str:
+        done, receipt = bench.check("openvino-int4", "cpu", artifact)
+        assert done.returncode == 0, done.stderr
+        assert receipt is not None
+        assert [failure["name"] for failure in receipt["failures"]] == ["damaged-payload"]
+        assert receipt["executed_on"] is None
+        return str(receipt["reason"])
+
+    config.write_bytes(kept + b" ")
+    assert "ARTIFACT/config.json: payload file changed" in reason()
+    assert str(tmp_path) not in reason()
+    config.unlink()
+    assert "config.json: payload file is missing" in reason()
+    config.write_bytes(kept)
+    (artifact / "payload/extra.bin").write_bytes(b"x")
+    assert "extra.bin: payload file is not listed" in reason()
+
+
+def test_an_artifact_that_its_runtime_refuses_fails(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    artifact = copied(built("genai-dml-int4"), tmp_path)
+    config = artifact / "payload/genai_config.json"
+    config.write_text(config.read_text().replace('"type": "phi3"', '"type": "phi333"'))
+    reseal(artifact / "payload")
+    assert bench.failures("genai-dml-int4", "dml-standin", artifact) == ["runtime-error"]
+
+
+def test_a_runtimes_own_words_name_no_folder_of_this_machine(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    payload = copied(built("openvino-fp16"), tmp_path) / "payload"
+    (payload / "openvino_tokenizer.xml").write_text("<net")
+    seen = observe_isolated(
+        payload, "openvino", {"device": "CPU"}, bench.reference, bench.golden, time_limit_s=120
+    )
+    assert seen.trouble is not None and seen.trouble.name == "runtime-error"
+    assert "ARTIFACT/openvino_tokenizer.xml" in seen.trouble.what
+    assert str(tmp_path) not in seen.trouble.what and str(ROOT) not in seen.trouble.what
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_runtime_that_dies_leaves_a_receipt_that_names_its_death(
+    bench: Bench, built: Callable[[str], Path], number: signal.Signals, tmp_path: Path
+) -> None:
+    receipt = tmp_path / "receipt.json"
+    with checking(bench, built("openvino-fp16").parent, receipt) as (check, worker):
+        worker.send_signal(number)
+        assert check.wait(60) == 0
+    said = read_record(receipt)
+    assert [failure["name"] for failure in said["failures"]] == ["runtime-crashed"]
+    assert number.name in said["reason"]
+    assert "openvino" in said["toolchain"]
+
+
+def test_a_killed_check_takes_its_runtime_with_it(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with checking(bench, built("openvino-fp16").parent, tmp_path / "receipt.json") as pair:
+        check, worker = pair
+        check.kill()
+        check.wait(10)
+        worker.wait(10)
+    assert not (tmp_path / "receipt.json").exists()
+
+
+class checking:
+    """A running check on the row cpu, and its child once that has reported what it does."""
+
+    def __init__(self, bench: Bench, artifact: Path, receipt: Path) -> None:
+        self._arguments = bench.arguments("openvino-fp16", "cpu", artifact, receipt)
+
+    def __enter__(self) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+        self._check = subprocess.Popen(
+            [sys.executable, "-m", "validators.check", *self._arguments],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return self._check, next(self._worker())
+
+    def _worker(self) -> Iterator[psutil.Process]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._check.poll() is None:
+            for child in psutil.Process(self._check.pid).children():
+                job = Path(child.cmdline()[-1]) if child.cmdline() else Path()
+                if job.with_name("DOING").is_file():
+                    yield child
+            time.sleep(0.01)
+        raise AssertionError("the check never opened its artifact")
+
+    def __exit__(self, *error: object) -> None:
+        self._check.kill()
+        self._check.wait()
+
+
+def test_a_runtime_that_hangs_is_ended(bench: Bench, built: Callable[[str], Path]) -> None:
+    artifact = built("openvino-fp16").parent
+    found = bench.failures("openvino-fp16", "cpu", artifact, "--time-limit-s", "0.2")
+    assert found == ["runtime-timeout"]
+
+
+def test_a_blocked_row_loads_no_runtime(bench: Bench, built: Callable[[str], Path]) -> None:
+    receipt = bench.folder / "blocked.json"
+    artifact = built("openvino-int4-npu").parent
+    arguments = [
+        "validators.check", *bench.arguments("openvino-int4-npu", "npu", artifact, receipt),
+        "--blocked", "no Intel NPU here", "--remedy", "run it where one is",
+    ]  # fmt: skip
+    code = (
+        f"import sys; sys.argv = {arguments!r}; import validators.check as check; check.main(); "
+        "print(*sorted(set(sys.modules) & {'torch', 'transformers', 'openvino', "
+        "'openvino_genai', 'onnxruntime', 'onnxruntime_genai', 'onnx', 'optimum', 'nncf'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[1:] == [""]
+    said = read_record(receipt)
+    assert (said["verdict"], said["reason"]) == ("blocked", "no Intel NPU here")
+    assert said["artifact_sha256"] == read_record(artifact / "BUILD.json")["artifact_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"),
+    [
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "openvino", '
+          '"settings": {"devise": "CPU"}}'], "unknown setting 'devise'"),
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "absent", '
+          '"settings": {}}'], "runtime 'absent' cannot be imported"),
+        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
+          '"module": "openvino_npu", '
+          '"settings": {"npuw_devices": "NPU,CPU"}}'], "would hide which device ran"),
+        (["--synthetic"], "disagree on --synthetic"),
+        (["--golden", str(ROOT / "config/golden/phi-3.yaml")], "answered other golden prompts"),
+    ],
+    ids=["setting", "runtime", "fall-back", "synthetic", "golden"],
+)  # fmt: skip
+def test_where_no_verdict_can_be_given_there_is_no_receipt(
+    bench: Bench, built: Callable[[str], Path], extra: list[str], line: str
+) -> None:
+    done, receipt = bench.check("openvino-int4", "cpu", built("openvino-int4").parent, *extra)
+    assert done.returncode != 0
+    assert receipt is None
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,309 @@
+"""Broken artifacts, sealed again so that checksums do not tell: each is caught, by name."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks.sabotage import (
+    Sabotage,
+    Weights,
+    fewer_bits,
+    other_weights,
+    sabotaged,
+    swap_layers,
+    zero_layer,
+)
+from converters.openvino import convert
+from phiforge.artifact.record import read_record
+from phiforge.settings.plan import row_settings
+from support.bench import SETTINGS, SOURCE, Bench, reseal, variant_block
+from support.checkout import made_here
+from validators.lint.openvino_ir import read_ir
+from validators.lint.payload import lint
+from validators.reference_tree import Reference, load_reference
+
+Edit = Callable[[Path], None]
+"""Breaks a payload in place."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A broken artifact: ``edit`` of what was built as ``of``, offered as ``variant``."""
+
+    variant: str
+    edit: Edit | Sabotage
+    of: str | None = None
+    weights: bool = False
+
+    def made(self, built: Callable[[str], Path], into: Path) -> Path:
+        """The folder of its build."""
+        original, payload = built(self.of or self.variant), into / "build/payload"
+        if self.weights:
+            sabotaged(original, payload, self.edit)  # type: ignore[arg-type]
+        else:
+            shutil.copytree(original, payload, copy_function=shutil.copyfile)
+            self.edit(payload)  # type: ignore[arg-type]
+            reseal(payload)
+        return payload.parent
+
+
+def weights(variant: str, sabotage: Sabotage) -> Broken:
+    return Broken(variant, sabotage, weights=True)
+
+
+def files(variant: str, edit: Edit, of: str | None = None) -> Broken:
+    return Broken(variant, edit, of)
+
+
+def nothing(payload: Path) -> None:
+    pass
+
+
+def replaced(name: str, old: str, new: str) -> Edit:
+    """One text of a payload's file becomes another."""
+
+    def edit(payload: Path) -> None:
+        text = (payload / name).read_text(encoding="utf-8")
+        assert old in text
+        (payload / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    return edit
+
+
+def nan_scales(weights: Weights) -> None:
+    scale = next(tensor for name, tensor in weights.layer(5).items() if "scale" in name)
+    weights.of(scale)[:] = [0x00, 0x7E] * (scale.size // 2)  # float16 NaN
+
+
+def unasked(bench: Bench) -> tuple[int, int]:
+    """Two words of the vocabulary that no golden prompt and no answer holds."""
+    asked = {
+        number
+        for prompt in read_record(bench.reference / "REFERENCE.json")["prompts"]
+        for number in (*prompt["prompt_ids"], *prompt["answer_ids"])
+    }
+    tokenizer = json.loads((bench.reference / "tokenizer.json").read_text(encoding="utf-8"))
+    free = [
+        number
+        for word, number in tokenizer["model"]["vocab"].items()
+        if word.startswith("\u2581") and word[1:].isalpha() and number not in asked
+    ]
+    return free[10], free[200]
+
+
+def exchange_in_tokenizer(first: int, second: int) -> Edit:
+    """In ``tokenizer.json``, which ONNX Runtime GenAI reads."""
+
+    def edit(payload: Path) -> None:
+        path = payload / "tokenizer.json"
+        tokenizer = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = tokenizer["model"]["vocab"]
+        names = {number: word for word, number in vocabulary.items()}
+        vocabulary[names[first]], vocabulary[names[second]] = second, first
+        path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+    return edit
+
+
+def exchange_in_ir(name: str, first: int, second: int) -> Edit:
+    """In the vocabulary of a tokenizer's IR: where each word begins and ends in one string."""
+
+    def edit(payload: Path) -> None:
+        constants = read_ir(payload / f"{name}.xml").constants
+        strings = [one for one in constants if one.type == "u8"]
+        words = constants.index(max(strings, key=lambda one: one.size))
+        data = bytearray((payload / f"{name}.bin").read_bytes())
+        for one in constants[words - 2 : words]:
+            ends = np.frombuffer(data, dtype=np.int32, count=one.size // 4, offset=one.offset)
+            ends[[first, second]] = ends[[second, first]]
+        (payload / f"{name}.bin").write_bytes(data)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("row", "broken", "names"),
+    [
+        ("dml-standin", weights("genai-dml-int4", other_weights), {"mean-kl", "max-kl"}),
+        ("cpu", weights("openvino-int4", zero_layer(3)), {"mean-kl", "max-kl"}),
+        ("cpu", weights("openvino-fp16", swap_layers(4, 5)), {"mean-kl", "max-kl"}),
+        ("cpu", weights("openvino-int4", nan_scales), {"nan-logits"}),
+    ],
+    ids=["another's weights", "a layer zeroed", "two layers swapped", "NaN"],
+)
+def test_wrong_weights_fail_by_what_they_answer(
+    bench: Bench,
+    built: Callable[[str], Path],
+    tmp_path: Path,
+    row: str,
+    broken: Broken,
+    names: set[str],
+) -> None:
+    found = bench.failures(broken.variant, row, broken.made(built, tmp_path))
+    assert names <= set(found), found
+
+
+@pytest.mark.parametrize(
+    ("variant", "place"),
+    [("genai-cpu-int4", "tokenizer.json"), ("openvino-int4", "openvino_tokenizer")],
+)
+def test_a_tokenizer_with_two_ids_exchanged_is_named(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path, variant: str, place: str
+) -> None:
+    """No golden prompt holds either of the two."""
+    pair = unasked(bench)
+    edit = exchange_in_tokenizer(*pair) if place.endswith("json") else exchange_in_ir(place, *pair)
+    artifact = files(variant, edit).made(built, tmp_path)
+    assert bench.failures(variant, "cpu", artifact) == ["exchanged-token-ids"]
+
+
+def test_a_detokenizer_with_two_ids_exchanged_is_named(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    answer = read_record(bench.reference / "REFERENCE.json")["prompts"][0]["answer_ids"]
+    edit = exchange_in_ir("openvino_detokenizer", answer[0], answer[1])
+    artifact = files("openvino-int4", edit).made(built, tmp_path)
+    assert bench.failures("openvino-int4", "cpu", artifact) == ["wrong-text"]
+
+
+def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A real one, made by nncf; its own account is edited to say that it is symmetric."""
+    payload = tmp_path / "build/payload"
+    payload.mkdir(parents=True)
+    options = {"weight_format": "int4", "symmetric": False, "group_size": 128, "ratio": 1.0}
+    convert(SOURCE, payload, options=options, base=built("openvino-fp16"))
+    shutil.copy(built("openvino-int4-npu") / "npu-profile.json", payload)
+    replaced("openvino_model.xml", "int4_asym", "int4_sym")(payload)
+    reseal(payload)
+    done, receipt = bench.check("openvino-int4-npu", "npu-standin", payload.parent)
+    assert done.returncode == 0, done.stderr
+    assert receipt is not None
+    assert receipt["verdict"] == "failed"
+    assert [failure["name"] for failure in receipt["failures"]] == ["asymmetric-weights"]
+    assert "the NPU's compiler aborts" in receipt["reason"]
+    assert receipt["executed_on"] is None
+
+
+def test_a_dml_graph_that_ran_on_the_cpu_is_no_dml_receipt(
+    bench: Bench, built: Callable[[str], Path]
+) -> None:
+    row = row_settings(SETTINGS.devices["dml-standin"], SETTINGS.variants["genai-dml-int4"])
+    lying = json.dumps({**row, "kind": "device", "executes": "DML"})
+    artifact = built("genai-dml-int4").parent
+    found = bench.failures("genai-dml-int4", "dml", artifact, "--row-config", lying)
+    assert found == ["wrong-device"]
+
+
+def test_devices_that_would_hide_a_fall_back_are_refused(
+    bench: Bench, built: Callable[[str], Path]
+) -> None:
+    row = row_settings(SETTINGS.devices["npu"], SETTINGS.variants["openvino-int4-npu"])
+    lying = json.dumps({**row, "settings": {"npuw_devices": "NPU,CPU"}})
+    artifact = built("openvino-int4-npu").parent
+    done, receipt = bench.check("openvino-int4-npu", "npu", artifact, "--row-config", lying)
+    assert done.returncode == 1
+    assert receipt is None
+    assert "would hide which device ran" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def reference(bench: Bench) -> Reference:
+    return load_reference(bench.reference)
+
+
+def linted(variant: str, payload: Path, reference: Reference) -> set[str]:
+    report = lint(payload, variant=variant_block(variant), reference=reference)
+    return {failure.name for failure in report.failures}
+
+
+def test_every_honest_variant_passes_its_lint(
+    built: Callable[[str], Path], reference: Reference
+) -> None:
+    found = {name: linted(name, built(name), reference) for name in made_here()}
+    assert len(found) >= 10
+    assert not {name: failures for name, failures in found.items() if failures}
+
+
+def add_operator(payload: Path) -> None:
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    next(node for node in graph.graph.node if node.op_type == "Sigmoid").op_type = "Erf"
+    onnx.save(graph, payload / "model.onnx")
+
+
+def newer_opset(payload: Path) -> None:
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    graph.opset_import[0].version = 25
+    onnx.save(graph, payload / "model.onnx")
+
+
+def truncate(name: str) -> Edit:
+    def edit(payload: Path) -> None:
+        (payload / name).write_bytes((payload / name).read_bytes()[:-4096])
+
+    return edit
+
+
+def lax_profile(payload: Path) -> None:
+    path = payload / "npu-profile.json"
+    profile = json.loads(path.read_text(encoding="utf-8"))
+    profile["pipeline_options"]["NPUW_DEVICES"] = "NPU,CPU"
+    path.write_text(json.dumps(profile), encoding="utf-8")
+
+
+OTHER_TURN = ("<|assistant|>", "<|user|>")
+DOCTYPE = '<?xml version="1.0"?>\n<!DOCTYPE net [<!ENTITY a SYSTEM "/etc/hostname">]>'
+
+
+def cases() -> Iterator[tuple[str, Broken, set[str]]]:
+    """What the lint alone must see."""
+    fp16, int8, npu = "openvino-fp16", "openvino-int8", "openvino-int4-npu"
+    dml, dml16 = "genai-dml-int4", "genai-dml-fp16"
+    yield "FP16 rounded to 4 bits", weights(fp16, fewer_bits(4)), {"rounded-weights"}
+    yield "INT8 rounded to 4 bits", weights(int8, fewer_bits(4)), {"rounded-weights"}
+    yield "INT4 rounded to 3 bits", weights(npu, fewer_bits(3)), {"rounded-weights"}
+    yield "ONNX FP16 rounded", weights(dml16, fewer_bits(4)), {"rounded-weights"}
+    yield "ONNX INT4 rounded", weights(dml, fewer_bits(3)), {"rounded-weights"}
+    account = "compression-account"
+    yield "INT8 as FP16", files(fp16, nothing, of=int8), {"stored-types", account}
+    yield "FP16 as INT8", files(int8, nothing, of=fp16), {"stored-types", account}
+    mixed = {"stored-types", "int4-ratio", account, "npu-profile"}
+    yield "mixed as NPU", files(npu, nothing, of="openvino-int4"), mixed
+    whole = {"group-size", account}
+    yield "channel-wise as groups", files(npu, nothing, of=f"{npu}-cw"), whole
+    yield "NPU as mixed", files("openvino-int4", nothing, of=npu), {"int4-ratio", account}
+    yield "options in the profile", files(npu, lax_profile), {"npu-profile"}
+    yield "truncated IR", files(fp16, truncate("openvino_model.bin")), {"incomplete-weights"}
+    yield "truncated ONNX", files(dml, truncate("model.onnx.data")), {"incomplete-weights"}
+    entity = replaced("openvino_model.xml", '<?xml version="1.0"?>', DOCTYPE)
+    yield "an XML entity", files(fp16, entity), {"unreadable-ir"}
+    yield "unknown operator", files(dml, add_operator), {"unknown-operator"}
+    yield "newer opset", files(dml, newer_opset), {"opset"}
+    cuda = {"wrong-provider", "attention-form"}
+    yield "CUDA as DirectML", files(dml, nothing, of="genai-cuda-int4"), cuda
+    adapter = replaced("genai_config.json", '"enable_graph_capture": "1"', '"device_index": "1"')
+    yield "an adapter's number", files(dml, adapter), {"provider-options"}
+    yield "ONNX FP16 as INT4", files(dml, nothing, of=dml16), {"stored-types"}
+    template = replaced("tokenizer_config.json", *OTHER_TURN)
+    yield "other chat template", files(dml, template), {"chat-template"}
+    in_ir = replaced("openvino_tokenizer.xml", "&lt;|assistant|>", "&lt;|user|>")
+    yield "other template in the IR", files(fp16, in_ir), {"chat-template"}
+
+
+CASES = {name: (broken, names) for name, broken, names in cases()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_not_as_declared_is_named_before_it_runs(
+    built: Callable[[str], Path], reference: Reference, tmp_path: Path, case: str
+) -> None:
+    broken, names = CASES[case]
+    payload = broken.made(built, tmp_path) / "payload"
+    assert linted(broken.variant, payload, reference) == names
