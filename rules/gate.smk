@@ -7,7 +7,7 @@ rule gate:
         golden=golden_file,
         acceptance=SETTINGS.acceptance,
         public_keys=row_keys,
-        modules=module_files("phiforge.receipts.gate"),
+        modules=module_files("phiforge.release.gate"),
     output:
         verdict="artifacts/gates/{model}/{variant}.json",
     log:

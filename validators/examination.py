@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
-from phiforge.receipts.receipt import Basis, Subject, judged, unusable
+from phiforge.receipts.receipt import Basis, Failure, Subject, judged, unusable
 from validators.acceptance import load_gates
 from validators.contract import CheckError
 from validators.golden import load_golden
 from validators.isolation import observe_isolated
-from validators.judgement import Failure
 from validators.lint.payload import lint
 from validators.own_code import validator_digest
 from validators.places import neutral

@@ -1,50 +1,15 @@
-"""Golden prompts: what every artifact of a model is asked, and what is known of the answer.
+"""Read a model's golden prompts.
 
 Generation is greedy (``do_sample: false``). The original guide also passes ``temperature=0.3``,
 which has no effect then: dividing all logits by one number does not change the largest.
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.record import canonical
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet, golden_digest
 from phiforge.settings.documents import ConfigurationError, read_yaml, validate
-
-
-@dataclass(frozen=True)
-class GoldenPrompt:
-    """One prompt.
-
-    Attributes:
-        text: the raw prompt with its special tokens, repetitions written out.
-        max_new_tokens: the answer's greatest length.
-        expected: the exact answer, where it is known; None: the reference's answer.
-        must_contain: a fact that any right answer contains.
-        must_stop: any right answer ends at a stop token within ``max_new_tokens``.
-    """
-
-    id: str
-    text: str
-    max_new_tokens: int
-    expected: str | None = None
-    must_contain: str | None = None
-    must_stop: bool = False
-
-
-@dataclass(frozen=True)
-class GoldenSet:
-    """The prompts of one file, in order, and the SHA-256 of what they say.
-
-    ``digest`` is of the canonical JSON of the prompts: comments, YAML style and whether a filler
-    is written out or as a ``repeat`` do not count.
-    """
-
-    prompts: tuple[GoldenPrompt, ...]
-    digest: str
-
 
 _PLACE, _NUMBER = "{repeat}", "{n}"
 
@@ -68,8 +33,7 @@ def load_golden(path: Path) -> GoldenSet:
                 remedy="give every prompt its own id",
             )
         seen.add(prompt.id)
-    said = canonical({"prompts": [asdict(prompt) for prompt in prompts]})
-    return GoldenSet(prompts, hashlib.sha256(said.encode()).hexdigest())
+    return GoldenSet(prompts, golden_digest(prompts))
 
 
 def _prompt(entry: Mapping[str, Any], index: int, path: Path) -> GoldenPrompt:

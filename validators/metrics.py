@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phiforge.receipts.gates import Metrics
 from validators.contract import ArtifactError, LogProbabilities
-from validators.judgement import Metrics
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -29,9 +29,10 @@ from transformers import AutoTokenizer, GenerationConfig
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
 from phiforge.errors import run_command
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from validators.contract import CheckError
 from validators.float32_model import load
-from validators.golden import GoldenPrompt, GoldenSet, load_golden
+from validators.golden import load_golden
 from validators.lint.tokenizer import chat_template
 from validators.metrics import TOP, log_probabilities, lump, most_probable
 from validators.positions import Span, spread

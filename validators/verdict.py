@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from validators.acceptance import Gates
+from phiforge.receipts.gates import Gates, Metrics
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
+from phiforge.receipts.receipt import CheckResult, Failure
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
-from validators.golden import GoldenPrompt, GoldenSet
-from validators.judgement import Failure, Judgement, Metrics
 from validators.lint.finding import Finding
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import compare, concatenate
@@ -49,7 +49,7 @@ def judge(
     precision: str,
     executor: str,
     gates: Gates,
-) -> Judgement:
+) -> CheckResult:
     """Hold an observation against the reference, the golden prompts and the gates.
 
     Args:
@@ -86,7 +86,7 @@ def judge(
         failures += [Failure(one.name, one.what) for one in exchanged]
     if observation.evidence is not None:
         failures += judge_device(observation.evidence, executor)
-    return Judgement(
+    return CheckResult(
         failures=tuple(failures),
         golden=tuple(entries),
         metrics=metrics,

@@ -22,8 +22,9 @@ import numpy as np
 from phiforge.artifact.record import RecordError, write_record
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError, run_command
+from phiforge.receipts.golden import GoldenSet
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
-from validators.golden import GoldenSet, load_golden
+from validators.golden import load_golden
 from validators.lint.tokenizer import encode_corpus
 from validators.measures import LONGEST_ANSWER, RUNS, measures
 from validators.metrics import lump

@@ -1,17 +1,56 @@
 """The receipt of one variant on one device row (config/schemas/receipt.schema.json)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.record import write_record
+from phiforge.errors import PhiforgeError
+from phiforge.receipts.gates import Metrics
 from phiforge.receipts.receipt_files import envelope_path
-from validators.contract import CheckError
-from validators.judgement import Failure, Judgement
 
 SCHEMA = "phiforge/receipt/1"
 _NAMED_IN_REASON = 4
+
+
+class ReceiptError(PhiforgeError):
+    """A receipt cannot be written as it is: a defect of phiforge."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that stands against the artifact; ``prompt`` names the prompt that showed it."""
+
+    name: str
+    what: str
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that is reported and not judged."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a receipt says of a run.
+
+    Attributes:
+        failures: empty if the artifact passed.
+        golden: one entry a golden prompt, in the receipt's form.
+        metrics: None if a prompt could not be scored.
+        validated_tokens: the longest sequence that ran.
+    """
+
+    failures: tuple[Failure, ...]
+    golden: tuple[Mapping[str, Any], ...]
+    metrics: Metrics | None
+    validated_tokens: int = field(default=0)
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +105,7 @@ def unusable(subject: Subject, basis: Basis, *failures: Failure) -> dict[str, An
 def judged(
     subject: Subject,
     basis: Basis,
-    judgement: Judgement,
+    result: CheckResult,
     *,
     executed_on: Mapping[str, Any] | None,
     thresholds: Mapping[str, float],
@@ -77,15 +116,15 @@ def judged(
     return _receipt(
         subject,
         basis,
-        verdict="failed" if judgement.failures else "passed",
-        reason=_reason(judgement.failures),
-        failures=[asdict(failure) for failure in judgement.failures],
-        lint=[asdict(note) for note in judgement.notes],
+        verdict="failed" if result.failures else "passed",
+        reason=_reason(result.failures),
+        failures=[asdict(failure) for failure in result.failures],
+        lint=[asdict(note) for note in result.notes],
         executed_on=executed_on,
-        golden=list(judgement.golden),
-        metrics={} if judgement.metrics is None else asdict(judgement.metrics),
+        golden=list(result.golden),
+        metrics={} if result.metrics is None else asdict(result.metrics),
         thresholds=dict(thresholds),
-        validated_tokens=judgement.validated_tokens,
+        validated_tokens=result.validated_tokens,
         toolchain=dict(toolchain),
         measures=measures,
     )
@@ -141,7 +180,7 @@ def write_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
     """Validate a receipt and write it by rename.
 
     Raises:
-        CheckError: see `check_receipt`; nothing is written.
+        ReceiptError: see `check_receipt`; nothing is written.
     """
     check_receipt(path, receipt)
     write_record(path, receipt)
@@ -151,7 +190,7 @@ def write_unsigned(path: Path, receipt: Mapping[str, Any]) -> None:
     """Write the receipt of a blocked row; an envelope of an earlier one is removed.
 
     It holds no more than the configuration said, which is valid: its schema is left to the gate
-    (`phiforge.receipts.scrutiny`), so that saying that nothing ran costs next to nothing.
+    (`phiforge.release.scrutiny`), so that saying that nothing ran costs next to nothing.
     """
     envelope_path(path).unlink(missing_ok=True)
     write_record(path, {**receipt, "signer": None})
@@ -161,11 +200,11 @@ def check_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
     """Hold a receipt against its schema.
 
     Raises:
-        CheckError: it does not satisfy it, a defect of phiforge.
+        ReceiptError: it does not satisfy it, a defect of phiforge.
     """
     from phiforge.settings.documents import ConfigurationError, validate  # jsonschema, YAML
 
     try:
         validate(receipt, "receipt", path)
     except ConfigurationError as error:
-        raise CheckError(f"this receipt would be malformed: {error}") from None
+        raise ReceiptError(f"this receipt would be malformed: {error}") from None

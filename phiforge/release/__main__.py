@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from phiforge.errors import run_command
-from phiforge.receipts.present import add_arguments, told_now
+from phiforge.release.present import add_arguments, told_now
 
 LIMITS = Path("config/regression.yaml")
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Each command imports what it needs; a table need not wait for what signs."""
     arguments = _parse()
     if arguments.command == "gate":
-        from phiforge.receipts.gate import gate
+        from phiforge.release.gate import gate
 
         gate(
             arguments.build,

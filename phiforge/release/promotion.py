@@ -5,7 +5,7 @@
 
 A release is **stable** when, for every device row of its variant, its evidence holds a receipt
 that passed, is about this artifact, these golden prompts, this validator and these gates
-(`phiforge.receipts.scrutiny`), and is signed by the key that the row names. The promotion is an in-toto
+(`phiforge.release.scrutiny`), and is signed by the key that the row names. The promotion is an in-toto
 statement with SLSA's verification summary (https://slsa.dev/spec/v1.1/verification_summary) in
 ``evidence/promotion.dsse.json``: the policy and the envelopes that satisfied it, each by digest,
 signed by a release key. A promoted release is frozen: nothing of it is changed any more, and one
@@ -27,9 +27,9 @@ from phiforge.artifact.record import canonical, read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError, run_command
 from phiforge.receipts.policy import PROMOTION
-from phiforge.receipts.present import add_arguments, told_now
 from phiforge.receipts.receipt_files import envelope_path
-from phiforge.receipts.scrutiny import Expected, Row, expect, scrutinize
+from phiforge.release.present import add_arguments, told_now
+from phiforge.release.scrutiny import Expected, Row, expect, scrutinize
 from phiforge.release.signing import release_key
 from phiforge.trust.envelope import peek, sign, verify
 from phiforge.trust.keys import SIGNING, SIGNING_KEY, PublicKey, Signer

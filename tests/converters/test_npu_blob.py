@@ -28,7 +28,7 @@ from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
 from phiforge.offline import OFFLINE
-from phiforge.receipts.gate import GateError, gate
+from phiforge.release.gate import GateError, gate
 from phiforge.settings.documents import ConfigurationError, read_yaml, validate
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from phiforge.artifact.record import read_record, write_record
-from phiforge.receipts.gate import GateError, gate
 from phiforge.receipts.receipt_files import envelope_path
-from phiforge.receipts.scrutiny import expect as expect_of
-from phiforge.receipts.scrutiny import scrutinize
 from phiforge.receipts.signed_receipt import write_signed
+from phiforge.release.gate import GateError, gate
+from phiforge.release.scrutiny import expect as expect_of
+from phiforge.release.scrutiny import scrutinize
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.plan import row_settings
 from phiforge.settings.settings import load

@@ -6,13 +6,21 @@ from typing import Any
 import pytest
 
 from phiforge.artifact.record import read_record
-from phiforge.receipts.receipt import Basis, Subject, blocked, judged, unusable
+from phiforge.receipts.gates import Metrics
+from phiforge.receipts.receipt import (
+    Basis,
+    CheckResult,
+    Failure,
+    Subject,
+    blocked,
+    judged,
+    unusable,
+)
 from phiforge.receipts.signed_receipt import write_signed
 from phiforge.settings.documents import ConfigurationError, validate
 from phiforge.trust.keys import occasional
 from validators.acceptance import load_gates
 from validators.contract import CheckError
-from validators.judgement import Failure, Judgement, Metrics
 
 ROOT = Path(__file__).parents[2]
 SUBJECT = Subject(
@@ -54,7 +62,7 @@ def passed(metrics: Metrics | None = None) -> dict[str, Any]:
     return judged(
         SUBJECT,
         BASIS,
-        Judgement((), (), metrics, 12),
+        CheckResult((), (), metrics, 12),
         executed_on=EXECUTED,
         thresholds={"mean_kl": 1e-3, "validated_tokens": 12},
         toolchain={"openvino": "1"},
@@ -106,7 +114,7 @@ def test_the_reason_names_the_failures_and_counts_the_rest() -> None:
     receipt = judged(
         SUBJECT,
         BASIS,
-        Judgement(many, (), None),
+        CheckResult(many, (), None),
         executed_on=EXECUTED,
         thresholds={},
         toolchain={},

@@ -10,9 +10,10 @@ from test_validators_receipt import EXECUTED, SUBJECT
 
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
+from phiforge.receipts.gates import Gates, Metrics
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.policy import PROMOTION
-from phiforge.receipts.receipt import Basis, Subject, blocked, judged
-from phiforge.receipts.scrutiny import Expected, Row
+from phiforge.receipts.receipt import Basis, CheckResult, Subject, blocked, judged
 from phiforge.receipts.signed_receipt import write_signed
 from phiforge.release.promotion import (
     PromotionError,
@@ -22,10 +23,8 @@ from phiforge.release.promotion import (
     report,
     standing,
 )
+from phiforge.release.scrutiny import Expected, Row
 from phiforge.trust import keys
-from validators.acceptance import Gates
-from validators.golden import GoldenPrompt, GoldenSet
-from validators.judgement import Judgement, Metrics
 from validators.own_code import validator_digest
 
 LAB = keys.occasional()
@@ -64,7 +63,7 @@ class Stage:
         return judged(
             self.subject,
             self.basis(),
-            Judgement((), (ANSWER,), Metrics(9, 1.0, mean_kl, 1e-3, 1.0), 12),
+            CheckResult((), (ANSWER,), Metrics(9, 1.0, mean_kl, 1e-3, 1.0), 12),
             executed_on={**EXECUTED, "device": "NPU"},
             thresholds={"mean_kl": 1e-3, "validated_tokens": 0},
             toolchain={"openvino": "1"},

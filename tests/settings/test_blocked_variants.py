@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from phiforge.artifact.record import read_record, write_record
-from phiforge.receipts.gate import GateError, gate
+from phiforge.release.gate import GateError, gate
 from phiforge.release.summary import summarize
 from phiforge.settings.documents import ConfigurationError, read_yaml, validate
 from phiforge.settings.plan import plan, variant_availability

@@ -79,7 +79,7 @@ def test_what_travels_to_a_device_needs_no_toolchain() -> None:
             HEAVY | {"cryptography", "google", "jsonschema", "yaml"},
         ),
         ("import phiforge.release.index", HEAVY | {"cryptography", "google"}),
-        ("import phiforge.receipts.gate", HEAVY),
+        ("import phiforge.release.gate", HEAVY),
         ("import phiforge.release.promotion", HEAVY),
         ("import phiforge.reproduce.attest", HEAVY),
         ("import phiforge.release.stage", HEAVY - {"cyclonedx"}),

@@ -9,12 +9,13 @@ import pytest
 from benchmarks.sabotage import Sabotage, Tensor, Weights, sabotaged, zero_layer
 from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
 from phiforge.artifact.record import read_record
+from phiforge.receipts.gates import Gates
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
-from validators.acceptance import Gates
 from validators.contract import OpenRuntime
-from validators.golden import GoldenPrompt, GoldenSet, load_golden
+from validators.golden import load_golden
 from validators.reference import make_reference
 from validators.reference_tree import Reference, load_reference
 from validators.runtimes import onnx_genai, openvino

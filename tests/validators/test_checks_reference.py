@@ -7,9 +7,10 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from support.checkout import ROOT
 from validators.contract import CheckError
-from validators.golden import GoldenPrompt, GoldenSet, load_golden
+from validators.golden import load_golden
 from validators.reference import make_reference
 from validators.reference_tree import Reference, load_reference
 

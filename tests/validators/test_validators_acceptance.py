@@ -18,11 +18,10 @@ from benchmarks.calibrate_acceptance import (
 from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
 from benchmarks.honest_verdicts import RECORD as VERDICTS
 from phiforge.artifact.record import read_record
+from phiforge.receipts.gates import Gates, Metrics
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.plan import availability
 from phiforge.settings.settings import load
-from validators.acceptance import Gates
-from validators.judgement import Metrics
 
 ROOT = Path(__file__).parents[2]
 

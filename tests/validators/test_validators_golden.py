@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from phiforge.receipts.golden import GoldenPrompt
 from phiforge.settings.documents import ConfigurationError
-from validators.golden import GoldenPrompt, load_golden
+from validators.golden import load_golden
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (

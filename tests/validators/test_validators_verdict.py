@@ -9,10 +9,10 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from validators.acceptance import Gates
+from phiforge.receipts.gates import Gates
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
+from phiforge.receipts.receipt import CheckResult
 from validators.contract import ExecutionEvidence, Generation, Proof
-from validators.golden import GoldenPrompt, GoldenSet
-from validators.judgement import Judgement
 from validators.metrics import Lumped, lump
 from validators.observation import Observation, PromptObservation, Trouble
 from validators.reference_tree import Reference, ReferencePrompt, Scored
@@ -60,7 +60,7 @@ def judged(
     executor: str = "CPU",
     gates: Gates = GATES,
     **seen: Any,
-) -> Judgement:
+) -> CheckResult:
     one = PromptObservation("capital", own_encoding=(0,), generation=said(*ANSWER))
     evidence = seen.pop("evidence", CPU)
     trouble = seen.pop("trouble_of_all", None)
@@ -77,7 +77,7 @@ def judged(
     )
 
 
-def names(judgement: Judgement) -> list[str]:
+def names(judgement: CheckResult) -> list[str]:
     return [failure.name for failure in judgement.failures]
 
 

@@ -1,22 +1,13 @@
 """What a lint says: one thing that is not as it should be, by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from phiforge.receipts.receipt import Note
 
 _SHOWN = 3
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing.
-
-    Attributes:
-        name: its own name in a receipt, for instance ``group-size``.
-        what: what was expected and what was found, in one sentence.
-    """
-
-    name: str
-    what: str
+class Finding(Note):
+    """One thing, with its own name in a receipt, for instance ``group-size``."""
 
 
 def some(names: Sequence[str]) -> str:

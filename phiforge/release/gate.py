@@ -1,4 +1,4 @@
-"""Whether a variant's receipts are believed (`phiforge.receipts.scrutiny`) and meet the channel's policy."""
+"""Whether a variant's receipts are believed (`phiforge.release.scrutiny`) and meet the channel's policy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.receipts.policy import NOTHING_RAN, judge, missing_for_stable
-from phiforge.receipts.scrutiny import expect, scrutinize
+from phiforge.release.scrutiny import expect, scrutinize
 
 
 class GateError(PhiforgeError):

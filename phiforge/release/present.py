@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a command must be told of the present, for `phiforge.receipts.scrutiny.expect`."""
+    """What a command must be told of the present, for `phiforge.release.scrutiny.expect`."""
     parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
     parser.add_argument("--reference", required=True, type=Path, help="REFERENCE.json")
     parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def told_now(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of `phiforge.receipts.scrutiny.expect` from a command line of `add_arguments`."""
+    """Keyword arguments of `phiforge.release.scrutiny.expect` from a command line of `add_arguments`."""
     return {
         "golden": arguments.golden,
         "reference": arguments.reference,

@@ -14,13 +14,14 @@ from typing import Any
 
 from phiforge.artifact.record import RecordError
 from phiforge.artifact.tree import sha256_file
+from phiforge.receipts.gates import Gates, Metrics
+from phiforge.receipts.golden import GoldenSet
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.settings.documents import ConfigurationError, validate
 from phiforge.trust import AttestationError
 from phiforge.trust.keys import PublicKey, read_public
-from validators.acceptance import Gates, load_gates
-from validators.golden import GoldenSet, load_golden
-from validators.judgement import Metrics
+from validators.acceptance import load_gates
+from validators.golden import load_golden
 from validators.own_code import validator_digest
 
 
