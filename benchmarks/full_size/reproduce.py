@@ -3,8 +3,8 @@
     python benchmarks/full_size/reproduce.py --model /big/disk/full/model.yaml --variants a,b
 
 The second build has another folder, home, locale, time zone, hash seed, number of threads and
-instruction set (phiforge/reproduce/rebuild.py). The result goes to reproduced-<model>.json beside this
-file. Needs twice the disk of the variants.
+instruction set (phiforge/reproduce/rebuild.py). The result goes to reproduced-<model>.json beside
+this file. Needs twice the disk of the variants.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The compile step as a process of its own: here, or by `phiforge.remote.compiling` somewhere else."""
+"""The compile step as a process of its own: here, or elsewhere (`phiforge.remote.compiling`)."""
 
 import json
 import os

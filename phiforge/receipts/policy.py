@@ -1,8 +1,8 @@
 """What the receipts of a variant must say for a channel; whether they are believed is not asked.
 
 A **candidate** needs every receipt to be believed (`phiforge.release.scrutiny`), none ``failed``,
-every stand-in ``passed``, and at least one row that really executed. Any signer will do: a key made for
-the occasion shows that nothing was changed since. What **stable** needs more is in
+every stand-in ``passed``, and at least one row that really executed. Any signer will do: a key
+made for the occasion shows that nothing was changed since. What **stable** needs more is in
 `phiforge.release.promotion`.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m phiforge.release …``: gate, stage, summarize and compare releases; verify or revoke one."""
+"""``python -m phiforge.release …``: gate, stage, summarize, compare, verify or revoke releases."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Whether a variant's receipts are believed (`phiforge.release.scrutiny`) and meet the channel's policy."""
+"""Hold a variant's receipts against the channel's policy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,7 @@
 """A model's index: what is released, how good and how fast it is, and which to choose where.
 
-    python -m phiforge.release.index --title TITLE --license ID [--blocked VARIANT REASON REMEDY]… --into DIR
+    python -m phiforge.release.index --title TITLE --license ID
+        [--blocked VARIANT REASON REMEDY]… --into DIR
 
 reads the releases below ``artifacts/release/<model>`` (DIR) and writes ``index.json`` and
 ``README.md`` there. Nothing is measured here: all of it is in the releases' own evidence.

@@ -1,7 +1,7 @@
 """The OpenSSF model signature over a release's payload, made with the release key.
 
-Apart from the key itself (`phiforge.release.signing`): model-signing takes longer to import than most jobs
-that need the key take altogether.
+Apart from the key itself (`phiforge.release.signing`): model-signing takes longer to import than
+most jobs that need the key take altogether.
 """
 
 import os

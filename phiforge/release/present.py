@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def told_now(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of `phiforge.release.scrutiny.expect` from a command line of `add_arguments`."""
+    """Return the keyword arguments of `phiforge.release.scrutiny.expect`."""
     return {
         "golden": arguments.golden,
         "reference": arguments.reference,

@@ -1,12 +1,13 @@
 """From candidate to stable: a signed statement beside a payload that is not touched.
 
-    python -m phiforge.release.promotion promote --release DIR --build BUILD.json … --record OUT.json
+    python -m phiforge.release.promotion promote --release DIR --build BUILD.json …
     python -m phiforge.release.promotion report [--blocked MODEL/VARIANT REASON]… RECORD…
 
 A release is **stable** when, for every device row of its variant, its evidence holds a receipt
 that passed, is about this artifact, these golden prompts, this validator and these gates
-(`phiforge.release.scrutiny`), and is signed by the key that the row names. The promotion is an in-toto
-statement with SLSA's verification summary (https://slsa.dev/spec/v1.1/verification_summary) in
+(`phiforge.release.scrutiny`), and is signed by the key that the row names. The promotion is an
+in-toto statement with SLSA's verification summary
+(https://slsa.dev/spec/v1.1/verification_summary) in
 ``evidence/promotion.dsse.json``: the policy and the envelopes that satisfied it, each by digest,
 signed by a release key. A promoted release is frozen: nothing of it is changed any more, and one
 of another artifact does not take its place (`standing`).
@@ -173,8 +174,8 @@ def _missing_of(release: Path, row: Row, expected: Expected) -> dict[str, str] |
         return _lacks(
             row.name,
             "passed, but the row names no key, so nobody vouches for it",
-            f"make one (python -m phiforge.trust new-key), name its public half as '{row.name}.key' "
-            f"in the file of the row, then {again}",
+            "make one (python -m phiforge.trust new-key), name its public half as "
+            f"'{row.name}.key' in the file of the row, then {again}",
         )
     return None
 

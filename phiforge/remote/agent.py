@@ -1,7 +1,8 @@
 """The device's side of a job, with the standard library only.
 
-A lab host gets this text on the standard input of ``python -`` (`phiforge.remote.ssh`), with one request
-at its end; it answers in JSON lines. A courier's kit holds it as ``run.py``. Working folder::
+A lab host gets this text on the standard input of ``python -`` (`phiforge.remote.ssh`), with one
+request at its end; it answers in JSON lines. A courier's kit holds it as ``run.py``.
+Working folder::
 
     store/<sha256>          files that came here once; <sha256>.<client>.part while they come
     envs/<sha256>/          environments made from locks

@@ -1,12 +1,13 @@
 """Compile an NPU blob where the compiler is: on a lab host over ssh, or by courier.
 
     python -m phiforge.remote.compiling compile JOB.json
-    python -m phiforge.remote.compiling kit --options JSON --base PAYLOAD --elsewhere JSON --into ZIP
+    python -m phiforge.remote.compiling kit --options JSON --base DIR --elsewhere JSON --into ZIP
 
 JOB.json is that of `converters.npu_blob.compile`, and so is what it leaves: the blob, and last
-COMPILED.json. ``elsewhere`` in it says how the compiler is reached (`phiforge.settings.npu_compiler`);
-where a lab host is, the variable PHIFORGE_LABS says under ``npu_compiler``; which file a courier
-brought, ``result``. The blob is the one that was compiled from this very IR with these options;
+COMPILED.json. ``elsewhere`` in it says how the compiler is reached
+(`phiforge.settings.npu_compiler`); where a lab host is, the variable PHIFORGE_LABS says under
+``npu_compiler``; which file a courier brought, ``result``. The blob is the one that was
+compiled from this very IR with these options;
 that it is NPU code is for the caller to prove.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m phiforge.reproduce rebuild|compare|require``: are these bytes the recipe's, or chance?"""
+"""``python -m phiforge.reproduce rebuild|compare|require``: is it the recipe, or chance?"""
 
 import argparse
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""From a pinned Hub commit or a local folder to a verified source tree (`python -m phiforge.sources`)."""
+"""From a pinned Hub commit or a local folder to a verified source tree."""

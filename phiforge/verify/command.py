@@ -1,4 +1,4 @@
-"""The verify command: ``python -m phiforge.release verify DIR`` and ``python phiforge-verify.pyz DIR``.
+"""The verify command: ``phiforge verify DIR`` and ``python phiforge-verify.pyz DIR``.
 
 Exit code 0: the release holds. 1: it is refused, one line for each reason. 2: wrong usage.
 """

@@ -1,7 +1,7 @@
 """The promotion to stable: a signed summary of the policy and of the receipts that met it.
 
-Format: https://slsa.dev/spec/v1.1/verification_summary, as phiforge/release/promotion.py writes it: the
-policy travels inside, as a data URI, and names the key that each device row is signed with.
+Format: https://slsa.dev/spec/v1.1/verification_summary, as phiforge/release/promotion.py writes it:
+the policy travels inside, as a data URI, and names the key that each device row is signed with.
 """
 
 import base64

@@ -46,7 +46,8 @@ def test_a_killed_writer_leaves_the_old_tree_and_no_obstacle(tmp_path: Path) -> 
     with fresh_tree(target) as scratch:
         (scratch / "a").write_text("old")
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom phiforge.artifact.tree import fresh_tree\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from phiforge.artifact.tree import fresh_tree\n"
         "with fresh_tree(Path(sys.argv[1])) as scratch:\n"
         "    (scratch / 'a').write_text('half')\n    print('ready', flush=True)\n"
         "    time.sleep(60)\n"

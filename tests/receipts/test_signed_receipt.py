@@ -7,11 +7,10 @@ import pytest
 from test_validators_receipt import SUBJECT, passed
 
 from phiforge.artifact.record import read_record, write_record
-from phiforge.receipts.receipt import blocked
+from phiforge.receipts.receipt import ReceiptError, blocked
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import read_signed, write_signed
 from phiforge.trust import AttestationError, keys
-from validators.contract import CheckError
 
 SIGNER = keys.occasional()
 
@@ -92,6 +91,6 @@ def test_a_blocked_receipt_has_no_envelope(receipt: Path) -> None:
 
 
 def test_a_malformed_receipt_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CheckError, match="malformed"):
+    with pytest.raises(ReceiptError, match="malformed"):
         write_signed(tmp_path / "npu.json", {**passed(), "verdict": "failed"}, SIGNER)
     assert list(tmp_path.iterdir()) == []

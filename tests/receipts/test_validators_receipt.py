@@ -11,6 +11,7 @@ from phiforge.receipts.receipt import (
     Basis,
     CheckResult,
     Failure,
+    ReceiptError,
     Subject,
     blocked,
     judged,
@@ -20,7 +21,6 @@ from phiforge.receipts.signed_receipt import write_signed
 from phiforge.settings.documents import ConfigurationError, validate
 from phiforge.trust.keys import occasional
 from validators.acceptance import load_gates
-from validators.contract import CheckError
 
 ROOT = Path(__file__).parents[2]
 SUBJECT = Subject(
@@ -104,7 +104,7 @@ def test_a_receipt_that_says_too_much_or_too_little_is_not_written(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     path = tmp_path / "receipt.json"
-    with pytest.raises(CheckError, match="malformed"):
+    with pytest.raises(ReceiptError, match="malformed"):
         write_signed(path, {**passed(), **change}, SIGNER)
     assert not path.exists()
 

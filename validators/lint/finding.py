@@ -1,6 +1,7 @@
 """What a lint says: one thing that is not as it should be, by name."""
 
 from collections.abc import Sequence
+
 from phiforge.receipts.receipt import Note
 
 _SHOWN = 3

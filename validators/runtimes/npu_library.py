@@ -1,8 +1,8 @@
 """Intel's NPU Acceleration Library, its modules filled from the payload's safetensors.
 
 No settings. It runs in ``.venv-npu-library``: nothing here may import what that environment does
-not have. `load_model` is what the card's snippet shows (phiforge/release/snippets/npu-library.py), checked
-for missing and superfluous tensors besides: no original weights, no Hub, no pickle.
+not have. `load_model` is what the card's snippet shows (phiforge/release/snippets/npu-library.py),
+checked for missing and superfluous tensors besides: no original weights, no Hub, no pickle.
 
 The library has no choice of device: where OpenVINO lists an NPU it compiles its matrices for it,
 else, with a warning at import, for the CPU (compile_model in its inference.h). Either way
