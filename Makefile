@@ -18,6 +18,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check --compact-diff Snakefile rules
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 # --no-deps: the lock is complete, and leaves out torchvision and openvino-telemetry on purpose
 # (docs/toolchain.md). pip honours the proxies, CA bundles and indexes of the environment.

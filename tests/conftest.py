@@ -20,6 +20,14 @@ from support.releasing import (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-payload-sha256",
+        action="store_true",
+        help="write the digests of this session's payloads into tests/pipeline/payload-sha256.txt",
+    )
+
+
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A clean checkout in which `snakemake --cores 4 all` has ended well.
