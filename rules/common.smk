@@ -23,13 +23,12 @@ from phiforge.settings.plan import (
 )
 from phiforge.settings.settings import load
 from phiforge.errors import PhiforgeError
-from phiforge.remote import compiled_inbox, inbox
+from phiforge.remote import inbox
 from validators.own_code import check_modules
 
 try:
     SETTINGS = load(config)
     INBOX = inbox.scan()
-    COMPILED = compiled_inbox.scan()
 except PhiforgeError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -39,9 +38,7 @@ except PhiforgeError as error:
 SIGNING = release_signing(SETTINGS)
 
 # Nor where a lab host is: one that moves changes nothing that a receipt says.
-HOSTS = {name: row.ssh for name, row in SETTINGS.devices.items()}
-HOSTS["npu_compiler"] = SETTINGS.compiler_host
-LABS = {name: dataclasses.asdict(host) for name, host in HOSTS.items() if host}
+LABS = {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
 
 # Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
 # own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
@@ -57,39 +54,10 @@ VARIANT_AVAILABILITY = {
     name: variant_availability(variant, SETTINGS) for name, variant in SETTINGS.variants.items()
 }
 
-
-def compiled_by(variant):
-    """``ssh`` or ``courier``, where the variant's compiler is elsewhere."""
-    requires = SETTINGS.variants[variant].requires or {}
-    return (SETTINGS.tools.get(requires.get("config")) or {}).get("by")
-
-
-# (model, variant) of what a courier compiles: the file that came back, if any, and whether it is made.
-CARRIED = {
-    (model, name): compiled_inbox.find(
-        COMPILED,
-        variant.options,
-        Path(f"artifacts/build/{model}/{variant.base}/payload"),
-        f"carry artifacts/kits/{model}/{name}/compile.zip to a compiler and what it gives back to"
-        " artifacts/inbox/ (docs/npu-blob.md)",
-    )
-    for model in SETTINGS.models
-    for name, variant in SETTINGS.variants.items()
-    if compiled_by(name) == "courier"
-}
-
-
-def made(model, variant):
-    """Whether a model's variant is made here, or came."""
-    found = VARIANT_AVAILABILITY[variant]
-    return CARRIED.get((model, variant), (None, found))[1] if found.available else found
-
-
-PLAN = plan(SETTINGS, INBOX, [pair for pair in CARRIED if not made(*pair).available])
+PLAN = plan(SETTINGS, INBOX)
 SUMMARY_ARGUMENTS = [f"{model}/{variant}" for model, variant in PLAN.checks]
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300
-ELSEWHERE_MEMORY_MB = 1000
 
 
 wildcard_constraints:
@@ -126,7 +94,7 @@ def releases_of_model(wildcards):
 def blocked_variants(wildcards):
     arguments = []
     for model, variant in PLAN.checks:
-        found = made(model, variant)
+        found = VARIANT_AVAILABILITY[variant]
         if model == wildcards.model and not found.available:
             arguments += ["--blocked", variant, found.reason, found.remedy]
     return arguments
@@ -181,7 +149,7 @@ def synthetic_flag(wildcards):
 def base_build(wildcards):
     """What a variant is derived from; one that is blocked is derived from nothing."""
     base = variant_of(wildcards).base
-    if not made(wildcards.model, wildcards.variant).available:
+    if not VARIANT_AVAILABILITY[wildcards.variant].available:
         return []
     return f"artifacts/build/{wildcards.model}/{base}/BUILD.json" if base else []
 
@@ -200,22 +168,10 @@ def variant_block(wildcards):
 
 
 def variant_tools(wildcards):
-    """What the configuration names for the variant's making, and what a courier brought."""
+    """What the configuration names for the variant's making."""
     requires = variant_of(wildcards).requires or {}
     key = requires.get("config")
-    if compiled_by(wildcards.variant) == "courier":
-        tool = {**SETTINGS.tools[key], "result": "".join(carried_blob(wildcards))}
-        return json.dumps({key: tool}, sort_keys=True)
     return json.dumps({key: SETTINGS.tools[key]} if key else {}, sort_keys=True)
-
-
-def carried_blob(wildcards):
-    path, _ = CARRIED.get((wildcards.model, wildcards.variant), (None, None))
-    return [path] if path else []
-
-
-def variant_options(wildcards):
-    return json.dumps(dict(variant_of(wildcards).options), sort_keys=True)
 
 
 def refusal(*found):
@@ -227,7 +183,7 @@ def refusal(*found):
 
 
 def blocked_variant(wildcards):
-    return refusal(made(wildcards.model, wildcards.variant))
+    return refusal(VARIANT_AVAILABILITY[wildcards.variant])
 
 
 def rebuilt_base(wildcards):
@@ -236,11 +192,10 @@ def rebuilt_base(wildcards):
 
 
 def reproduced_records():
-    """Nothing is made a second time where a courier brings it."""
     return [
         f"artifacts/reproduced/{model}/{variant}.json"
         for model, variant in PLAN.builds
-        if made(model, variant).available and compiled_by(variant) != "courier"
+        if VARIANT_AVAILABILITY[variant].available
     ]
 
 
@@ -250,14 +205,7 @@ def model_facts(wildcards):
 
 
 def converter_modules(wildcards):
-    """A compiler that is elsewhere is reached by modules that no converter imports."""
-    modules = ["converters.__main__", f"converters.{variant_of(wildcards).converter}"]
-    elsewhere = (
-        ["phiforge.remote.compiling", "phiforge.remote.ssh"]
-        if compiled_by(wildcards.variant)
-        else []
-    )
-    return module_files(*modules, *elsewhere)
+    return module_files("converters.__main__", f"converters.{variant_of(wildcards).converter}")
 
 
 def converter_toolchain(wildcards):
@@ -267,8 +215,6 @@ def converter_toolchain(wildcards):
 def convert_memory(wildcards):
     if blocked_variant(wildcards):
         return BLOCKED_MEMORY_MB
-    if compiled_by(wildcards.variant):
-        return ELSEWHERE_MEMORY_MB
     return convert_memory_mb(model_of(wildcards), variant_of(wildcards))
 
 
@@ -299,7 +245,7 @@ def not_built():
     """Variants that would be released and cannot be built here, with the reason."""
     arguments = []
     for model, variant in PLAN.checks:
-        found = made(model, variant)
+        found = VARIANT_AVAILABILITY[variant]
         if not found.available and not SETTINGS.models[model].synthetic:
             arguments += ["--blocked", f"{model}/{variant}", f"{found.reason}. {found.remedy}"]
     return arguments

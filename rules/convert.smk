@@ -6,7 +6,6 @@ rule convert:
     input:
         source="artifacts/source/{model}/SOURCE.json",
         base=base_build,
-        carried=carried_blob,
         modules=converter_modules,
     output:
         record="artifacts/build/{model}/{variant}/BUILD.json",

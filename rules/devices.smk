@@ -1,4 +1,4 @@
-# What the rules ask about device rows, what stands in for them, and the kits for what is elsewhere.
+# What the rules ask about device rows, what stands in for them, and the kits for devices elsewhere.
 from types import SimpleNamespace
 
 
@@ -48,7 +48,7 @@ def row_keys(wildcards):
 def blocked_arguments(wildcards):
     """A variant that was not made is blocked on every row."""
     return refusal(
-        made(wildcards.model, wildcards.variant),
+        VARIANT_AVAILABILITY[wildcards.variant],
         runtime_availability(SETTINGS.devices[wildcards.device], variant_of(wildcards)),
         AVAILABILITY[wildcards.device],
     )
@@ -94,21 +94,3 @@ def inbox_files(wildcards):
         return []
     found = INBOX.get((wildcards.model, wildcards.variant, wildcards.device), [])
     return [file for path in found for file in inbox.companions(path)]
-
-
-def compile_kit_base(wildcards):
-    return f"artifacts/build/{wildcards.model}/{variant_of(wildcards).base}/BUILD.json"
-
-
-def compile_kit_lock(wildcards):
-    return f"envs/{compile_kit_tool(wildcards)['lock']}.lock"
-
-
-def compile_kit_tool(wildcards):
-    """Lock and libraries of the machine that a kit goes to, configured or not."""
-    tool = SETTINGS.tools["npu_compiler"] or {}
-    return tool if "by" in tool else {"by": "courier", "lock": "device-openvino", "libraries": None}
-
-
-def compile_kit_elsewhere(wildcards):
-    return json.dumps(compile_kit_tool(wildcards), sort_keys=True)

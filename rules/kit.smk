@@ -33,29 +33,3 @@ rule kit:
         " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"
         " --acceptance {input.acceptance:q} --overrides {params.overrides:q}"
         " {params.synthetic:q} --receipt {output.kit:q} 2>&1 | tee {log:q}"
-
-
-rule compile_kit:
-    """One zip for a machine with the NPU compiler; its blob comes back through the inbox."""
-    input:
-        base=compile_kit_base,
-        lock=compile_kit_lock,
-        there=module_files("converters.npu_blob.there", "converters.npu_blob.compile"),
-        runner=module_files(
-            "phiforge.remote.compiling", "phiforge.remote.courier", "phiforge.remote.agent"
-        ),
-    output:
-        kit="artifacts/kits/{model}/{variant}/compile.zip",
-    log:
-        "artifacts/logs/kit/{model}.{variant}.compile.log",
-    resources:
-        mem_mb=200,
-    params:
-        options=variant_options,
-        elsewhere=compile_kit_elsewhere,
-        base=subpath(input.base, parent=True),
-    message:
-        "kit {wildcards.model} {wildcards.variant} for its compiler"
-    shell:
-        "python -m phiforge.remote.compiling kit --options {params.options:q} --base {params.base:q}/payload"
-        " --elsewhere {params.elsewhere:q} --into {output.kit:q} 2>&1 | tee {log:q}"

@@ -121,23 +121,11 @@ def run(
                 path.name: path.read_bytes().decode("utf-8")
                 for path in sorted((place / "out").glob("*.json"))
             }
-            returned = _keep(base / "store", place / "out", told["returns"])
             log = (place / "check.log").read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace")
         finally:
             _remove(place)
     pulse.unlink(missing_ok=True)
-    _Here.tell("ended", exit=ended, files=came, returned=returned, log=log)
-
-
-def _keep(store: Path, out: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Take large results into the store, for the client to fetch under their digests."""
-    kept = {}
-    for name in names:
-        digest = digest_of(out / name)
-        if digest is not None:
-            kept[name] = {"sha256": digest, "size": (out / name).stat().st_size}
-            (out / name).replace(store / digest)
-    return kept
+    _Here.tell("ended", exit=ended, files=came, log=log)
 
 
 def _do(
@@ -354,7 +342,7 @@ def run_kit(here: Path, arguments: Sequence[str]) -> int:
     own = ".".join(map(str, sys.version_info[:2]))
     if own != job["python"]:
         raise Refusal("python", f"this is Python {own}, the kit needs {job['python']} (PYTHON=…)")
-    if job["signs"] and not os.environ.get("PHIFORGE_RUNNER_KEY"):
+    if not os.environ.get("PHIFORGE_RUNNER_KEY"):
         raise Refusal("no-key", "set PHIFORGE_RUNNER_KEY to the private key of this device, which "
                       "signs its receipts; an inbox takes no other")  # fmt: skip
     for name, told in job["files"].items():
@@ -372,11 +360,10 @@ def run_kit(here: Path, arguments: Sequence[str]) -> int:
         _remove(here / "out")
         ended = _do(base, here, job, time_limit_s=86400.0, logged=False)
     if ended != 0:
-        raise Refusal(job["noun"], f"the {job['noun']} ended with {ended}; nothing to carry back")
+        raise Refusal("check", f"the check ended with {ended}; nothing to carry back")
     result = here / job["result"]
     with zipfile.ZipFile(result, "w") as archive:
-        returned = [here / "out" / name for name in job["returns"]]
-        for path in sorted([*(here / "out").glob("*.json"), *returned]):
+        for path in sorted((here / "out").glob("*.json")):
             archive.write(path, path.name)
     print(f"carry {result.name} back, to artifacts/inbox/", flush=True)
     return 0

@@ -13,8 +13,8 @@ from pathlib import Path
 from phiforge.errors import PhiforgeError
 from phiforge.receipts.receipt_files import ENVELOPE, envelope_path
 from phiforge.remote import RunnerError
-from phiforge.remote.compiled_inbox import INBOX, holds_blob
 
+INBOX = Path("artifacts/inbox")
 _LONGEST = 1 << 26  # bytes; a receipt has some hundred kilobytes
 
 Key = tuple[str, str, str]
@@ -31,7 +31,7 @@ def scan(folder: Path = INBOX) -> dict[Key, list[str]]:
     found: dict[Key, list[str]] = {}
     files = [*folder.glob("*.zip"), *folder.glob("*.json")] if folder.is_dir() else []
     for path in sorted(files):
-        if not path.name.endswith(ENVELOPE) and not holds_blob(path):
+        if not path.name.endswith(ENVELOPE):
             receipt, _ = read(path)
             told = _json(path, receipt)
             found.setdefault((told["model"], told["variant"], told["device"]), []).append(str(path))

@@ -79,11 +79,8 @@ def make_kit(options: Namespace, *, runner: str, lock: Path) -> Kit:
     job = {
         "schema": SCHEMA,
         "title": f"{options.model} {options.variant} on {options.row}",
-        "noun": "check",
         "module": "validators.check",
-        "signs": True,
         "result": f"{options.model}.{options.variant}.{options.row}.receipt.zip",
-        "returns": [],
         "executes": row["executes"],
         "python": ".".join(map(str, PYTHON)),
         "arguments": _arguments(options, runner),

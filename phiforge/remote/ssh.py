@@ -13,10 +13,10 @@ import logging
 import signal
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncssh
 
@@ -45,7 +45,21 @@ def check_over_ssh(kit: Kit, host: LabHost, *, key: Path | None, into: Path) -> 
             `phiforge.remote.receipts.accept` refuses. There is no receipt then.
     """
     row = str(kit.expects["device"])
-    files = do_over_ssh(kit, host)
+    # After a cut asyncio reports every block of asyncssh's that was still to be written.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    ended = asyncio.run(_session(kit, host))
+    print(ended["log"], end="")
+    if ended["exit"] != 0:
+        code = ended["exit"]
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        last = (ended["log"].strip().splitlines() or [""])[-1]
+        raise RunnerError(
+            "check-failed",
+            f"the check there ended with {how}: {last}",
+            where=host.host,
+            remedy="read the lines above this one in the log, then run again",
+        )
+    files = ended["files"]
     if f"{row}.json" not in files:
         raise RunnerError(
             "no-receipt",
@@ -65,33 +79,7 @@ def check_over_ssh(kit: Kit, host: LabHost, *, key: Path | None, into: Path) -> 
     print(f"{kit.title}: {verdict}, on {host.host}")
 
 
-def do_over_ssh(kit: Kit, host: LabHost, *, into: Path | None = None) -> dict[str, str]:
-    """Let ``host`` do the job of ``kit``; return the JSON files that came of it, as text.
-
-    Args:
-        into: folder here that the files of the job's ``returns`` are fetched into.
-
-    Raises:
-        RunnerError: as `check_over_ssh`, and ``damaged-transfer``.
-    """
-    # After a cut asyncio reports every block of asyncssh's that was still to be written.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    ended = asyncio.run(_session(kit, host, into))
-    print(ended["log"], end="")
-    if ended["exit"] != 0:
-        code = ended["exit"]
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        last = (ended["log"].strip().splitlines() or [""])[-1]
-        raise RunnerError(
-            f"{kit.job['noun']}-failed",
-            f"the {kit.job['noun']} there ended with {how}: {last}",
-            where=host.host,
-            remedy="read the lines above this one in the log, then run again",
-        )
-    return dict(ended["files"])
-
-
-async def _session(kit: Kit, host: LabHost, into: Path | None) -> dict[str, Any]:
+async def _session(kit: Kit, host: LabHost) -> dict[str, Any]:
     doing = Namespace(what="connecting")
     with by_name(host, doing):
         async with asyncssh.connect(
@@ -114,10 +102,7 @@ async def _session(kit: Kit, host: LabHost, into: Path | None) -> dict[str, Any]
                 # One transfer at a time from here to there: shared files travel once.
                 with _sending(host):
                     await _transfer(agent, sftp, kit)
-                ended = await _run(agent, sftp, kit)
-                if into is not None and ended["exit"] == 0:
-                    await _fetch(agent, sftp, kit.job["returns"], ended["returned"], into)
-                return ended
+                return await _run(agent, sftp, kit)
 
 
 class _Agent:
@@ -270,42 +255,8 @@ async def _send(sftp: asyncssh.SFTPClient, file: KitFile, path: str, offset: int
                 offset += len(chunk)
 
 
-async def _fetch(
-    agent: _Agent,
-    sftp: asyncssh.SFTPClient,
-    names: Sequence[str],
-    returned: Mapping[str, Mapping[str, Any]],
-    into: Path,
-) -> None:
-    """Bring large results here, believed only with the digest that the agent told."""
-    for name in names:
-        agent.doing.what = f"fetching {name}"
-        if name not in returned:
-            raise RunnerError("no-result", f"no {name} came of it", where=agent.host.host)
-        told = returned[name]
-        path = f"{agent.host.folder}/store/{told['sha256']}"
-        digest = hashlib.sha256()
-        async with sftp.open(path, "rb") as remote:
-            with (into / name).open("wb") as stream:
-                while chunk := cast(bytes, await remote.read(_CHUNK)):
-                    digest.update(chunk)
-                    stream.write(chunk)
-        if digest.hexdigest() != told["sha256"]:
-            raise RunnerError(
-                "damaged-transfer",
-                f"{name} arrived with other bytes",
-                where=agent.host.host,
-                expected=told["sha256"],
-                found=digest.hexdigest(),
-                remedy="run again",
-            )
-        with suppress(asyncssh.SFTPError):  # what stays there only takes room
-            await sftp.remove(path)
-        print(f"fetched {name}, {told['size']} bytes", flush=True)
-
-
 async def _run(agent: _Agent, sftp: asyncssh.SFTPClient, kit: Kit) -> dict[str, Any]:
-    agent.doing.what = f"running the {kit.job['noun']}"
+    agent.doing.what = "running the check"
     host = agent.host
     name = uuid.uuid4().hex
     path = f"{host.folder}/heartbeats/{name}"

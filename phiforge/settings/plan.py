@@ -43,16 +43,11 @@ class Plan:
     releases: tuple[tuple[str, str], ...]
 
 
-def plan(
-    settings: Settings,
-    brought: Collection[tuple[str, str, str]] = (),
-    unmade: Collection[tuple[str, str]] = (),
-) -> Plan:
+def plan(settings: Settings, brought: Collection[tuple[str, str, str]] = ()) -> Plan:
     """Decide what the chosen models and variants need.
 
     Args:
         brought: model, variant and row of receipts that came from a device elsewhere.
-        unmade: model and variant of what is made elsewhere and did not come yet.
     """
     builds: dict[tuple[str, str], None] = {}
     checks: dict[tuple[str, str], None] = {}
@@ -64,12 +59,7 @@ def plan(
                 continue
             checks[model_name, name] = None
             rows = {row for *about, row in brought if about == [model_name, name]}
-            made = (model_name, name) not in unmade
-            if (
-                made
-                and not model.synthetic
-                and _releasable(settings.variants[name], settings, rows)
-            ):
+            if not model.synthetic and _releasable(settings.variants[name], settings, rows):
                 releases[model_name, name] = None
             for ancestor in ancestry(settings.variants, name):
                 builds[model_name, ancestor] = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phiforge.settings.devices import Device, LabHost, load_devices
+from phiforge.settings.devices import Device, load_devices
 from phiforge.settings.documents import (
     SCHEMAS,
     ConfigurationError,
@@ -78,7 +78,6 @@ class Settings:
 
     Attributes:
         tools: what a variant's ``requires.config`` may name, and its value (None: not here).
-        compiler_host: the lab host that compiles for the NPU.
         version: of the releases of models that name none themselves.
         builder: URI of who runs this.
         signing: ``{key, certificate, certificate_chain, password_env}``; empty: not configured.
@@ -93,7 +92,6 @@ class Settings:
     channel: str
     score_positions: int
     tools: Mapping[str, Mapping[str, Any] | None]
-    compiler_host: LabHost | None = None
     kit_payload: bool = True
     acceptance: Path = field(default=CONFIG / "acceptance.yaml")
     version: str = "0.1.0"
@@ -116,7 +114,6 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
     models = _models(
         [*sorted((folder / "models").glob("*.yaml")), *map(Path, chosen["model_files"])], variants
     )
-    npu_compiler, compiler_host = read_npu_compiler(chosen["npu_compiler"], where)
     return Settings(
         models=models,
         variants=variants,
@@ -125,8 +122,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         chosen_variants=_choose("variants", chosen["variants"] or list(variants), variants, where),
         channel=chosen["channel"],
         score_positions=chosen["score_positions"],
-        tools={"npu_compiler": npu_compiler},
-        compiler_host=compiler_host,
+        tools={"npu_compiler": read_npu_compiler(chosen["npu_compiler"], where)},
         kit_payload=chosen.get("kit_payload", True) in (True, "true"),
         acceptance=folder / "acceptance.yaml",
         version=chosen.get("version", Settings.version),

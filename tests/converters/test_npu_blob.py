@@ -23,7 +23,7 @@ import yaml
 from benchmarks.sabotage import Weights, sabotaged
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
-from converters.npu_blob.compile import CompileError, prove
+from converters.npu_blob.export import verify_blob
 from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
@@ -274,11 +274,11 @@ def test_the_compile_process_refuses_cpu_code_where_npu_code_was_asked_for(
 ) -> None:
     blob = bench.payload(mode) / BLOB
     job = {"cache_mode": mode, "made_for": "NPU", "ir": str(blob.parent)}
-    with pytest.raises(CompileError, match="blob-made-for-cpu"):
-        prove(job, blob)
+    with pytest.raises(ConvertError, match="blob-made-for-cpu"):
+        verify_blob(job, blob)
     other = {**job, "made_for": "CPU", "cache_mode": next(one for one in MODES if one != mode)}
-    with pytest.raises(CompileError, match="cache mode"):
-        prove(other, blob)
+    with pytest.raises(ConvertError, match="cache mode"):
+        verify_blob(other, blob)
 
 
 def test_bytes_without_code_of_the_npu_plugin_are_no_proof(bench: Bench, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
-"""Compile an IR to a blob, in a process of its own, on any machine that has the compiler.
+"""Compile an IR to a blob, in a process of its own (`converters.npu_blob.compiler` starts it).
 
-    python -m converters.npu_blob.compile JOB.json
+    python -m converters.npu_blob.export JOB.json
 
 ``JOB.json``: ``ir`` (a folder with openvino_model.xml, its .bin and the tokenizer), ``into`` (an
 existing folder), ``platform``, ``cache_mode``, ``pipeline_options``, ``weights_bank`` and
 ``made_for``, ``NPU`` or ``CPU``. Into ``into`` it writes openvino_model.blob and, last,
-``COMPILED.json``. It imports nothing that `envs/device-openvino.lock` has not, so that a lab host
-can run it (`converters.npu_blob.there`).
+``COMPILED.json``.
 
 ``made_for: CPU`` is the same export with the CPU in the NPU's place. It exists for tests: it comes
 from no configuration, and such a blob is refused wherever a release is made.
@@ -21,15 +20,15 @@ from typing import Any
 import openvino
 import openvino_genai
 
-from converters.npu_blob.process import COMPILED
+from converters.contract import ConvertError
+from converters.npu_blob.compiler import COMPILED, LIBRARIES
 from phiforge.artifact.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
 from phiforge.artifact.record import write_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.errors import PhiforgeError, run_command
+from phiforge.errors import run_command
 
 TOOLCHAIN = ("openvino", "openvino-genai")
 
-LIBRARIES = "openvino_intel_npu_compiler*"
 _LONGEST_MESSAGE = 400
 
 # What runs where there is no NPU (OpenVINO GenAI's own tests use it); the partitioner needs deep
@@ -41,16 +40,12 @@ _ON_CPU: Mapping[str, str] = {
 }
 
 
-class CompileError(PhiforgeError):
-    """The compiler is not usable, or what it wrote is not what was asked for."""
-
-
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     into = Path(job["into"])
     blob = into / BLOB
     export(job, blob)
-    header = prove(job, blob)
+    header = verify_blob(job, blob)
     write_record(
         into / COMPILED,
         {
@@ -66,7 +61,7 @@ def main() -> None:
 
 
 def given_options(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of the export but the blob's path, as the pipeline is given it."""
+    """Return every option of the export but the blob's path, as the pipeline is given it."""
     return {
         **job["pipeline_options"],
         "EXPORT_BLOB": "YES",
@@ -84,48 +79,42 @@ def export(job: Mapping[str, Any], blob: Path) -> None:
     """Let the pipeline compile the job's IR and write its blob.
 
     Raises:
-        CompileError: it cannot.
+        ConvertError: it cannot.
     """
     try:
         openvino_genai.LLMPipeline(job["ir"], "NPU", BLOB_PATH=str(blob), **given_options(job))
     except Exception as error:  # whatever the compiler raises
-        raise CompileError(
+        raise ConvertError(
             f"the NPU compiler did not compile the IR for platform {job['platform']} "
             f"({_short(error)})",
             remedy="see docs/npu-blob.md, 'The compiler'",
         ) from None
     if not blob.is_file():
-        raise CompileError("the pipeline wrote no blob", where=BLOB)
+        raise ConvertError("the pipeline wrote no blob", where=BLOB)
 
 
-def prove(job: Mapping[str, Any], blob: Path, *, ask: bool = True) -> BlobHeader:
+def verify_blob(job: Mapping[str, Any], blob: Path) -> BlobHeader:
     """Hold what was written against what was asked for.
 
-    Args:
-        ask: whether the blob is imported and asked, too; False for one that comes from elsewhere
-            and was asked there.
-
     Raises:
-        CompileError: another cache mode or release, or code of another processor.
+        ConvertError: another cache mode or release, or code of another processor.
     """
     header = read_header(blob)
     if header.weightless != (job["cache_mode"] == "OPTIMIZE_SIZE") or header.encrypted:
-        raise CompileError(
+        raise ConvertError(
             "the blob is not in the cache mode that was asked for",
             expected=job["cache_mode"],
             found=f"weightless {header.weightless}, encrypted {header.encrypted}",
         )
     if job["made_for"] == "NPU":
-        against = not_npu_code(blob)
-        if against is None and ask:
-            against = imported_for_cpu(job, blob, header)
-        if against is not None:
-            raise CompileError(f"{MADE_FOR_CPU}: {against}")
+        objection = not_npu_code(blob) or imported_for_cpu(job, blob, header)
+        if objection is not None:
+            raise ConvertError(f"{MADE_FOR_CPU}: {objection}")
     return header
 
 
 def imported_for_cpu(job: Mapping[str, Any], blob: Path, header: BlobHeader) -> str | None:
-    """Ask the imported blob which device it runs on; None: the NPU, or nobody here can tell.
+    """Ask the imported blob which device it runs on; None: the NPU, or there is none to ask.
 
     Without an NPU only a blob of CPU code can be imported, so a refusal is no bad sign there; the
     check on the device asks again.
@@ -136,28 +125,27 @@ def imported_for_cpu(job: Mapping[str, Any], blob: Path, header: BlobHeader) -> 
         imported = core.import_model(blob.read_bytes(), "NPU", weights if header.weightless else {})
     except Exception as error:  # whatever the plugin raises
         if "NPU" in core.available_devices:
-            return f"the NPU here does not import it ({_short(error)})"
-        print(f"not imported here, there is no NPU: {_short(error)}", flush=True)
+            return f"the NPU of this machine does not import it ({_short(error)})"
+        print(f"not imported, this machine has no NPU: {_short(error)}", flush=True)
         return None
-    found = str(imported.get_property("NPUW_DEVICES"))
-    return None if found == "NPU" else f"imported, its NPUW_DEVICES is {found}"
+    devices = str(imported.get_property("NPUW_DEVICES"))
+    return None if devices == "NPU" else f"imported, its NPUW_DEVICES is {devices}"
 
 
 def compiler() -> dict[str, Any]:
-    """Version and digests of the compiler that this process used."""
+    """Return version and digests of the compiler that this process used."""
     folder = Path(openvino.__file__).parent / "libs"
-    found = sorted({*folder.glob(f"lib{LIBRARIES}.so"), *folder.glob(f"{LIBRARIES}.dll")})
     core = openvino.Core()
     core.set_property("NPU", {"NPU_COMPILER_TYPE": "PLUGIN"})
     return {
         "type": "PLUGIN",
         "version": str(core.get_property("NPU", "NPU_COMPILER_VERSION")),
-        "libraries": {path.name: sha256_file(path) for path in found},
+        "libraries": {name: sha256_file(folder / name) for name in sorted(LIBRARIES.values())},
     }
 
 
 def _short(error: Exception) -> str:
-    """The end of a message: OpenVINO's begin with its source files."""
+    """Cut a message to its end: OpenVINO's begin with its source files."""
     return " ".join(str(error).split())[-_LONGEST_MESSAGE:]
 
 
