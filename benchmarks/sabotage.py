@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, seal
 
 Bytes = NDArray[np.uint8]
 

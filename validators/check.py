@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import run_command

@@ -6,8 +6,7 @@ exactly, so the arithmetic is that of a float32 model; only time is lost. The re
 therefore as exact on a small machine as on a large one, and the gates mean the same.
 """
 
-import json
-import struct
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from phiforge.artifact.safetensors_header import read_header
 from validators.contract import CheckError
 
 TOOLCHAIN = ("torch", "transformers", "safetensors")
 
-_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _SPARE_BYTES = 1_500_000_000  # libraries, activations and the logits of a long prompt
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -114,17 +113,11 @@ def _widen(model: nn.Module) -> None:
 
 
 def _size(source: Path) -> tuple[int, int]:
-    """Number of parameters and their bytes as stored, from the safetensors headers."""
-    parameters = stored = 0
-    for path in sorted(source.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                stored += end - begin
-                parameters += (end - begin) // _BYTES.get(entry["dtype"], 4)
+    """Return the number of parameters and their bytes as stored."""
+    headers = (read_header(path) for path in source.glob("*.safetensors"))
+    tensors = [tensor for header in headers for tensor in header.values()]
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors)
+    stored = sum(tensor.size for tensor in tensors)
     if not parameters:
         raise CheckError(
             "no safetensors weights here", where=source, remedy="fetch the source again"

@@ -13,7 +13,8 @@ from typing import Any
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.npu_blob.compiler import compile_blob, with_compiler
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.npu_blob import BLOB, LABEL
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import files_under, link_or_copy, sha256_file

@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from converters.contract import ConvertError
 from phiforge.artifact.record import read_record
+from phiforge.artifact.safetensors_header import read_header
 
 _LAYER_MATRIX = re.compile(r"model\.layers\.(\d+)\.(attn|mlp)\.(\w+)\.MatMul\.weight")
 
@@ -52,12 +53,11 @@ class Checkpoint:
     def __init__(self, source: Path) -> None:
         self.folder = source
         self.config: dict[str, Any] = read_record(source / "config.json")
-        self._tensors: dict[str, tuple[Path, tuple[int, ...], str]] = {}
-        for path in sorted(source.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (not a mapping)
-                    view = file.get_slice(name)
-                    self._tensors[name] = (path, tuple(view.get_shape()), view.get_dtype())
+        self._tensors = {
+            name: (path, stored)
+            for path in sorted(source.glob("*.safetensors"))
+            for name, stored in read_header(path).items()
+        }
 
     @property
     def window(self) -> int | None:
@@ -75,8 +75,8 @@ class Checkpoint:
         """
         for tensor, first_row in self._candidates(initializer):
             if tensor in self._tensors:
-                path, _, dtype = self._tensors[tensor]
-                return Matrix(path, tensor, first_row, dtype)
+                path, stored = self._tensors[tensor]
+                return Matrix(path, tensor, first_row, stored.dtype)
         raise ConvertError(
             f"no tensor of the source is known to be the graph's '{initializer}'",
             where=self.folder,
@@ -106,7 +106,7 @@ class Checkpoint:
     def refuse_beyond_float16(self) -> None:
         """Raise `ConvertError`, naming the first tensor with a value that float16 cannot hold."""
         limit = torch.finfo(torch.float16).max
-        for name, (path, _, _) in self._tensors.items():
+        for name, (path, _) in self._tensors.items():
             with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
                 low, high = (float(value) for value in torch.aminmax(tensor))
@@ -124,6 +124,6 @@ class Checkpoint:
         vocabulary = int(self.config["vocab_size"])
         return [
             name
-            for name, (_, shape, _) in sorted(self._tensors.items())
-            if len(shape) == 2 and shape[0] == vocabulary and name.startswith("model.layers.")
+            for name, (_, stored) in sorted(self._tensors.items())
+            if name.startswith("model.layers.") and stored.shape[:-1] == (vocabulary,)
         ]

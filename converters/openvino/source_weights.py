@@ -1,10 +1,6 @@
-"""The source's weights, mapped from their safetensors files: read when used, never copied.
+"""The source's weights, mapped from their safetensors files: read when used, never copied."""
 
-Format: https://github.com/huggingface/safetensors#format (8 bytes of little-endian header length,
-a JSON header with ``dtype``, ``shape`` and ``data_offsets`` of each tensor, then the bytes).
-"""
-
-import json
+import math
 import mmap
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.contract import ConvertError
+from phiforge.artifact.safetensors_header import StoredTensor, read_header
 
 _STORAGE: Mapping[str, type[np.generic]] = {
     "BF16": np.uint16,  # numpy has no bfloat16; the bits are what matters here
@@ -48,7 +45,8 @@ def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
     wanted once more.
 
     Raises:
-        ConvertError: a file is not in the safetensors format, or there is none.
+        ConvertError: there is no file.
+        SafetensorsError: a file is not in the safetensors format.
     """
     files = sorted(source.glob("*.safetensors"))
     if not files:
@@ -58,14 +56,12 @@ def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
     mappings: list[mmap.mmap] = []
     tensors: dict[str, SourceTensor] = {}
     for file in files:
-        try:
-            with file.open("rb") as stream:
-                mappings.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-            tensors |= _tensors(mappings[-1])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConvertError(
-                f"not a safetensors file ({error})", where=file, remedy="fetch the source again"
-            ) from None
+        header = read_header(file)
+        with file.open("rb") as stream:
+            mappings.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        for name, stored in header.items():
+            if stored.dtype in _STORAGE:
+                tensors[name] = SourceTensor(stored.dtype, _view(mappings[-1], stored))
     ended = threading.Event()
     thread = threading.Thread(target=_let_go, args=(mappings, ended), daemon=True)
     thread.start()
@@ -83,19 +79,6 @@ def _let_go(mappings: list[mmap.mmap], ended: threading.Event) -> None:
             mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _tensors(mapping: mmap.mmap) -> dict[str, SourceTensor]:
-    content = np.frombuffer(mapping, dtype=np.uint8)
-    length = int.from_bytes(content[:8].tobytes(), "little")
-    header = json.loads(content[8 : 8 + length].tobytes())
-    header.pop("__metadata__", None)
-    body = content[8 + length :]
-    return {
-        name: SourceTensor(entry["dtype"], _view(body, entry))
-        for name, entry in header.items()
-        if entry["dtype"] in _STORAGE
-    }
-
-
-def _view(body: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> npt.NDArray[Any]:
-    start, end = entry["data_offsets"]
-    return body[start:end].view(_STORAGE[entry["dtype"]]).reshape(entry["shape"])
+def _view(mapping: mmap.mmap, stored: StoredTensor) -> npt.NDArray[Any]:
+    dtype, count = np.dtype(_STORAGE[stored.dtype]), math.prod(stored.shape)
+    return np.frombuffer(mapping, dtype, count, stored.offset).reshape(stored.shape)

@@ -4,18 +4,17 @@
 ``artifact_sha256`` is the SHA-256 of that file. Nothing here depends on time, place or person.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.checksums import CHECKSUMS, parse_checksums
 from phiforge.artifact.file_digest import FileDigest
 from phiforge.artifact.record import write_record, write_text
 from phiforge.artifact.tree import files_under, sha256_file
 from phiforge.errors import PhiforgeError
 
 MANIFEST = "MANIFEST.json"
-CHECKSUMS = "SHA256SUMS"
 
 
 class PayloadError(PhiforgeError):
@@ -66,25 +65,19 @@ def _describe(name: Path, digest: FileDigest) -> dict[str, Any]:
 
 
 def read_checksums(payload: Path) -> dict[str, str]:
-    """File name to hex SHA-256, as ``SHA256SUMS`` lists them.
+    """Return file name to hex SHA-256, as the payload's ``SHA256SUMS`` lists them.
 
     Raises:
-        PayloadError: the file is missing or is not in sha256sum's format.
+        PayloadError: the file is missing.
+        ChecksumsError: it is not in sha256sum's format.
     """
     path = payload / CHECKSUMS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return parse_checksums(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise PayloadError(
             "checksums are missing", where=path, remedy="build the variant again"
         ) from None
-    listed = {}
-    for number, line in enumerate(lines, start=1):
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if match is None:
-            raise PayloadError("not a line of sha256sum", where=f"{path}:{number}", found=line)
-        listed[match[2]] = match[1]
-    return listed
 
 
 def verify(payload: Path) -> str:

@@ -19,12 +19,15 @@ class TreeError(PhiforgeError):
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
+    """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def git_blob_id(path: Path) -> str:
+    """Return a file's hex git object id: SHA-1 of ``blob <size>``, a NUL, and the bytes."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def copy_with_sha256(source: Path, target: Path) -> str:

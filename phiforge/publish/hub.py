@@ -4,11 +4,9 @@ The client uploads large files to the Hub's storage first and asks each time whi
 there already; only the commit at the end changes what anyone sees. Each version is a tag.
 """
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from phiforge.sources import client  # first: it prepares the environment for huggingface_hub
@@ -29,6 +27,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import disable_progress_bars
 
+from phiforge.artifact.tree import git_blob_id
 from phiforge.publish.outgoing import File, Outgoing
 from phiforge.publish.policy import Hub, PublishError
 from phiforge.publish.revocations import (
@@ -346,10 +345,4 @@ def _same(there: Any, file: File) -> bool:
     """Whether a listed file has these bytes, by LFS digest or git blob id."""
     if there.lfs:
         return bool(there.lfs.sha256 == file.sha256)
-    return bool(there.size == file.size and there.blob_id == _git_blob_id(file.path))
-
-
-def _git_blob_id(path: Path) -> str:
-    """What ``git hash-object`` prints; only small files are in git."""
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return bool(there.size == file.size and there.blob_id == git_blob_id(file.path))

@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, PayloadError
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, PayloadError
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError

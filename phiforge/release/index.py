@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.record import read_record, write_record, write_text
 from phiforge.errors import PhiforgeError, run_command
 from phiforge.receipts.policy import is_promoted

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import canonical, read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError, run_command

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, read_checksums, verify
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, read_checksums, verify
 from phiforge.artifact.record import read_record, write_text
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
 from phiforge.errors import PhiforgeError

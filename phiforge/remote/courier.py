@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.checkout import ROOT
 from phiforge.remote.kit import JOB, PAYLOAD, Kit, job_bytes
 

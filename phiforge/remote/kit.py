@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS, read_checksums
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import read_checksums
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import sha256_file
 from phiforge.checkout import ROOT

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS
+from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.release.signing import ReleaseKey, release_key

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.manifest import CHECKSUMS, read_checksums, verify
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import read_checksums, verify
 from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import PhiforgeError
 from phiforge.reproduce.attest import attest

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from phiforge.artifact.safetensors_header import read_header
+
 Tensors = Iterator[tuple[str, Any]]
 """Name and elements; arrays are mapped, one at a time."""
 
@@ -59,12 +61,7 @@ def _onnx(path: Path) -> Tensors:
 
 
 def _safetensors(path: Path) -> Tensors:
-    import json
-
     content = np.memmap(path, dtype=np.uint8, mode="r")
-    length = int.from_bytes(content[:8].tobytes(), "little")
-    body = content[8 + length :]
-    for name, entry in json.loads(content[8 : 8 + length].tobytes()).items():
-        if name != "__metadata__":
-            start, end = entry["data_offsets"]
-            yield f"{name} {entry['dtype']} {entry['shape']}", body[start:end]
+    for name, tensor in read_header(path).items():
+        stored = content[tensor.offset : tensor.offset + tensor.size]
+        yield f"{name} {tensor.dtype} {list(tensor.shape)}", stored

@@ -9,13 +9,13 @@ index, as pip is configured. Like the main lock these are complete without being
 (it phones home) and huggingface-hub, which tokenizers names but does not import.
 """
 
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from phiforge.artifact.lock_file import LockedDistribution, read_lock
 from phiforge.artifact.record import write_text
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import run_command
@@ -59,20 +59,20 @@ _HEAD = "# Made by 'make lock'. Install with: pip install --no-deps --require-ha
 
 def main() -> None:
     for name in CUT:
-        blocks = {
-            only: _block(only, pin, [_windows_sha256(only, pin)])
+        windows = [
+            LockedDistribution(only, pin, (_windows_sha256(only, pin),))
             for only, pin in WINDOWS.get(name, {}).items()
-        }
-        write_text(Path(LOCK).parent / f"{name}.lock", lock_text(name, blocks))
+        ]
+        write_text(LOCK.with_name(f"{name}.lock"), lock_text(name, windows))
 
 
-def lock_text(name: str, blocks: Mapping[str, str]) -> str:
-    """The lock file ``name``; ``blocks`` are those of `WINDOWS`.
+def lock_text(name: str, windows: Iterable[LockedDistribution]) -> str:
+    """Return the lock file ``name``; ``windows`` are the distributions of `WINDOWS`.
 
     Raises:
         ConfigurationError: the main lock does not pin what is asked for.
     """
-    main = locked_blocks(LOCK.read_text(encoding="utf-8"))
+    main = read_lock(LOCK)
     for distribution in CUT[name]:
         if distribution not in main:
             raise ConfigurationError(
@@ -80,22 +80,8 @@ def lock_text(name: str, blocks: Mapping[str, str]) -> str:
                 where=LOCK,
                 remedy="run 'make lock', or correct phiforge/settings/device_locks.py",
             )
-    taken = {**{one: main[one] for one in CUT[name]}, **blocks}
-    return _HEAD + "".join(taken[one] for one in sorted(taken))
-
-
-def locked_blocks(text: str) -> dict[str, str]:
-    """Distribution (normalised) to its lines in a lock file, comments left out."""
-    blocks = {}
-    for match in re.finditer(r"^([A-Za-z0-9._-]+)==(\S+)((?:.*\\\n)*.*)$", text, re.MULTILINE):
-        hashes = re.findall(r"--hash=sha256:([0-9a-f]{64})", match[3])
-        name = re.sub(r"[-_.]+", "-", match[1]).lower()
-        blocks[name] = _block(name, match[2], hashes)
-    return blocks
-
-
-def _block(name: str, pin: str, hashes: list[str]) -> str:
-    return " \\\n".join([f"{name}=={pin}", *(f"    --hash=sha256:{one}" for one in hashes)]) + "\n"
+    pins = [*(main[distribution] for distribution in CUT[name]), *windows]
+    return _HEAD + "".join(str(pin) for pin in sorted(pins, key=lambda pin: pin.name))
 
 
 def _windows_sha256(name: str, pin: str) -> str:

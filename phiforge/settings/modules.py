@@ -5,13 +5,13 @@ files found here as ``input:`` and the versions as ``params:``. Modules are read
 """
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.lock_file import LockedDistribution, read_lock
 from phiforge.checkout import ROOT
 from phiforge.settings.documents import ConfigurationError
 
@@ -85,7 +85,7 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
     for file in module_files(*modules):
         environment = _read(file).environment
         lock = LOCK if environment is None else LOCK.with_name(f"{environment}.lock")
-        pinned = locked_versions(lock)
+        pinned = locked(lock)
         for name in _read(file).toolchain:
             if name not in pinned:
                 raise ConfigurationError(
@@ -93,7 +93,8 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
                     where=file,
                     remedy="add it to what the lock is made from and run 'make lock'",
                 )
-            versions[name if environment is None else f"{name} ({environment})"] = pinned[name]
+            key = name if environment is None else f"{name} ({environment})"
+            versions[key] = pinned[name].version
     return dict(sorted(versions.items()))
 
 
@@ -123,8 +124,6 @@ def _literal(tree: ast.Module, constant: str) -> Any:
 
 
 @cache
-def locked_versions(lock: Path = LOCK) -> dict[str, str]:
-    """Distribution name (normalised) to version, of everything the lock file pins."""
-    text = (ROOT / lock).read_text(encoding="utf-8")
-    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", text, flags=re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}
+def locked(lock: Path = LOCK) -> dict[str, LockedDistribution]:
+    """Return everything that a lock file of this checkout pins, by normalised name."""
+    return read_lock(ROOT / lock)

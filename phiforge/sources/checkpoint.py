@@ -11,8 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from phiforge.artifact.safetensors_header import read_header
 from phiforge.sources.request import SourceError, is_plain
 
 SINGLE_WEIGHTS = "model.safetensors"
@@ -122,12 +121,13 @@ def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
     """See that ``files`` (name to where its bytes are) fit together and can be opened.
 
     Raises:
-        SourceError: config.json is not JSON, a safetensors file is truncated or damaged, or the
-            index names a tensor that its shard does not hold.
+        SourceError: config.json is not JSON, or the index names a tensor that its shard does not
+            hold.
+        SafetensorsError: a safetensors file is truncated or damaged.
     """
     _read_json(files["config.json"], "config.json", where)
     tensors = {
-        name: _tensor_names(path, name, where)
+        name: read_header(path, f"{where}: {name}")
         for name, path in files.items()
         if name.endswith(".safetensors")
     }
@@ -139,19 +139,6 @@ def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
                 f"{WEIGHTS_INDEX} does not match the weights: {shard} holds no tensor {tensor}",
                 where=where,
             )
-
-
-def _tensor_names(path: Path, name: str, where: str) -> frozenset[str]:
-    try:
-        # The library checks on opening that the header describes exactly the bytes that follow.
-        with safe_open(path, framework="numpy") as weights:
-            return frozenset(weights.keys())
-    except SafetensorError as error:
-        raise SourceError(
-            f"{name} is truncated or damaged ({error})",
-            where=where,
-            remedy="use a source whose weights are whole",
-        ) from None
 
 
 def _read_json(path: Path, name: str, where: str) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """One file of a commit to disk: resumed by range, across processes too, and verified."""
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 
-from phiforge.artifact.tree import sha256_file
+from phiforge.artifact.tree import git_blob_id, sha256_file
 from phiforge.sources.client import HubClient, HubFile
 from phiforge.sources.progress import Meter
 from phiforge.sources.request import SourceError
@@ -44,16 +43,6 @@ def download(client: HubClient, file: HubFile, target: Path, meter: Meter) -> No
         found=found,
         remedy="try again later, or another endpoint (HF_ENDPOINT)",
     )
-
-
-def git_blob_id(path: Path) -> str:
-    """Hex git object id of a file's bytes: SHA-1 of ``blob <size>``, a NUL, and the bytes."""
-    size = path.stat().st_size
-    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _kind(file: HubFile) -> str:

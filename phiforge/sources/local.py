@@ -1,8 +1,8 @@
 """A local folder, verified against its own recorded checksums, becomes a source tree's files."""
 
-import re
 from pathlib import Path
 
+from phiforge.artifact.checksums import parse_checksums
 from phiforge.artifact.tree import copy_with_sha256, sha256_file
 from phiforge.sources.checkpoint import (
     WEIGHTS_INDEX,
@@ -11,10 +11,8 @@ from phiforge.sources.checkpoint import (
     is_pickle,
     shards,
 )
-from phiforge.sources.request import LocalSource, SourceError, stays_inside
+from phiforge.sources.request import LocalSource, SourceError
 from phiforge.sources.tree import SourceFile, check_disk
-
-_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
@@ -60,31 +58,14 @@ def read_checksums(path: Path) -> dict[str, str]:
     """File name to hex SHA-256, from a file as ``sha256sum`` writes it (GNU coreutils).
 
     Raises:
-        SourceError: it is missing, or a line is not of that form or names what it must not.
+        SourceError: it is missing, empty, or no text.
+        ChecksumsError: a line is not of that form, or names what it must not.
     """
     _check_regular(path, "the checksums file is missing", f"sha256sum * > {path.name} makes one")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        listed = parse_checksums(path.read_text(encoding="utf-8"), path)
     except UnicodeDecodeError:
         raise SourceError("not a text of checksums", where=path) from None
-    listed: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        match = _LINE.fullmatch(line)
-        if not match:
-            raise SourceError(
-                "not a line of sha256sum",
-                where=f"{path}:{number}",
-                expected="64 hex digits, two characters, a name",
-                found=ascii(line[:80]),
-            )
-        digest, name = match[1], match[2].removeprefix("./")
-        if not stays_inside(name):
-            raise SourceError(
-                "names a file outside its folder", where=f"{path}:{number}", found=ascii(name)
-            )
-        if name in listed:
-            raise SourceError(f"lists {name} twice", where=f"{path}:{number}")
-        listed[name] = digest
     if not listed:
         raise SourceError("lists no file", where=path)
     return listed

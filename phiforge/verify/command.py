@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from phiforge.artifact.checksums import visible
 from phiforge.errors import PhiforgeError
 from phiforge.verify.certificates import read_certificates
-from phiforge.verify.findings import visible
 from phiforge.verify.signatures import Key, read_key
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import CHANNELS, Verification, verify

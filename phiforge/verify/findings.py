@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from phiforge.artifact.checksums import visible
 from phiforge.errors import PhiforgeError
 
 
@@ -34,15 +35,3 @@ class Refusal(PhiforgeError):
     def __init__(self, name: str, what: str, where: str = "") -> None:
         super().__init__(visible(what), where=visible(where) or None)
         self.finding = Finding(name, what, where)
-
-
-def visible(text: str) -> str:
-    """``text`` with everything but printable ASCII escaped.
-
-    >>> visible("weights\\u202ebin")
-    'weights\\\\u202ebin'
-    """
-    return "".join(
-        letter if " " <= letter <= "~" else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )

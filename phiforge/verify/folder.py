@@ -1,27 +1,21 @@
-"""A folder that someone sent: surveyed without following anything, read within limits.
-
-Names are held to printable ASCII that means the same on Linux and Windows: a name that looks like
-another one, hides characters or leaves the folder is refused, not interpreted.
-"""
+"""A folder that someone sent: surveyed without following anything, read within limits."""
 
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.verify.findings import Finding, Refusal, visible
+from phiforge.artifact.checksums import ChecksumsError, name_problem, parse_checksums
+from phiforge.verify.findings import Finding, Refusal
 
 MAX_FILES = 2_000
 MAX_DEPTH = 16
 MAX_DOCUMENT = 32_000_000  # bytes of a JSON document or a checksum list
 _BLOCK = 1 << 20
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
-_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^\0]+)")
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,17 @@ class Folder:
         """
         return parse_json(self.text(name), name)
 
+    def checksums(self, name: str) -> dict[str, str]:
+        """File name to hex SHA-256, of a list in the form of coreutils' sha256sum.
+
+        Raises:
+            Refusal: ``malformed-checksums``, ``hostile-name`` or ``duplicate-path``.
+        """
+        try:
+            return parse_checksums(self.text(name), name)
+        except ChecksumsError as error:
+            raise Refusal(error.name, error.what, name) from None
+
     def below(self, prefix: str) -> list[str]:
         """Names that start with ``prefix``, sorted."""
         return sorted(name for name in self.sizes if name.startswith(prefix))
@@ -140,33 +145,6 @@ def survey(root: Path, known: Mapping[str, str] | None = None) -> tuple[Folder, 
     return Folder(root, sizes, known or {}), sorted(findings, key=lambda found: found.where)
 
 
-def name_problem(name: str) -> str | None:
-    """Why a file must not be called so; None: it may.
-
-    >>> name_problem("evidence/gate.json")
-    >>> name_problem("../weights.bin")
-    'leaves the folder'
-    >>> name_problem("weights\\u202enib.bin")
-    'holds a character that is not plain ASCII: weights\\\\u202enib.bin'
-    """
-    if not all(" " <= letter <= "~" for letter in name):
-        return f"holds a character that is not plain ASCII: {visible(name)}"
-    if name.startswith(("/", "~")) or re.match(r"[A-Za-z]:", name):
-        return "is an absolute path"
-    if any(letter in name for letter in '\\:*?"<>|'):
-        return "holds a character that is special elsewhere"
-    parts = name.split("/")
-    if ".." in parts:
-        return "leaves the folder"
-    if len(name) > 1000 or any(len(part) > 200 for part in parts):
-        return "is too long"
-    if any(part in ("", ".") or part != part.strip(" ") or part.endswith(".") for part in parts):
-        return "has a part that is empty, or that Windows reads otherwise"
-    if any(_RESERVED.fullmatch(part) for part in parts):
-        return "is a device on Windows"
-    return None
-
-
 def same_but_for_case(names: Iterable[str]) -> list[str]:
     """Names that a file system which ignores case takes for one that stands before them."""
     seen: set[str] = set()
@@ -203,26 +181,6 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal("not-json", "is not a JSON object", where)
     return value
-
-
-def parse_checksums(text: str, where: str) -> dict[str, str]:
-    """File name to hex SHA-256 of a list in the form of coreutils' sha256sum.
-
-    Raises:
-        Refusal: ``malformed-checksums``, ``hostile-name`` or ``duplicate-path``.
-    """
-    listed: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = _SUM.fullmatch(line)
-        if match is None:
-            raise Refusal("malformed-checksums", f"line {number} is not sha256sum's", where)
-        name = match[2]
-        if problem := name_problem(name):
-            raise Refusal("hostile-name", f"line {number}: '{name}' {problem}", where)
-        if name in listed:
-            raise Refusal("duplicate-path", f"'{name}' stands twice", where)
-        listed[name] = match[1]
-    return listed
 
 
 def member(value: Any, kind: type, *path: str | int, where: str) -> Any:

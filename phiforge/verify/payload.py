@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from phiforge.artifact.checksums import CHECKSUMS, name_problem
 from phiforge.verify.findings import Finding, Refusal
-from phiforge.verify.folder import MAX_DOCUMENT, Folder, member, name_problem, parse_checksums
+from phiforge.verify.folder import MAX_DOCUMENT, Folder, member
 
-CHECKSUMS = "SHA256SUMS"
 MANIFEST = "MANIFEST.json"
 CARD = "README.md"
 EVIDENCE = "evidence/"
@@ -34,7 +34,7 @@ def read_payload(folder: Folder) -> Payload:
     Raises:
         Refusal: one of them is missing, or is not what it should be.
     """
-    listed = parse_checksums(folder.text(CHECKSUMS), CHECKSUMS)
+    listed = folder.checksums(CHECKSUMS)
     artifact = folder.sha256(CHECKSUMS, MAX_DOCUMENT)
     manifest = folder.json(MANIFEST)
     for key in ("model", "variant", "format", "precision", "converter"):

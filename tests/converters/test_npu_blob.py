@@ -24,7 +24,8 @@ from benchmarks.sabotage import Weights, sabotaged
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.export import verify_blob
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
 from phiforge.offline import OFFLINE

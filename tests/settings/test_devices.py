@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text, locked_blocks
+from phiforge.artifact.lock_file import read_lock
+from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text
 from phiforge.settings.devices import load_devices
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.plan import availability
@@ -87,7 +88,7 @@ def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:
 @pytest.mark.parametrize("name", CUT)
 def test_device_locks_pin_what_the_main_lock_pins(name: str) -> None:
     text = (ROOT / "envs" / f"{name}.lock").read_text(encoding="utf-8")
-    only = {one: locked_blocks(text)[one] for one in WINDOWS.get(name, {})}
+    only = [read_lock(LOCK.with_name(f"{name}.lock"))[one] for one in WINDOWS.get(name, {})]
     assert text == lock_text(name, only), "run 'make lock'"
     assert "torch==" not in text and "http" not in text
     assert LOCK.name == "main.lock"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phiforge.settings.modules import ROOT, locked_versions, module_files, pinned_toolchain
+from phiforge.settings.modules import ROOT, locked, module_files, pinned_toolchain
 from validators.own_code import check_modules, validator_digest
 
 HEAVY = {
@@ -28,9 +28,9 @@ def test_module_files_follow_imports_within_the_checkout() -> None:
 
 
 def test_locked_versions_are_read_from_the_lock() -> None:
-    assert locked_versions()["openvino"].startswith("2026.")
-    assert "torchvision" not in locked_versions()
-    assert "openvino-telemetry" not in locked_versions()
+    assert locked()["openvino"].version.startswith("2026.")
+    assert "torchvision" not in locked()
+    assert "openvino-telemetry" not in locked()
 
 
 def test_converters_declare_what_shapes_their_bytes() -> None:

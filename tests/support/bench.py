@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.record import read_record
 from phiforge.offline import OFFLINE
 from phiforge.settings.documents import read_yaml

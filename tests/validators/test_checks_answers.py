@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sabotage import Sabotage, Tensor, Weights, sabotaged, zero_layer
-from phiforge.artifact.manifest import CHECKSUMS, MANIFEST, seal
+from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
