@@ -23,7 +23,7 @@ def fetch_hub(source: HubSource, tree: SourceTree, scratch: Path, label: str) ->
     again; where that is everything, no request is made.
 
     Raises:
-        SourceError: see the modules client, download and checkpoint.
+        SourceError: the commit cannot be had, or its files are not a whole checkpoint.
     """
     if files := tree.recall(source, scratch):
         print(f"{label}: everything is here; no request was made", file=sys.stderr)

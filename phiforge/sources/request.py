@@ -1,6 +1,5 @@
 """What a model's ``source`` block asks for: one pinned Hub commit, or one local folder."""
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -33,6 +32,19 @@ class HubSource:
     revision: str
     sha256: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """See that this names one commit."""
+        if not _REPO.fullmatch(self.repo):
+            raise SourceError("repo", expected="owner/name", found=repr(self.repo))
+        if not _REVISION.fullmatch(self.revision):
+            raise SourceError(
+                f"revision of {self.repo}",
+                expected="a commit of 40 lower-case hex digits",
+                found=repr(self.revision),
+                remedy="pin the commit shown on the repository's history page; a branch or a tag "
+                "moves",
+            )
+
 
 @dataclass(frozen=True)
 class LocalSource:
@@ -46,84 +58,39 @@ class LocalSource:
     path: Path
     checksums: str
 
+    def __post_init__(self) -> None:
+        """See that the checksums are those of this folder."""
+        if not is_plain(self.checksums):
+            raise SourceError(
+                "checksums",
+                where=self.path,
+                expected="the name of a file in the folder",
+                found=repr(self.checksums),
+            )
+
 
 Source = HubSource | LocalSource
 
 
-def parse_source(text: str) -> Source:
-    """Read a ``source`` block from JSON.
+def parse_source(block: Mapping[str, Any]) -> Source:
+    """Make the source that a model's ``source`` block names.
+
+    The settings have validated the block already; what must hold for every source, whoever asks
+    for it, is checked by the types themselves.
 
     Raises:
         SourceError: it is neither of the two forms, or a value is not valid.
     """
     try:
-        block = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SourceError(f"not JSON ({error})", where="--source") from None
-    if isinstance(block, dict) and "repo" in block:
-        _expect_keys(block, {"repo", "revision"}, {"sha256"})
-        return _hub_source(block)
-    if isinstance(block, dict) and "path" in block:
-        _expect_keys(block, {"path", "checksums"}, set())
-        return _local_source(block)
-    raise SourceError(
-        "names no source",
-        where="--source",
-        remedy='give {"repo": …, "revision": …} or {"path": …, "checksums": …}',
-    )
-
-
-def _expect_keys(block: Mapping[str, Any], required: set[str], optional: set[str]) -> None:
-    for key in sorted(required - block.keys()):
-        raise SourceError(f"the key {key!r} is missing", where="--source")
-    for key in sorted(block.keys() - required - optional):
+        if "path" in block:
+            return LocalSource(**{**block, "path": Path(block["path"])})
+        return HubSource(**block)
+    except TypeError as error:
         raise SourceError(
-            f"unknown key {key!r}",
-            where="--source",
-            expected="only " + ", ".join(sorted(required | optional)),
-            found=key,
-        )
-
-
-def _hub_source(block: Mapping[str, Any]) -> HubSource:
-    repo, revision, pins = block["repo"], block["revision"], block.get("sha256", {})
-    if not isinstance(repo, str) or not _REPO.fullmatch(repo):
-        raise SourceError("repo", where="--source", expected="owner/name", found=repr(repo))
-    if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
-        raise SourceError(
-            "revision",
-            where="--source",
-            expected="a commit of 40 lower-case hex digits",
-            found=repr(revision),
-            remedy="pin the commit shown on the repository's history page; a branch or a tag moves",
-        )
-    if not isinstance(pins, dict):
-        raise SourceError(
-            "sha256", where="--source", expected="file names with digests", found=repr(pins)
-        )
-    for name, digest in pins.items():
-        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
-            raise SourceError(
-                f"sha256 of {name}",
-                where="--source",
-                expected="64 lower-case hex digits",
-                found=repr(digest),
-            )
-    return HubSource(repo, revision, pins)
-
-
-def _local_source(block: Mapping[str, Any]) -> LocalSource:
-    path, checksums = block["path"], block["checksums"]
-    if not isinstance(path, str) or not path:
-        raise SourceError("path", where="--source", expected="a folder", found=repr(path))
-    if not isinstance(checksums, str) or not is_plain(checksums):
-        raise SourceError(
-            "checksums",
-            where="--source",
-            expected="the name of a file in the folder",
-            found=repr(checksums),
-        )
-    return LocalSource(Path(path), checksums)
+            f"not a source ({error})",
+            expected="repo, revision and perhaps sha256, or path and checksums",
+            found=", ".join(sorted(block)),
+        ) from None
 
 
 def is_plain(name: str) -> bool:

@@ -221,8 +221,8 @@ def test_a_folder_that_is_not_what_it_records_is_refused(
     ("change", "words"),
     [
         ({"checksums": "../SHA256SUMS"}, "checksums"),
-        ({"path": ""}, "path"),
-        ({"path": 3}, "path"),
+        ({"path": ""}, "checksums file is missing"),
+        ({"path": 3}, "not a source"),
         ({"revision": "main"}, "revision"),
     ],
 )

@@ -233,7 +233,6 @@ def test_offline_mode_asks_nobody(fetch: Fetch, hub: HubServer, published: Publi
         ({"repo": "../x"}, "repo"),
         ({"repo": "acme/phi--x"}, "refuses this name"),
         ({"branch": "main"}, "branch"),
-        ({"sha256": {"LICENSE": "abc"}}, "LICENSE"),
     ],
 )
 def test_a_source_that_pins_nothing_is_refused(

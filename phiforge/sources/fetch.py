@@ -1,0 +1,46 @@
+"""Fetch one model's source tree.
+
+``<into>/files`` appears whole or not at all, and ``<into>/SOURCE.json`` after it.
+"""
+
+import sys
+from pathlib import Path
+
+from phiforge.artifact.tree import fresh_tree, make_read_only
+from phiforge.sources.local import copy_local
+from phiforge.sources.request import LocalSource, Source, SourceError
+from phiforge.sources.tree import SourceFile, SourceTree
+
+
+def fetch(model: str, source: Source, into: Path) -> None:
+    """Put the verified checkpoint files of ``source`` and their record in place.
+
+    Args:
+        model: the model's name, for messages.
+        source: a pinned Hub commit or a local folder; `parse_source` reads one from JSON values.
+        into: ``artifacts/source/<model>``.
+
+    Raises:
+        SourceError: the source cannot be had, or is not what it must be.
+        TreeError: another process fetches into the same folder.
+    """
+    if into.exists() and not into.is_dir():
+        raise SourceError("not a folder", where=into)
+    into.mkdir(parents=True, exist_ok=True)
+    tree = SourceTree(into)
+    with fresh_tree(tree.files) as scratch:
+        files = _fill(source, tree, scratch, f"fetch {model}")
+        make_read_only(scratch)
+        tree.forget()
+    tree.remember(source, files)
+    size = sum(file.size for file in files)
+    print(f"fetch {model}: {len(files)} verified files, {size / 1e9:.2f} GB", file=sys.stderr)
+
+
+def _fill(source: Source, tree: SourceTree, scratch: Path, label: str) -> list[SourceFile]:
+    if isinstance(source, LocalSource):
+        return copy_local(source, scratch)
+    # The client is imported only where there is a Hub to ask.
+    from phiforge.sources.hub import fetch_hub
+
+    return fetch_hub(source, tree, scratch, label)
