@@ -78,3 +78,10 @@ def test_named_files_exist(page: Path) -> None:
     )
     for path in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]+\.\w+)(?![\w*<])", code(page)):
         assert path in MADE_UP or (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@each_page
+def test_named_tests_exist(page: Path) -> None:
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
+    for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")):
+        assert f"def {name}(" in tests, f"{page.name}: {name}"
