@@ -37,8 +37,10 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import run_command
 from phiforge.offline import OFFLINE, go_offline
 from phiforge.settings.documents import read_yaml
+from phiforge.settings.models import Model
 from phiforge.settings.plan import availability, row_settings
-from phiforge.settings.settings import Model, Settings, Variant, load
+from phiforge.settings.settings import Settings, load
+from phiforge.settings.variants import Variant
 
 RECORD = Path("benchmarks/acceptance/honest-verdicts.json")
 NOT_HELD_BACK = "onnxruntime's MLAS chooses by CPUID; no setting holds it back"
@@ -145,7 +147,9 @@ def one(
     reference = load_reference(artifacts / "reference" / model.name)
     golden = load_golden(model.golden)
     minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
-    gates = load_gates(settings.acceptance, variant.precision, {**model.acceptance, **minimum})
+    gates = load_gates(
+        settings.acceptance, variant.precision, {**model.acceptance.plain(), **minimum}
+    )
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
         seen = observe(
             module.open_runtime, {}, payload, told["settings"], reference, golden,

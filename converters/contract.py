@@ -19,7 +19,7 @@ from typing import Any
 from phiforge.errors import PhiforgeError
 
 Options = Mapping[str, Any]
-"""A variant's ``options`` block, already valid against ``config/schemas/options/<name>``."""
+"""A variant's ``options`` block, as ``converters.<name>.options`` describes it."""
 
 
 class ConvertError(PhiforgeError):

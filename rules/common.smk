@@ -1,5 +1,4 @@
 # The configuration, read once, and the named functions that the rules ask.
-import dataclasses
 import json
 import shlex
 import sys
@@ -21,6 +20,7 @@ from phiforge.settings.plan import (
     stands_signed,
     variant_availability,
 )
+from phiforge.settings.models import LocalSource
 from phiforge.settings.settings import load
 from phiforge.errors import PhiforgeError
 from phiforge.remote import inbox
@@ -38,7 +38,7 @@ except PhiforgeError as error:
 SIGNING = release_signing(SETTINGS)
 
 # Nor where a lab host is: one that moves changes nothing that a receipt says.
-LABS = {name: dataclasses.asdict(row.ssh) for name, row in SETTINGS.devices.items() if row.ssh}
+LABS = {name: row.ssh.model_dump(mode="json") for name, row in SETTINGS.devices.items() if row.ssh}
 
 # Jobs run in the environment that Snakemake runs in, activated or not. A prefix replaces Snakemake's
 # own strict mode, without which `| tee` hides that a job failed; and Snakemake formats its text.
@@ -74,7 +74,7 @@ def release_manifests():
 
 def releases_to_publish():
     """Promoted first, where only what is stable is published."""
-    stable = SETTINGS.publish.get("channel", "stable") == "stable"
+    stable = SETTINGS.publish.channel == "stable"
     return release_manifests() + (promotions() if stable else [])
 
 
@@ -122,18 +122,18 @@ def variant_of(wildcards):
 
 
 def model_source(wildcards):
-    return json.dumps(dict(model_of(wildcards).source), sort_keys=True)
+    return json.dumps(model_of(wildcards).source.plain(), sort_keys=True)
 
 
 def local_source_files(wildcards):
     """A local source's own files; what is missing is reported by fetch, by name."""
     source = model_of(wildcards).source
-    if "path" not in source:
+    if not isinstance(source, LocalSource):
         return []
-    folder = Path(source["path"])
-    names = [source["checksums"]]
-    if (folder / source["checksums"]).is_file():
-        listing = (folder / source["checksums"]).read_text(encoding="utf-8")
+    folder = source.path
+    names = [source.checksums]
+    if (folder / source.checksums).is_file():
+        listing = (folder / source.checksums).read_text(encoding="utf-8")
         names += [line[66:].strip() for line in listing.splitlines() if line.strip()]
     return [str(folder / name) for name in names if (folder / name).is_file()]
 
@@ -169,8 +169,8 @@ def variant_block(wildcards):
 
 def variant_tools(wildcards):
     """What the configuration names for the variant's making."""
-    requires = variant_of(wildcards).requires or {}
-    key = requires.get("config")
+    requires = variant_of(wildcards).requires
+    key = requires and requires.config
     return json.dumps({key: SETTINGS.tools[key]} if key else {}, sort_keys=True)
 
 
@@ -234,7 +234,7 @@ def check_memory(wildcards):
 def acceptance_overrides(wildcards):
     model = model_of(wildcards)
     minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
-    return json.dumps({**model.acceptance, **minimum}, sort_keys=True)
+    return json.dumps({**model.acceptance.plain(), **minimum}, sort_keys=True)
 
 
 def promotions():

@@ -8,7 +8,7 @@ rule publish:
     log:
         "artifacts/logs/publish.log",
     params:
-        policy=json.dumps(dict(SETTINGS.publish), sort_keys=True),
+        policy=json.dumps(SETTINGS.publish.plain(), sort_keys=True),
         releases=[f"{model}/{variant}" for model, variant in PLAN.releases],
     message:
         "publish"

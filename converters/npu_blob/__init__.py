@@ -38,7 +38,7 @@ def convert(
 
     Args:
         source: not read; the weights come from ``base``.
-        options: valid against ``config/schemas/options/npu_blob.schema.json``.
+        options: as `converters.npu_blob.options` describes them.
         base: payload of a variant with an ``npu`` block.
         tools: ``npu_compiler``: the compiler's two libraries, each with ``path`` and ``sha256``.
 

@@ -42,7 +42,7 @@ def convert(source: Path, into: Path, *, options: Options, base: Path | None = N
     Args:
         source: verified source tree: safetensors, configuration, tokenizer.
         into: empty scratch folder that becomes the payload.
-        options: valid against ``config/schemas/options/npu_library.schema.json``.
+        options: as `converters.npu_library.options` describes them.
         base: must be None; the library quantizes the source itself.
 
     Raises:

@@ -17,7 +17,7 @@ def convert(source: Path, into: Path, *, options: Options, base: Path | None = N
     Args:
         source: verified source tree: safetensors, configuration, tokenizer.
         into: empty scratch folder that becomes the payload.
-        options: valid against ``config/schemas/options/onnx_genai.schema.json``.
+        options: as `converters.onnx_genai.options` describes them.
         base: payload of the float16 build for the same execution provider; INT4 only.
 
     Raises:

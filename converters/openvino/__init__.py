@@ -16,7 +16,7 @@ def convert(source: Path, into: Path, *, options: Options, base: Path | None = N
     Args:
         source: verified source tree: safetensors, configuration, tokenizer.
         into: empty scratch folder that becomes the payload.
-        options: valid against ``config/schemas/options/openvino.schema.json``.
+        options: as `converters.openvino.options` describes them.
         base: payload of the FP16 variant; needed for every other ``weight_format``.
 
     Raises:

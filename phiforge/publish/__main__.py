@@ -33,7 +33,7 @@ def main() -> None:
     arguments = _parse()
     told = {} if arguments.policy is None else {"publish": json.loads(arguments.policy)}
     settings = load({**read_yaml(CONFIG / "config.yaml"), **told})
-    policy = read_policy(settings.publish)
+    policy = read_policy(settings.publish.plain())
     names = arguments.releases or ["/".join(pair) for pair in plan(settings).releases]
     pairs = [_pair(name) for name in names]
     if arguments.command == "publish":

@@ -1,95 +1,235 @@
-"""Device rows of config/devices.yaml and of ``device_files``, checked without connecting."""
+"""Device rows of config/devices.yaml and of `device_files`, checked without connecting."""
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from phiforge.settings.documents import (
-    ConfigurationError,
-    beside,
-    did_you_mean,
-    read_yaml,
-    validate,
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from phiforge.settings.blocks import (
+    Block,
+    Items,
+    Name,
+    RelativePath,
+    Text,
+    existing_file,
+    mistake,
+    read_block,
 )
+from phiforge.settings.documents import ConfigurationError, did_you_mean, read_named_blocks
 
 LOCKS = Path("envs")
 _PUBLIC_KEY_HEAD = "-----BEGIN PUBLIC KEY-----"
 
 
-@dataclass(frozen=True)
-class LabHost:
-    """How a device-lab host is reached; the row's ``ssh`` block.
-
-    Attributes:
-        host_key: the host's public key, ``<type> <base64>``; any other key is refused.
-        identity: the private key that opens the connection, on this machine.
-        python: the interpreter there, by name or path.
-        folder: working folder there, relative to the user's home.
-        time_limit_s: a check that takes longer is ended.
-        heartbeat_s: a check whose client is silent for so long is ended.
-        runner_key: path there of the private key that signs receipts; None: the host's own
-            PHIFORGE_RUNNER_KEY, or an occasional key.
-    """
-
-    host: str
-    port: int
-    user: str
-    host_key: str
-    identity: str
-    python: str
-    folder: str
-    time_limit_s: float
-    heartbeat_s: float
-    runner_key: str | None
+def _real_host_key(text: str) -> str:
+    """Return ``<type> <base64>``, whose bytes begin with the same type (RFC 4253, section 6.6)."""
+    kind, encoded, *_ = text.split()
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        blob = b""
+    if not blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()):
+        raise mistake(
+            f"is not a public host key of type {kind}",
+            "copy the line from the host's own /etc/ssh/ssh_host_ed25519_key.pub "
+            "(Windows: C:\\ProgramData\\ssh)",
+        )
+    return f"{kind} {encoded}"
 
 
-@dataclass(frozen=True)
-class Device:
-    """One row.
+def _public_key(key: Path) -> Path:
+    if not key.read_text(encoding="utf-8", errors="replace").startswith(_PUBLIC_KEY_HEAD):
+        raise mistake(
+            f"names '{key}', which is not a public key in PEM",
+            "make one: python -m phiforge.trust new-key --private FILE --public FILE",
+        )
+    return key
 
-    Attributes:
-        executes: what must have done the work, for the receipt to pass.
-        key: PEM file of the public key that signs the row's receipts.
-        ssh: the lab host of a row with ``runner: ssh``; None for all others.
-        file: where the row is written.
-        lacks: formats that only the row which this one replaces has a runtime for.
-    """
 
-    name: str
-    summary: str
-    kind: str
-    runner: str
-    executes: str
-    standin_for: str | None
-    detect: Mapping[str, Any]
-    remedy: str
-    runtimes: Mapping[str, Mapping[str, Any]]
-    key: Path | None = None
-    ssh: LabHost | None = None
-    file: Path = Path("config/devices.yaml")
-    lacks: frozenset[str] = frozenset()
+class LabHost(Block):
+    """How a device-lab host is reached."""
+
+    host: Text = Field(description="name or address", examples=["npu.lab.example"])
+    port: int = Field(22, ge=1, le=65535, description="port of its sshd")
+    user: Text = Field(description="the account on the host", examples=["phiforge"])
+    host_key: Annotated[str, AfterValidator(_real_host_key)] = Field(
+        pattern="^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]+( .*)?$",
+        description="the host's public key, the line of its ssh_host_…_key.pub; any other key is "
+        "refused",
+    )
+    identity: Annotated[
+        RelativePath, existing_file("name the private key that opens the connection")
+    ] = Field(
+        description="private key file that opens the connection, relative to this file or to ~",
+        examples=["~/.ssh/lab"],
+    )
+    python: str = Field(
+        "python",
+        pattern=r"^[A-Za-z0-9_.:/\\-]+$",
+        description="Python 3.11 on the host, by name or path, without spaces. Where it has the "
+        "locked packages it runs the check, else an environment is made from the lock",
+    )
+    folder: str = Field(
+        "phiforge-lab",
+        pattern=r"^[^~\s]+$",
+        description="working folder on the host, relative to the account's home",
+    )
+    time_limit_s: float = Field(
+        6 * 3600.0, gt=0, description="a check that takes longer is ended, in seconds"
+    )
+    heartbeat_s: float = Field(
+        60.0,
+        ge=2,
+        description="a check on the host ends when this machine is silent for so many seconds",
+    )
+    runner_key: Text | None = Field(
+        None,
+        description="path on the host of the private key that signs receipts; it never leaves the "
+        "host. null: the host's own PHIFORGE_RUNNER_KEY, or an ephemeral key",
+    )
+
+
+class Detect(Block):
+    """What must be on this machine for a row to run; nothing means always."""
+
+    platform: str | None = Field(
+        None, description="what Python's sys.platform starts with", examples=["win32"]
+    )
+    files: Items[Annotated[str, Field(pattern="^/")]] = Field(
+        (),
+        description="absolute glob patterns that must each match a file",
+        examples=[["/dev/accel/accel*"]],
+    )
+    containing: str | None = Field(
+        None, description="text that one matched file must contain", examples=["0x8086"]
+    )
+    distributions: Items[str] = Field(
+        (),
+        description="Python packages that must be installed",
+        examples=[["onnxruntime-genai-winml"]],
+    )
+
+
+class Runtime(Block):
+    """The runtime of one artifact format on a row."""
+
+    module: str = Field(
+        pattern="^[a-z_]+$", description="module of validators/runtimes", examples=["openvino"]
+    )
+    environment: Literal["npu-library"] | None = Field(
+        None,
+        description="locked environment that it runs in, made by `make <name>` as .venv-<name>; "
+        "null: the main one",
+    )
+    lock: str | None = Field(
+        None,
+        pattern="^device-[a-z0-9-]+$",
+        description="locked environment of a device elsewhere, the name of envs/<name>.lock; "
+        "rows with another runner than local need it",
+        examples=["device-openvino"],
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="settings of the runtime module", examples=[{"device": "CPU"}]
+    )
+
+    @field_validator("lock")
+    @classmethod
+    def _lock_exists(cls, lock: str | None) -> str | None:
+        if lock is not None and lock not in (known := _known_locks()):
+            raise mistake(
+                f"names '{lock}', and {LOCKS}/{lock}.lock is not there", did_you_mean(lock, known)
+            )
+        return lock
+
+
+class Device(Block):
+    """One row of config/devices.yaml or of `device_files`, under the row's name."""
+
+    name: SkipJsonSchema[str]
+    file: SkipJsonSchema[Path]
+    lacks: SkipJsonSchema[frozenset[str]] = frozenset()
+    """Formats that only the row which this one replaces has a runtime for."""
+
+    summary: Text = Field(
+        description="what the row is, in a few words that fit 'no … here'", examples=["Intel NPU"]
+    )
+    kind: Literal["device", "standin"] = Field(
+        description="device: the artifact's real target; standin: the same pipeline on another "
+        "processor"
+    )
+    standin_for: str | None = Field(
+        None, description="the row that this stand-in stands in for", examples=["npu"]
+    )
+    runner: Literal["local", "ssh", "courier"] = Field(
+        description="how the device is reached: local is this machine, ssh a lab host, courier a "
+        "kit that is carried"
+    )
+    executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"] = Field(
+        description="what must have done the work, for a receipt to pass"
+    )
+    key: (
+        Annotated[
+            RelativePath,
+            AfterValidator(_public_key),
+            existing_file("name the public key that signs the row's receipts"),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="PEM file of the public key that signs the row's receipts, relative to this "
+        "file; stable needs it",
+        examples=["keys/npu.pub"],
+    )
+    ssh: LabHost | None = Field(None, description="the lab host of a row with runner: ssh")
+    detect: Detect = Field(
+        default_factory=Detect,
+        description="what must be on this machine for the row to run; {} means always; rows with "
+        "runner: local need it",
+    )
+    remedy: str = Field("", description="how to get this device's receipt where the device is not")
+    runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)] = Field(
+        description="artifact format to the runtime that runs it on this row"
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_runner(self) -> "Device":
+        if self.runner == "ssh" and self.ssh is None:
+            raise mistake("is missing", "say how the lab host is reached", key="ssh")
+        if self.runner != "ssh" and self.ssh is not None:
+            raise mistake(f"has no meaning for runner: {self.runner}", "take it out", key="ssh")
+        if self.runner == "local" and "detect" not in self.model_fields_set:
+            remedy = "say what must be here for the row to run; {} means always"
+            raise mistake("is missing", remedy, key="detect")
+        if self.kind == "standin" and self.executes != "CPU":
+            raise mistake("is not CPU", "a stand-in runs on the CPU", key="executes")
+        for format_, runtime in self.runtimes.items():
+            if runtime.lock is None and self.runner != "local":
+                known = ", ".join(_known_locks())
+                remedy = f"name the device's locked environment; known are: {known}"
+                raise mistake("is missing", remedy, key=f"runtimes.{format_}.lock")
+        return self
 
     def lock(self, format_: str) -> Path | None:
-        """The locked environment of the row's runtime for ``format_``, for a device elsewhere."""
-        name = self.runtimes[format_].get("lock")
+        """Return the locked environment of a device elsewhere for ``format_``."""
+        name = self.runtimes[format_].lock
         return None if name is None else LOCKS / f"{name}.lock"
 
 
 def load_devices(files: Iterable[Path]) -> dict[str, Device]:
-    """Every row of ``files``; a row of a later file replaces one of the same name.
+    """Read every row of ``files``; a row of a later file replaces one of the same name.
 
     Raises:
         ConfigurationError: the first thing that is wrong, naming file and key.
     """
     devices: dict[str, Device] = {}
     for path in files:
-        document = read_yaml(path)
-        validate(document, "devices", path)
-        for name, row in document.items():
-            devices[name] = _in_place_of(devices.get(name), _device(name, row, path))
+        for name, row in read_named_blocks(path):
+            device = read_block(Device, row, path, name, name=name, file=path)
+            devices[name] = _replace(devices[name], device) if name in devices else device
     for device in devices.values():
         if device.standin_for is not None and device.standin_for not in devices:
             raise ConfigurationError(
@@ -101,132 +241,11 @@ def load_devices(files: Iterable[Path]) -> dict[str, Device]:
     return devices
 
 
-def _in_place_of(old: Device | None, new: Device) -> Device:
-    """A lab's row need not have every runtime of ours; what it lacks is blocked there."""
-    if old is None:
-        return new
-    lacks = old.runtimes.keys() - new.runtimes.keys()
-    return replace(new, runtimes={**old.runtimes, **new.runtimes}, lacks=frozenset(lacks))
+def _replace(old: Device, new: Device) -> Device:
+    """Keep the old runtimes: what a lab's row lacks of them is blocked, not unknown."""
+    lacks = frozenset(old.runtimes.keys() - new.runtimes.keys())
+    return new.model_copy(update={"runtimes": {**old.runtimes, **new.runtimes}, "lacks": lacks})
 
 
-def _device(name: str, row: Mapping[str, Any], path: Path) -> Device:
-    runner = row["runner"]
-    if runner == "ssh" and "ssh" not in row:
-        raise _wrong(path, f"{name}.ssh", "is missing", "say how the lab host is reached")
-    if runner != "ssh" and "ssh" in row:
-        raise _wrong(path, f"{name}.ssh", f"has no meaning for runner: {runner}", "take it out")
-    if runner == "local" and "detect" not in row:
-        raise _wrong(
-            path,
-            f"{name}.detect",
-            "is missing",
-            "say what must be here for the row to run; {} means always",
-        )
-    if row["kind"] == "standin" and row["executes"] != "CPU":
-        raise _wrong(path, f"{name}.executes", "is not CPU", "a stand-in runs on the CPU")
-    device = Device(
-        name=name,
-        summary=row["summary"],
-        kind=row["kind"],
-        runner=runner,
-        executes=row["executes"],
-        standin_for=row.get("standin_for"),
-        detect=row.get("detect", {}),
-        remedy=row.get("remedy", ""),
-        runtimes=row["runtimes"],
-        key=_public_key(name, row["key"], path) if "key" in row else None,
-        ssh=lab_host(name, row["ssh"], path) if "ssh" in row else None,
-        file=path,
-    )
-    for format_, runtime in row["runtimes"].items():
-        _check_lock(device, format_, runtime)
-    return device
-
-
-def _check_lock(device: Device, format_: str, runtime: Mapping[str, Any]) -> None:
-    key = f"{device.name}.runtimes.{format_}.lock"
-    known = sorted(file.stem for file in LOCKS.glob("device-*.lock"))
-    if "lock" in runtime and runtime["lock"] not in known:
-        raise _wrong(
-            device.file,
-            key,
-            f"names '{runtime['lock']}', and {LOCKS}/{runtime['lock']}.lock is not there",
-            did_you_mean(runtime["lock"], known),
-        )
-    if "lock" not in runtime and device.runner != "local":
-        raise _wrong(
-            device.file,
-            key,
-            "is missing",
-            f"name the device's locked environment; known are: {', '.join(known)}",
-        )
-
-
-def lab_host(name: str, block: Mapping[str, Any], path: Path) -> LabHost:
-    """The ``ssh`` block below key ``name`` of ``path``, already valid against its schema.
-
-    Raises:
-        ConfigurationError: the identity is not there, or the host key is none.
-    """
-    identity = beside(path, block["identity"])
-    if not identity.is_file():
-        raise _wrong(
-            path,
-            f"{name}.ssh.identity",
-            f"names '{block['identity']}', and {identity} is not there",
-            "paths are relative to this file; name the private key that opens the connection",
-        )
-    return LabHost(
-        host=block["host"],
-        port=block.get("port", 22),
-        user=block["user"],
-        host_key=_host_key(name, block["host_key"], path),
-        identity=str(identity),
-        python=block.get("python", "python"),
-        folder=block.get("folder", "phiforge-lab"),
-        time_limit_s=float(block.get("time_limit_s", 6 * 3600)),
-        heartbeat_s=float(block.get("heartbeat_s", 60)),
-        runner_key=block.get("runner_key"),
-    )
-
-
-def _host_key(name: str, text: str, path: Path) -> str:
-    """``<type> <base64>``, whose bytes begin with the same type (RFC 4253, section 6.6)."""
-    kind, encoded, *_ = text.split()
-    try:
-        blob = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
-        blob = b""
-    head = len(kind).to_bytes(4, "big") + kind.encode()
-    if not blob.startswith(head):
-        raise _wrong(
-            path,
-            f"{name}.ssh.host_key",
-            f"is not a public host key of type {kind}",
-            "copy the line from the host's own /etc/ssh/ssh_host_ed25519_key.pub "
-            "(Windows: C:\\ProgramData\\ssh)",
-        )
-    return f"{kind} {encoded}"
-
-
-def _public_key(name: str, written: str, path: Path) -> Path:
-    file = beside(path, written)
-    if not file.is_file():
-        raise _wrong(
-            path,
-            f"{name}.key",
-            f"names '{written}', and {file} is not there",
-            "paths are relative to this file; name the public key that signs the row's receipts",
-        )
-    if not file.read_text(encoding="utf-8", errors="replace").startswith(_PUBLIC_KEY_HEAD):
-        raise _wrong(
-            path,
-            f"{name}.key",
-            f"names '{written}', which is not a public key in PEM",
-            "make one: python -m phiforge.trust new-key --private FILE --public FILE",
-        )
-    return file
-
-
-def _wrong(path: Path, key: str, what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"key '{key}' {what}", where=path, remedy=remedy)
+def _known_locks() -> list[str]:
+    return sorted(file.stem for file in LOCKS.glob("device-*.lock"))

@@ -1,39 +1,40 @@
-"""Read a YAML document and hold it against its closed JSON schema."""
+"""Read the YAML files of the configuration; whatever is wrong with one is said in one line."""
 
 import difflib
-import json
+import re
 from collections.abc import Hashable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import yaml
-from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT202012
 
-from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
-SCHEMAS = ROOT / "config" / "schemas"
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+else:
+    # libyaml's parser is five times as fast; where a wheel lacks it, Python's own does.
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class ConfigurationError(PhiforgeError):
     """The configuration says something that phiforge does not understand or cannot do."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; a release engineer must hear of it."""
+class _UniqueKeyLoader(SafeLoader):
+    """Refuse a mapping that gives a key twice; YAML itself silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
             if key in seen:
+                mark = key_node.start_mark
                 raise ConfigurationError(
-                    f"key '{key}' stands twice",
-                    where=f"{self.name}:{key_node.start_mark.line + 1}",
+                    f"key '{key}' is given twice",
+                    where=f"{mark.name}:{mark.line + 1}",
                     remedy="keep one of the two",
                 )
             seen.add(key)
@@ -44,14 +45,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping that a YAML file holds.
 
     Raises:
-        ConfigurationError: the file is missing, is not YAML, holds a key twice, or is no mapping.
+        ConfigurationError: the file is missing, is not YAML, gives a key twice, or is no mapping.
     """
     try:
         with path.open(encoding="utf-8") as stream:
             document = yaml.load(stream, Loader=_UniqueKeyLoader)  # a SafeLoader
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigurationError(
-            "no such file", where=path, remedy="correct the path or create the file"
+            "no such file" if isinstance(error, FileNotFoundError) else "this is a folder",
+            where=path,
+            remedy="correct the path or create the file",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"not valid YAML: {error}", where=path) from None
@@ -62,103 +65,47 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-@cache
-def _validator(schema_path: Path) -> jsonschema.Draft202012Validator:
-    schema = json.loads(schema_path.read_text(encoding="utf-8"))
-    registry: Registry[Any] = Registry(retrieve=_beside)  # type: ignore[call-arg]
-    return jsonschema.Draft202012Validator(schema, registry=registry)
-
-
-def _beside(name: str) -> Resource[Any]:
-    """Another schema of the folder, as a ``$ref`` names it."""
-    return DRAFT202012.create_resource(json.loads((SCHEMAS / name).read_text(encoding="utf-8")))
-
-
-def validate(document: Mapping[str, Any], schema: str, where: str | Path) -> None:
-    """Hold ``document`` against ``config/schemas/<schema>.schema.json``.
+def read_named_blocks(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and block of a YAML file that holds one block a name.
 
     Raises:
-        ConfigurationError: naming file, key, value and remedy of the first error in the document.
+        ConfigurationError: the file is not one, or a name could not stand in a path.
     """
-    errors = sorted(
-        _validator(SCHEMAS / f"{schema}.schema.json").iter_errors(document),
-        # An unknown key first: a typo also leaves the key missing that was meant.
-        key=lambda error: (
-            error.validator != "additionalProperties",
-            [str(step) for step in error.absolute_path],
-            error.message,
-        ),
-    )
-    for error in errors:
-        raise _one_line(_deepest(error), where)
-
-
-def _deepest(error: ValidationError) -> ValidationError:
-    """Of an `anyOf`/`oneOf` error, the branch that came closest; it says what was meant."""
-    while error.context:
-        error = max(error.context, key=lambda one: len(list(one.absolute_path)))
-    return error
-
-
-def _one_line(error: ValidationError, where: str | Path) -> ConfigurationError:
-    path = ".".join(str(step) for step in error.absolute_path)
-    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
-    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-        known = sorted(schema.get("properties", {}))
-        unknown = next(key for key in error.instance if key not in known)
-        key = f"{path}.{unknown}" if path else str(unknown)
-        return ConfigurationError(
-            f"unknown key '{key}' (value {error.instance[unknown]!r})",
-            where=where,
-            remedy=did_you_mean(str(unknown), known),
-        )
-    if error.validator == "required" and isinstance(error.instance, Mapping):
-        missing = next(key for key in schema["required"] if key not in error.instance)
-        key = f"{path}.{missing}" if path else str(missing)
-        described = schema.get("properties", {}).get(missing, {}).get("description", "")
-        return ConfigurationError(
-            f"key '{key}' is missing", where=where, remedy=f"add it: {described or missing}"
-        )
-    described = schema.get("description", "")
-    return ConfigurationError(
-        f"key '{path or '(document)'}' has a value that is not allowed ({error.message})",
-        where=where,
-        expected=_expectation(schema),
-        found=repr(error.instance),
-        remedy=described or "correct the value",
-    )
-
-
-def _expectation(schema: Mapping[str, Any]) -> str:
-    parts = list(_expectations(schema))
-    return ", ".join(parts) if parts else "a value that the schema allows"
-
-
-def _expectations(schema: Mapping[str, Any]) -> Iterator[str]:
-    if "enum" in schema:
-        yield "one of " + ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        yield repr(schema["const"])
-    if "pattern" in schema:
-        yield f"text matching {schema['pattern']}"
-    elif "type" in schema and "enum" not in schema:
-        kinds = schema["type"]
-        yield "/".join(kinds) if isinstance(kinds, list) else str(kinds)
-    if "minimum" in schema:
-        yield f"at least {schema['minimum']}"
-    if "maximum" in schema:
-        yield f"at most {schema['maximum']}"
+    for name, block in read_yaml(path).items():
+        if not (isinstance(name, str) and re.fullmatch(NAME, name)):
+            raise ConfigurationError(
+                f"key '{name}' is not a name",
+                where=path,
+                expected=f"text matching {NAME}",
+                found=repr(name),
+                remedy="names are used in paths: write small letters, digits and hyphens",
+            )
+        if not isinstance(block, dict):
+            raise ConfigurationError(
+                f"key '{name}' is not a mapping",
+                where=path,
+                expected="key: value lines",
+                found=repr(block),
+            )
+        yield name, block
 
 
 def beside(file: Path, name: str) -> Path:
-    """``name`` relative to the folder of ``file``, in the shortest form below this checkout."""
+    """Resolve ``name`` against the folder of ``file``, in the shortest form below this checkout."""
     path = (file.resolve().parent / Path(name).expanduser()).resolve()
-    here = Path.cwd().resolve()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    checkout = Path.cwd().resolve()
+    return path.relative_to(checkout) if path.is_relative_to(checkout) else path
+
+
+def validate(document: Mapping[str, Any], schema: str, where: str | Path) -> None:
+    """Hold a record against config/schemas/<schema>.schema.json; to go with the last schema."""
+    from phiforge.settings import json_schema
+
+    json_schema.validate(document, schema, where)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """The remedy for a name that is not among ``known``.
+    """Write the remedy for a name that is not among ``known``.
 
     >>> did_you_mean("gruop_size", ["group_size", "ratio"])
     "write 'group_size'; known are: group_size, ratio"

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.settings.devices import Device
-from phiforge.settings.settings import Model, Settings, Variant
+from phiforge.settings.models import Model
+from phiforge.settings.settings import Settings
+from phiforge.settings.variants import Requires, Variant
 
 GIGABYTE_MB = 1000
 
@@ -110,13 +112,12 @@ def runtime_availability(device: Device, variant: Variant) -> Availability:
 
 def _missing_here(device: Device) -> str | None:
     detect = device.detect
-    if "platform" in detect and not sys.platform.startswith(detect["platform"]):
-        needed = detect["platform"]
-        return f"no {device.summary} here: it needs {needed}, this is {sys.platform}"
-    for pattern in detect.get("files", []):
-        if not _matches(pattern, detect.get("containing")):
+    if detect.platform is not None and not sys.platform.startswith(detect.platform):
+        return f"no {device.summary} here: it needs {detect.platform}, this is {sys.platform}"
+    for pattern in detect.files:
+        if not _matches(pattern, detect.containing):
             return f"no {device.summary} here: {pattern} is missing"
-    for distribution in detect.get("distributions", []):
+    for distribution in detect.distributions:
         try:
             importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -127,7 +128,7 @@ def _missing_here(device: Device) -> str | None:
 def _remedy(device: Device) -> str:
     """The ways to this row's receipt; a kit needs the device's locked environment."""
     ways = [] if device.runner == "courier" else [device.remedy, "name a lab host in its row (ssh)"]
-    if any("lock" in runtime for runtime in device.runtimes.values()):
+    if any(runtime.lock for runtime in device.runtimes.values()):
         ways.append(
             f"carry artifacts/kits/MODEL/VARIANT/{device.name}.zip there and what it gives back "
             "to artifacts/inbox/"
@@ -150,23 +151,21 @@ def _matches(pattern: str, containing: str | None) -> bool:
 def variant_availability(variant: Variant, settings: Settings) -> Availability:
     """Look for what the variant, or a variant that it is derived from, ``requires``."""
     for name in ancestry(settings.variants, variant.name):
-        requires = settings.variants[name].requires or {}
-        missing = _missing(requires, settings.tools)
-        if missing is not None:
+        requires = settings.variants[name].requires
+        missing = None if requires is None else _missing(requires, settings.tools)
+        if requires is not None and missing is not None:
             what = missing if name == variant.name else f"'from: {name}' is blocked: {missing}"
-            return Availability(False, what, requires["remedy"])
+            return Availability(False, what, requires.remedy)
     return Availability(True)
 
 
-def _missing(
-    requires: Mapping[str, Any], tools: Mapping[str, Mapping[str, Any] | None]
-) -> str | None:
-    for pattern in requires.get("files", []):
+def _missing(requires: Requires, tools: Mapping[str, Mapping[str, Any] | None]) -> str | None:
+    for pattern in requires.files:
         anchor = Path("/") if pattern.startswith("/") else Path()
         if not any(anchor.glob(pattern.lstrip("/"))):
             return f"what makes it is not here: {pattern} is missing"
-    if "config" in requires and tools[requires["config"]] is None:
-        return f"what makes it is not here: '{requires['config']}' is null in config/config.yaml"
+    if requires.config is not None and tools[requires.config] is None:
+        return f"what makes it is not here: '{requires.config}' is null in config/config.yaml"
     return None
 
 
@@ -176,7 +175,7 @@ def release_signing(settings: Settings) -> dict[str, Any]:
     The path goes into Snakemake's own records, below .snakemake/; the key does not.
     """
     named = os.environ.get("PHIFORGE_SIGNING_KEY")
-    return {**settings.signing, **({"key": named} if named else {})}
+    return {**settings.signing.plain(), **({"key": named} if named else {})}
 
 
 def stands_signed(model: str, variant: str) -> bool:
@@ -214,9 +213,9 @@ def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
         "runner": device.runner,
         "executes": device.executes,
         "standin_for": device.standin_for,
-        "module": runtime["module"],
-        "environment": runtime.get("environment"),
-        "settings": runtime.get("settings", {}),
+        "module": runtime.module,
+        "environment": runtime.environment,
+        "settings": runtime.settings,
     }
 
 

@@ -24,13 +24,15 @@ from benchmarks.sabotage import Weights, sabotaged
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.export import verify_blob
+from converters.npu_blob.options import Options
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
 from phiforge.offline import OFFLINE
 from phiforge.release.gate import GateError, gate
-from phiforge.settings.documents import ConfigurationError, read_yaml, validate
+from phiforge.settings.blocks import read_block
+from phiforge.settings.documents import ConfigurationError, read_yaml
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
 
@@ -344,7 +346,7 @@ def test_a_base_without_an_npu_profile_is_refused(
 @pytest.mark.parametrize("change", [{"platform": "4001"}, {"made_for": "CPU"}, {"cache_mode": "x"}])
 def test_the_options_are_closed(change: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(change))):
-        validate({**OPTIONS, **change}, "options/npu_blob", "variants.yaml")
+        read_block(Options, {**OPTIONS, **change}, "variants.yaml")
 
 
 def test_the_pipeline_ends_well_and_says_that_blobs_are_blocked_here(pipeline: Checkout) -> None:

@@ -19,7 +19,9 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
 from converters.contract import ConvertError
 from converters.onnx_genai import matmul_nbits
 from converters.onnx_genai.float16_loss import HalfMatrix, correct
-from phiforge.settings.documents import ConfigurationError, validate
+from converters.onnx_genai.options import Options
+from phiforge.settings.blocks import read_block
+from phiforge.settings.documents import ConfigurationError
 from support.onnx_genai_parity import (
     GRAPH_FILES,
     MODEL,
@@ -369,9 +371,9 @@ def test_an_int4_build_is_not_derived_from_another_kind_or_another_source(
 )
 def test_options_are_closed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        validate(options, "options/onnx_genai", "config/variants.yaml")
+        read_block(Options, options, "config/variants.yaml")
 
 
 @pytest.mark.parametrize("options", [DML_FP16, CUDA_FP16, *INT4.values()])
 def test_options_in_use_are_valid(options: dict[str, Any]) -> None:
-    validate(options, "options/onnx_genai", "config/variants.yaml")
+    read_block(Options, options, "config/variants.yaml")

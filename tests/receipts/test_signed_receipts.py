@@ -24,7 +24,7 @@ from support.checkout import ROOT, Checkout
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 MODEL = SETTINGS.models["phi3-tiny"]
 OVERRIDES = {
-    **MODEL.acceptance,
+    **MODEL.acceptance.plain(),
     "minimum_validated_tokens": MODEL.minimum_validated_tokens,
 }
 VARIANT = "openvino-int4"

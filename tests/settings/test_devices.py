@@ -40,7 +40,7 @@ def load_row(folder: Path, **keys: Any) -> Any:
 
 def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_path: Path) -> None:
     device = load_row(tmp_path)
-    assert device.ssh.identity == str(tmp_path / "id")
+    assert device.ssh.identity == tmp_path / "id"
     assert (device.ssh.port, device.ssh.python, device.ssh.folder) == (22, "python", "phiforge-lab")
     assert device.lock("openvino") == Path("envs/device-openvino.lock")
     assert availability(device).available

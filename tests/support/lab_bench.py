@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Bench:
         settings = load(config, ROOT / "config")
         variant = settings.variants[VARIANT]
         device = load_devices([ROOT / "config/devices.yaml", self.rows(**row)])["cpu"]
-        labs = {"cpu": asdict(device.ssh)} if device.ssh else {}
+        labs = {"cpu": device.ssh.model_dump(mode="json")} if device.ssh else {}
         artifacts = self.checkout.folder / "artifacts"
         block = {
             "format": variant.format,

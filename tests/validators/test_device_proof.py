@@ -192,8 +192,8 @@ def test_a_device_row_does_not_pass_here_whatever_the_environment_says(
     runtime = SETTINGS.devices[row].runtimes[SETTINGS.variants[variant].format]
     seen = observe_isolated(
         built(variant),
-        runtime["module"],
-        runtime["settings"],
+        runtime.module,
+        runtime.settings,
         pipeline.folder / "artifacts/reference/phi3-tiny",
         ROOT / "models/phi3-tiny/golden.yaml",
         time_limit_s=120,

@@ -46,7 +46,7 @@ def lint_graph(graph: ModelProto, options: Mapping[str, Any]) -> list[Finding]:
     """Operators, opsets and stored types against the options of converter ``onnx_genai``.
 
     Args:
-        options: valid against ``config/schemas/options/onnx_genai.schema.json``.
+        options: as `converters.onnx_genai.options` describes them.
     """
     provider = PROVIDERS[options["execution_provider"]]
     return [

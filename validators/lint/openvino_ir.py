@@ -153,7 +153,7 @@ def lint_ir(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
     """Hold types, groups and the IR's own account against the options of converter ``openvino``.
 
     Args:
-        options: valid against ``config/schemas/options/openvino.schema.json``.
+        options: as `converters.openvino.options` describes them.
     """
     found = _lint_types(ir, options) + _lint_account(ir, options)
     if options["weight_format"] == "int4":

@@ -1,0 +1,216 @@
+"""config/config.yaml: what is built, to which standard, who signs it and where it is published."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from phiforge.settings.blocks import Block, Items, Sha256, Text, mistake
+from phiforge.settings.models import VERSION
+
+
+def _expand_home(value: Any) -> Any:
+    return str(Path(value).expanduser()) if value and isinstance(value, str) else value
+
+
+def _split(value: Any) -> Any:
+    """Split ``--config models=a,b``, which arrives as text; a YAML file gives a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _empty_for_null(value: Any) -> Any:
+    return {} if value is None else value
+
+
+File = Annotated[Text, BeforeValidator(_expand_home)]
+Names = Annotated[Items[str], BeforeValidator(_split), Field(min_length=1)]
+Files = Annotated[Items[File], BeforeValidator(_split)]
+
+
+class Library(Block):
+    """One library of Intel's NPU compiler."""
+
+    path: str = Field(pattern="^/", description="absolute path of the file")
+    sha256: Sha256 = Field(description="SHA-256 of the file as you trust it, 64 hex digits")
+
+    @field_validator("path")
+    @classmethod
+    def _is_file(cls, path: str) -> str:
+        # A configured library that is not there is a mistake; only null means 'not here'.
+        if not Path(path).is_file():
+            raise mistake(
+                f"names {path}, which is not a file",
+                "correct the path, or say 'npu_compiler: null'",
+            )
+        return path
+
+
+class NPUCompiler(Block):
+    """Two libraries of the same OpenVINO release as the wheel (docs/npu-blob.md)."""
+
+    loader: Library = Field(description="libopenvino_intel_npu_compiler_loader.so")
+    compiler: Library = Field(description="libopenvino_intel_npu_compiler.so")
+
+
+class Signing(Block):
+    """The private release key and its certificate (docs/releases.md)."""
+
+    key: File | None = Field(
+        None,
+        description="PEM file of the private release key (ECDSA P-256), outside artifacts/; "
+        "relative to this checkout or to ~; PHIFORGE_SIGNING_KEY goes before it",
+        examples=["~/keys/release.pem"],
+    )
+    certificate: File | None = Field(
+        None, description="PEM file of the certificate issued for that key"
+    )
+    certificate_chain: Items[File] = Field(
+        (),
+        description="PEM files of the certificates between it and its authority, in that order",
+    )
+    password_env: str | None = Field(
+        None,
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+        description="name of the environment variable that holds the key's password",
+        examples=["RELEASE_KEY_PASSWORD"],
+    )
+
+
+class Hub(Block):
+    """A Hugging Face Hub; the token comes from HF_TOKEN, the address from HF_ENDPOINT."""
+
+    repo: str = Field(
+        description="owner/name of the repository, with {model} and {variant} in the name",
+        examples=["acme/{model}-{variant}"],
+    )
+    private: bool = Field(True, description="whether the repository is private")
+
+    @field_validator("repo")
+    @classmethod
+    def _holds_both_names(cls, repo: str) -> str:
+        owner, _, name = repo.partition("/")
+        letters = "[A-Za-z0-9._-]"
+        well_formed = re.fullmatch(f"[A-Za-z0-9]{letters}*", owner) and re.fullmatch(
+            rf"({letters}|\{{model\}}|\{{variant\}})+", name
+        )
+        if not well_formed or "{model}" not in name or "{variant}" not in name:
+            raise mistake(
+                "is not a repository for each variant",
+                "write owner/name, with {model} and {variant} in the name",
+                expected="acme/{model}-{variant}",
+                found=repr(repo),
+            )
+        return repo
+
+
+class Storage(Block):
+    """A folder that one of Snakemake's storage plugins reaches."""
+
+    provider: str = Field(
+        pattern="^[a-z0-9][a-z0-9-]*$",
+        description="name of an installed storage plugin, as in "
+        "snakemake-storage-plugin-<provider>",
+        examples=["s3"],
+    )
+    prefix: Text = Field(
+        description="the folder as the plugin names it, s3://bucket/folder or a path",
+        examples=["s3://bucket/releases"],
+    )
+    settings: dict[str, str | bool | int | float] = Field(
+        {},
+        description="the plugin's settings; secrets come from its environment variables "
+        "(SNAKEMAKE_STORAGE_…)",
+    )
+
+
+class Publish(Block):
+    """Where `snakemake publish` takes releases (docs/publishing.md)."""
+
+    channel: Literal["stable", "candidate"] = Field(
+        "stable",
+        description="the least that is published: stable, or candidate to let both through",
+    )
+    keys: Items[Text] = Field(
+        (), description="PEM files of the public keys that a release must be signed with"
+    )
+    authorities: Items[Text] = Field(
+        (), description="PEM files of the authorities that a signing certificate must lead to"
+    )
+    keep: int = Field(
+        5,
+        ge=1,
+        description="how many versions `python -m phiforge.publish prune` leaves of each variant",
+    )
+    hub: Hub | None = Field(None, description="a Hugging Face Hub; null: none")
+    storage: Items[Storage] = Field((), description="folders that storage plugins reach")
+
+
+class Config(Block):
+    """config/config.yaml; each key can be given on the command line, `--config key=value`."""
+
+    models: Names = Field(
+        description="names of the models to build, from config/models/ or model_files",
+        examples=[["phi-3-mini-4k"]],
+    )
+    variants: Names = Field(
+        ("all",),
+        description="names of the variants to build; all: every variant of config/variants.yaml",
+        examples=[["openvino-int4", "genai-dml-int4"]],
+    )
+    model_files: Files = Field(
+        (),
+        description="model YAML files outside this repository; their relative paths are relative "
+        "to the file",
+    )
+    device_files: Files = Field(
+        (),
+        description="device YAML files outside this repository, a lab's own; a row of the same "
+        "name replaces config/devices.yaml's",
+    )
+    version: str = Field(
+        "0.1.0",
+        pattern=VERSION,
+        description="semantic version of the releases; a model's own goes before it, and other "
+        "bytes need another version (docs/releases.md)",
+    )
+    channel: Literal["candidate"] = Field(
+        "candidate",
+        description="the standard a release must meet; stable comes by promotion, see "
+        "docs/releases.md",
+    )
+    score_positions: int = Field(
+        512,
+        ge=16,
+        le=65536,
+        description="positions per model that are scored against the reference, spread over the "
+        "golden prompts",
+    )
+    kit_payload: Annotated[bool, Field(strict=False)] = Field(
+        True,
+        description="whether a kit for a device without a connection holds the payload, or only "
+        "its manifest",
+    )
+    builder: str = Field(
+        "urn:phiforge:builder:unnamed",
+        pattern="^[a-z][a-z0-9+.-]*:[^ ]+$",
+        description="URI of who runs this pipeline, the builder id of the provenance; no path or "
+        "host of a machine",
+        examples=["https://ci.example/phiforge"],
+    )
+    npu_compiler: NPUCompiler | None = Field(
+        None,
+        description="what compiles for the NPU: two libraries of the same OpenVINO release as the "
+        "wheel (docs/npu-blob.md); null: nothing",
+    )
+    signing: Annotated[Signing, BeforeValidator(_empty_for_null)] = Field(
+        default_factory=Signing,
+        description="who signs releases; null: the key that PHIFORGE_SIGNING_KEY names, or an "
+        "ephemeral one",
+    )
+    publish: Annotated[Publish, BeforeValidator(_empty_for_null)] = Field(
+        default_factory=Publish,
+        description="where `snakemake publish` takes releases; null: nowhere",
+    )
