@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from phiforge.artifact.file_lock import file_lock
 from phiforge.errors import PhiforgeError
 
 _BLOCK = 1 << 22
@@ -79,24 +81,9 @@ def fresh_tree(target: Path) -> Iterator[Path]:
     Raises:
         TreeError: another process holds the lock.
     """
-    import fcntl  # not on Windows, where the validators import this module and make no trees
-
-    target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.partial")
-    lock_path = target.with_name(f".{target.name}.lock")
-    with lock_path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise TreeError(
-                f"another job (process {lock.read().strip() or 'unknown'}) is writing here",
-                where=target,
-                remedy="wait for it to end, or kill it, then run again",
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    busy = partial(_busy, target)
+    with file_lock(target.with_name(f".{target.name}.lock"), busy=busy):
         _recover(target)
         remove_tree(scratch)
         scratch.mkdir()
@@ -105,6 +92,14 @@ def fresh_tree(target: Path) -> Iterator[Path]:
             _put_in_place(scratch, target)
         finally:
             remove_tree(scratch)
+
+
+def _busy(target: Path, holder: str) -> TreeError:
+    return TreeError(
+        f"another job (process {holder}) is writing here",
+        where=target,
+        remedy="wait for it to end, or kill it, then run again",
+    )
 
 
 def _put_in_place(scratch: Path, target: Path) -> None:

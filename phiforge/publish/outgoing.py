@@ -1,12 +1,12 @@
 """A release that may leave: a snapshot of its folder that `verify` has accepted."""
 
-import fcntl
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from phiforge.artifact.file_lock import file_lock
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
 from phiforge.publish.policy import Policy, PublishError
@@ -62,12 +62,12 @@ def claimed(release: Path, scratch: Path) -> Iterator[None]:
     Raises:
         PublishError: someone does already.
     """
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    with scratch.with_name(f"{scratch.name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PublishError("is being published by another process", where=release) from None
+    with file_lock(
+        scratch.with_name(f"{scratch.name}.lock"),
+        busy=lambda holder: PublishError(
+            f"is being published by another process ({holder})", where=release
+        ),
+    ):
         yield
 
 
@@ -96,8 +96,7 @@ def _snapshot(release: Path, snapshot: Path) -> None:
     """Link the release's files while no job replaces them (the lock of `fresh_tree`)."""
     if not (release / MANIFEST).is_file():
         raise PublishError("there is no release", where=release, remedy="run 'snakemake all'")
-    with release.with_name(f".{release.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with file_lock(release.with_name(f".{release.name}.lock"), shared=True):
         for name in files_under(release):
             link_or_copy(release / name, snapshot / name)
 

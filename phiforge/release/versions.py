@@ -4,12 +4,12 @@
 version never comes to mean other bytes; one that was revoked is never released again.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.file_lock import file_lock
 from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import PhiforgeError
 
@@ -26,9 +26,7 @@ class VersionError(PhiforgeError):
 @contextmanager
 def ledger_lock(model_folder: Path) -> Iterator[None]:
     """Hold the model's ledger; variants that are staged at once wait for each other."""
-    model_folder.mkdir(parents=True, exist_ok=True)
-    with (model_folder / f".{LEDGER}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(model_folder / f".{LEDGER}.lock"):
         for left_by_a_kill in model_folder.glob(f".{LEDGER}.*.partial"):
             left_by_a_kill.unlink()
         yield

@@ -20,6 +20,7 @@ from typing import Any
 
 import asyncssh
 
+from phiforge.artifact.file_lock import file_lock
 from phiforge.remote import RunnerError
 from phiforge.remote.agent import pinned
 from phiforge.remote.kit import PYTHON, Kit, KitFile, job_bytes
@@ -194,12 +195,8 @@ def _program(request: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _sending(host: LabHost) -> Iterator[None]:
-    import fcntl
-
-    _LOCKS.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(f"{host.host} {host.port} {host.folder}".encode()).hexdigest()[:12]
-    with (_LOCKS / f"{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(_LOCKS / f"{name}.lock"):
         yield
 
 
