@@ -1,4 +1,4 @@
-"""Gates: what a metric of an artifact must not pass, per precision of its weights.
+"""Read the gates: what a metric of an artifact must not pass, per precision of its weights.
 
 ``config/acceptance.yaml`` is written by ``benchmarks/calibrate_acceptance.py`` from measured
 honest and sabotaged artifacts; a model's own file may override single gates.
@@ -10,12 +10,45 @@ from typing import Any
 
 from phiforge.artifact.tree import sha256_file
 from phiforge.receipts.gates import Gates
-from phiforge.settings.documents import read_yaml, validate
+from phiforge.settings.documents import ConfigurationError, read_yaml
+from phiforge.settings.keys import Key, check_keys
 from validators.contract import CheckError
+
+FILE = {
+    "fp16": Key(dict, "gates of variants with FP16 weights"),
+    "int8": Key(dict, "gates of variants with INT8 weights"),
+    "int4": Key(dict, "gates of variants with INT4 weights"),
+}
+PRECISION = {
+    "top1_agreement": Key(
+        dict,
+        "share of positions with the reference's first choice; passes at or above the gate",
+    ),
+    "mean_kl": Key(
+        dict, "mean KL divergence from the reference, in nats; passes at or below the gate"
+    ),
+    "max_kl": Key(
+        dict, "largest KL divergence at any position, in nats; passes at or below the gate"
+    ),
+    "perplexity_ratio": Key(
+        dict, "perplexity as a multiple of the reference's; passes at or below the gate"
+    ),
+}
+METRIC = {
+    "worst_honest": Key(float, "the worst value of any honest artifact on any row"),
+    "mildest_sabotage": Key(float, "the best value of any sabotaged artifact"),
+    "gate": Key(float, "between the two: what a check accepts", required=False),
+    "reported_only": Key(
+        str,
+        "instead of a gate: why this metric cannot separate honest from sabotaged, and so is not "
+        "judged",
+        required=False,
+    ),
+}
 
 
 def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gates:
-    """The gates of ``precision``, with a model's own in ``overrides``.
+    """Read the gates of ``precision``, with a model's own in ``overrides``.
 
     ``overrides`` maps precision to metric to gate, and ``minimum_validated_tokens`` to a number.
 
@@ -23,16 +56,36 @@ def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gate
         ConfigurationError: the file is missing or says something unknown.
         CheckError: an unknown precision.
     """
-    document = read_yaml(path)
-    validate(document, "acceptance", path)
+    document = read_acceptance(path)
     if precision not in document:
         raise CheckError(
             f"no gates for precision '{precision}'",
             where=path,
             remedy=f"known are: {', '.join(sorted(document))}",
         )
-    limits = {
-        name: float(entry["gate"]) for name, entry in document[precision].items() if "gate" in entry
-    }
-    limits.update(overrides.get(precision, {}))
+    limits = {**document[precision], **overrides.get(precision, {})}
     return Gates(limits, sha256_file(path), overrides.get("minimum_validated_tokens", 0))
+
+
+def read_acceptance(path: Path) -> dict[str, dict[str, float]]:
+    """Read an acceptance file as precision to metric to gate; a metric without one is left out.
+
+    Raises:
+        ConfigurationError: the file is missing or says something unknown.
+    """
+    document = check_keys(read_yaml(path), FILE, path)
+    gates: dict[str, dict[str, float]] = {}
+    for precision, metrics in document.items():
+        check_keys(metrics, PRECISION, path, precision)
+        gates[precision] = {}
+        for name, metric in metrics.items():
+            check_keys(metric, METRIC, path, precision, name)
+            if ("gate" in metric) is ("reported_only" in metric):
+                raise ConfigurationError(
+                    f"key '{precision}.{name}' must have either 'gate' or 'reported_only'",
+                    where=path,
+                    remedy="measure again: python -m benchmarks.calibrate_acceptance gates",
+                )
+            if "gate" in metric:
+                gates[precision][name] = float(metric["gate"])
+    return gates

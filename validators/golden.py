@@ -4,14 +4,56 @@ Generation is greedy (``do_sample: false``). The original guide also passes ``te
 which has no effect then: dividing all logits by one number does not change the largest.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet, golden_digest
-from phiforge.settings.documents import ConfigurationError, read_yaml, validate
+from phiforge.settings.documents import NAME, ConfigurationError, read_yaml
+from phiforge.settings.keys import Key, check_keys
 
 _PLACE, _NUMBER = "{repeat}", "{n}"
+
+FILE = {"prompts": Key(list, "the prompts, in the order in which they are run")}
+PROMPT = {
+    "id": Key(str, "kebab-case name of the prompt, unique in the file", pattern=NAME),
+    "text": Key(
+        str,
+        "the raw prompt with its special tokens, as the model sees it; with 'repeat', it holds "
+        "{repeat} once",
+    ),
+    "repeat": Key(
+        dict,
+        "a long filler, written short: it takes the place of {repeat} in 'text'",
+        required=False,
+    ),
+    "max_new_tokens": Key(
+        int,
+        "generation ends after this many tokens, or at a stop token of the model",
+        minimum=1,
+        maximum=4096,
+    ),
+    "expected": Key(
+        str,
+        "the exact answer, decoded without special tokens; only where it is really known, else the "
+        "reference's answer is what is expected",
+        required=False,
+    ),
+    "must_contain": Key(
+        str, "a fact that any right answer contains, as it would be written there", required=False
+    ),
+    "must_stop": Key(
+        bool,
+        "true: any right answer ends at a stop token within max_new_tokens, whatever the "
+        "precision; an answer with 'expected' must in any case",
+        required=False,
+    ),
+}
+REPEAT = {
+    "text": Key(
+        str, "what is written over and over; {n} in it is the number of the repetition, from 1"
+    ),
+    "times": Key(int, "how often", minimum=1, maximum=4096),
+}
 
 
 def load_golden(path: Path) -> GoldenSet:
@@ -21,8 +63,7 @@ def load_golden(path: Path) -> GoldenSet:
         ConfigurationError: an unknown key, a missing key, a wrong value, an id given twice, or a
             ``repeat`` that has no place in its text; one line naming file, key and remedy.
     """
-    document = read_yaml(path)
-    validate(document, "golden", path)
+    document = check_keys(read_yaml(path), FILE, path)
     prompts = tuple(_prompt(entry, index, path) for index, entry in enumerate(document["prompts"]))
     seen: set[str] = set()
     for index, prompt in enumerate(prompts):
@@ -36,10 +77,11 @@ def load_golden(path: Path) -> GoldenSet:
     return GoldenSet(prompts, golden_digest(prompts))
 
 
-def _prompt(entry: Mapping[str, Any], index: int, path: Path) -> GoldenPrompt:
-    fields = dict(entry)
+def _prompt(entry: Any, index: int, path: Path) -> GoldenPrompt:
+    fields = dict(check_keys(entry, PROMPT, path, "prompts", index))
     repeat = fields.pop("repeat", None)
     if repeat is not None:
+        check_keys(repeat, REPEAT, path, "prompts", index, "repeat")
         if fields["text"].count(_PLACE) != 1:
             raise ConfigurationError(
                 f"key 'prompts.{index}.text' must say where 'repeat' goes",

@@ -20,7 +20,9 @@ from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.receipts.receipt_files import receipts_in
-from phiforge.settings.documents import read_yaml, validate
+from phiforge.settings.blocks import read_block
+from phiforge.settings.documents import read_yaml
+from phiforge.settings.regression import Regression
 
 _RECORDED = (
     "title",
@@ -104,9 +106,7 @@ def read_limits(path: Path) -> dict[str, float]:
     Raises:
         ConfigurationError: the file is not valid.
     """
-    document: dict[str, float] = read_yaml(path)
-    validate(document, "regression", path)
-    return document
+    return read_block(Regression, read_yaml(path), path).model_dump()
 
 
 def _manifest(release: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
 from phiforge.release.templates import fill_in
 from phiforge.release.versions import RELEASE, versions_of
-from phiforge.settings.documents import read_yaml, validate
+from phiforge.settings.hardware import load_hardware
 
 HARDWARE = Path("config/hardware.yaml")
 INDEX = "index.json"
@@ -48,10 +48,9 @@ def write_index(
 
     Raises:
         ReleaseIndexError: a release's card has no snippet.
-        ConfigurationError: the hardware file is not what its schema asks for.
+        ConfigurationError: the hardware file has a mistake.
     """
-    rows = read_yaml(hardware)
-    validate(rows, "hardware", hardware)
+    rows = load_hardware(hardware)
     found = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
     variants = [_variant(release) for release in found]
     released = {one["variant"] for one in variants}
@@ -62,9 +61,8 @@ def write_index(
         "variants": variants,
         # One that was built once and cannot be now stands all the same.
         "blocked": [dict(one) for one in blocked if one["variant"] not in released],
-        "hardware": [_choice(name, row, variants) for name, row in rows.items()],
+        "hardware": [_choice(name, row.plain(), variants) for name, row in rows.items()],
     }
-    validate(index, "index", folder / INDEX)
     write_text(folder / README, render(index))
     write_record(folder / INDEX, index)
 

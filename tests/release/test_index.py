@@ -15,7 +15,7 @@ from support.checkout import ROOT, Checkout
 from support.releasing import copy_release, edit
 
 HARDWARE: dict[str, Any] = yaml.safe_load((ROOT / "config/hardware.yaml").read_text())
-SCHEMA: dict[str, Any] = json.loads((ROOT / "config/schemas/index.schema.json").read_text())
+SCHEMA: dict[str, Any] = json.loads((ROOT / "phiforge/release/index.schema.json").read_text())
 FACTS = {"title": "A model", "license": "MIT"}
 
 # The static NPU pipeline on the CPU: what openvino_genai's own tests do without an NPU.

@@ -1,0 +1,23 @@
+"""config/regression.yaml: how much worse a new release may be than an old one."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from phiforge.settings.blocks import Block
+
+_Fraction = Annotated[float, Field(ge=0)]
+
+
+class Regression(Block):
+    """What `phiforge diff` accepts as no worse, in fractions of the old value."""
+
+    size: _Fraction = Field(description="growth of the payload's bytes")
+    mean_kl: _Fraction = Field(
+        description="growth of the mean KL divergence from the reference, on each row"
+    )
+    max_kl: _Fraction = Field(description="growth of the largest KL divergence, on each row")
+    first_token_ms: _Fraction = Field(
+        description="growth of the median time to the first token, on each row"
+    )
+    tokens_per_s: _Fraction = Field(description="loss of the median tokens per second, on each row")
