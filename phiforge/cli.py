@@ -26,6 +26,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "verify": Command("phiforge.verify.command", "check a release folder"),
+    "reference": Command("phiforge.reference", "print every key of the configuration"),
 }
 
 

@@ -35,14 +35,17 @@ PRECISION = {
     ),
 }
 METRIC = {
-    "worst_honest": Key(float, "the worst value of any honest artifact on any row"),
-    "mildest_sabotage": Key(float, "the best value of any sabotaged artifact"),
-    "gate": Key(float, "between the two: what a check accepts", required=False),
+    "worst_honest": Key(
+        float, "the worst value of any honest artifact on any row", example="0.00378"
+    ),
+    "mildest_sabotage": Key(float, "the best value of any sabotaged artifact", example="0.0391"),
+    "gate": Key(float, "between the two: what a check accepts", required=False, example="0.0122"),
     "reported_only": Key(
         str,
         "instead of a gate: why this metric cannot separate honest from sabotaged, and so is not "
         "judged",
         required=False,
+        example="the mildest sabotage gives 0.99",
     ),
 }
 

@@ -15,44 +15,56 @@ _PLACE, _NUMBER = "{repeat}", "{n}"
 
 FILE = {"prompts": Key(list, "the prompts, in the order in which they are run")}
 PROMPT = {
-    "id": Key(str, "kebab-case name of the prompt, unique in the file", pattern=NAME),
+    "id": Key(
+        str, "kebab-case name of the prompt, unique in the file", pattern=NAME, example="capital"
+    ),
     "text": Key(
         str,
         "the raw prompt with its special tokens, as the model sees it; with 'repeat', it holds "
         "{repeat} once",
+        example='"<|user|>\\nHello<|end|>\\n<|assistant|>\\n"',
     ),
     "repeat": Key(
         dict,
         "a long filler, written short: it takes the place of {repeat} in 'text'",
         required=False,
+        example='{text: "Line {n}. ", times: 300}',
     ),
     "max_new_tokens": Key(
         int,
         "generation ends after this many tokens, or at a stop token of the model",
         minimum=1,
         maximum=4096,
+        example="64",
     ),
     "expected": Key(
         str,
         "the exact answer, decoded without special tokens; only where it is really known, else the "
         "reference's answer is what is expected",
         required=False,
+        example="Paris.",
     ),
     "must_contain": Key(
-        str, "a fact that any right answer contains, as it would be written there", required=False
+        str,
+        "a fact that any right answer contains, as it would be written there",
+        required=False,
+        example="Paris",
     ),
     "must_stop": Key(
         bool,
         "true: any right answer ends at a stop token within max_new_tokens, whatever the "
         "precision; an answer with 'expected' must in any case",
         required=False,
+        example="true",
     ),
 }
 REPEAT = {
     "text": Key(
-        str, "what is written over and over; {n} in it is the number of the repetition, from 1"
+        str,
+        "what is written over and over; {n} in it is the number of the repetition, from 1",
+        example='"Line {n}. "',
     ),
-    "times": Key(int, "how often", minimum=1, maximum=4096),
+    "times": Key(int, "how often", minimum=1, maximum=4096, example="300"),
 }
 
 

@@ -33,6 +33,7 @@ class Options(Block):
         le=4,
         description="int4: least precision of activations in the product, 1 float32, 2 float16, "
         "3 bfloat16, 4 int8; null: not said, as DirectML needs it",
+        examples=[4],
     )
 
     @model_validator(mode="after")

@@ -38,6 +38,7 @@ class Options(Block):
         None,
         description="int4, required: scales without zero points (i4); false: with zero points "
         "(u4), which the NPU cannot run",
+        examples=[True],
     )
     group_size: Literal[-1, 32, 64, 128] | None = Field(
         None,
@@ -50,6 +51,7 @@ class Options(Block):
         le=1,
         description="int4, required: the share of the layers' weights that becomes INT4; the most "
         "sensitive rest takes backup_mode",
+        examples=[0.6],
     )
     all_layers: bool = Field(
         False,

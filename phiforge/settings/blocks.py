@@ -155,14 +155,15 @@ def _follow(
 ) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
     """Yield each step's key and schema; the step that names a union's branch has no key."""
     definitions = schema.get("$defs", {})
+    names: Mapping[str, Any] = {}
     for step in steps:
         key: str | None = str(step)
         if step in schema.get("properties", {}):
             schema = schema["properties"][step]
-        elif isinstance(step, int) and "items" in schema:
-            schema = schema["items"]
-        elif isinstance(schema.get("additionalProperties"), Mapping):
-            schema = schema["additionalProperties"]
+        elif step == "[key]":  # the key itself is wrong, not its value
+            key, schema = None, names
+        elif (values := values_of(schema)) is not None:
+            names, schema = {"pattern": next(iter(schema.get("patternProperties", "")), "")}, values
         elif step in definitions:
             key, schema = None, definitions[step]
         else:
@@ -179,6 +180,15 @@ def resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappin
     if len(branches) == 1:
         schema = {**resolve(branches[0], definitions), **schema, "nullable": True}
     return {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
+
+
+def values_of(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the schema of a list's items, or of the values below names that users give."""
+    for part in ("items", "additionalProperties"):
+        if isinstance(schema.get(part), Mapping):
+            values: Mapping[str, Any] = schema[part]
+            return values
+    return next(iter(schema.get("patternProperties", {}).values()), None)
 
 
 _KINDS = {"object": "mapping", "array": "list", "string": "text"}

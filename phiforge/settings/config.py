@@ -33,7 +33,11 @@ Files = Annotated[Items[File], BeforeValidator(_split)]
 class Library(Block):
     """One library of Intel's NPU compiler."""
 
-    path: str = Field(pattern="^/", description="absolute path of the file")
+    path: str = Field(
+        pattern="^/",
+        description="absolute path of the file",
+        examples=["/opt/openvino/libopenvino_intel_npu_compiler.so"],
+    )
     sha256: Sha256 = Field(description="SHA-256 of the file as you trust it, 64 hex digits")
 
     @field_validator("path")
@@ -65,11 +69,14 @@ class Signing(Block):
         examples=["~/keys/release.pem"],
     )
     certificate: File | None = Field(
-        None, description="PEM file of the certificate issued for that key"
+        None,
+        description="PEM file of the certificate issued for that key",
+        examples=["release.crt"],
     )
     certificate_chain: Items[File] = Field(
         (),
         description="PEM files of the certificates between it and its authority, in that order",
+        examples=[["intermediate.crt"]],
     )
     password_env: str | None = Field(
         None,
@@ -111,8 +118,7 @@ class Storage(Block):
 
     provider: str = Field(
         pattern="^[a-z0-9][a-z0-9-]*$",
-        description="name of an installed storage plugin, as in "
-        "snakemake-storage-plugin-<provider>",
+        description="name of an installed storage plugin, as in snakemake-storage-plugin-PROVIDER",
         examples=["s3"],
     )
     prefix: Text = Field(
@@ -123,6 +129,7 @@ class Storage(Block):
         {},
         description="the plugin's settings; secrets come from its environment variables "
         "(SNAKEMAKE_STORAGE_…)",
+        examples=[{"region": "eu-central-1"}],
     )
 
 
@@ -134,10 +141,14 @@ class Publish(Block):
         description="the least that is published: stable, or candidate to let both through",
     )
     keys: Items[Text] = Field(
-        (), description="PEM files of the public keys that a release must be signed with"
+        (),
+        description="PEM files of the public keys that a release must be signed with",
+        examples=[["release.pub"]],
     )
     authorities: Items[Text] = Field(
-        (), description="PEM files of the authorities that a signing certificate must lead to"
+        (),
+        description="PEM files of the authorities that a signing certificate must lead to",
+        examples=[["authority.crt"]],
     )
     keep: int = Field(
         5,
@@ -164,11 +175,13 @@ class Config(Block):
         (),
         description="model YAML files outside this repository; their relative paths are relative "
         "to the file",
+        examples=[["/models/my-phi.yaml"]],
     )
     device_files: Files = Field(
         (),
         description="device YAML files outside this repository, a lab's own; a row of the same "
         "name replaces config/devices.yaml's",
+        examples=[["/lab/devices.yaml"]],
     )
     version: str = Field(
         "0.1.0",

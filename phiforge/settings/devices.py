@@ -60,6 +60,7 @@ class LabHost(Block):
         pattern="^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]+( .*)?$",
         description="the host's public key, the line of its ssh_host_…_key.pub; any other key is "
         "refused",
+        examples=["ssh-ed25519 AAAAC3Nza…"],
     )
     identity: Annotated[
         RelativePath, existing_file("name the private key that opens the connection")
@@ -90,6 +91,7 @@ class LabHost(Block):
         None,
         description="path on the host of the private key that signs receipts; it never leaves the "
         "host. null: the host's own PHIFORGE_RUNNER_KEY, or an ephemeral key",
+        examples=["~/keys/runner.pem"],
     )
 
 
@@ -122,13 +124,13 @@ class Runtime(Block):
     )
     environment: Literal["npu-library"] | None = Field(
         None,
-        description="locked environment that it runs in, made by `make <name>` as .venv-<name>; "
+        description="locked environment that it runs in, made by `make NAME` as .venv-NAME; "
         "null: the main one",
     )
     lock: str | None = Field(
         None,
         pattern="^device-[a-z0-9-]+$",
-        description="locked environment of a device elsewhere, the name of envs/<name>.lock; "
+        description="locked environment of a device elsewhere, the name of envs/NAME.lock; "
         "rows with another runner than local need it",
         examples=["device-openvino"],
     )
@@ -190,7 +192,11 @@ class Device(Block):
         description="what must be on this machine for the row to run; {} means always; rows with "
         "runner: local need it",
     )
-    remedy: str = Field("", description="how to get this device's receipt where the device is not")
+    remedy: str = Field(
+        "",
+        description="how to get this device's receipt where the device is not",
+        examples=["run this on a Linux machine with an NPU"],
+    )
     runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)] = Field(
         description="artifact format to the runtime that runs it on this row"
     )

@@ -15,14 +15,18 @@ class Driver(Block):
     """A driver and its version."""
 
     name: str = Field(description="name of the driver", examples=["Intel NPU driver"])
-    lowest: str | None = Field(description="the lowest version known to suffice; null: not known")
+    lowest: str | None = Field(
+        description="the lowest version known to suffice; null: not known", examples=["0.18.0"]
+    )
 
 
 class Package(Block):
     """A Python package and its version."""
 
     package: str = Field(description="name of the package", examples=["openvino-genai"])
-    lowest: str | None = Field(description="the lowest version known to suffice; null: not known")
+    lowest: str | None = Field(
+        description="the lowest version known to suffice; null: not known", examples=["0.18.0"]
+    )
 
 
 class Hardware(Block):
@@ -38,9 +42,12 @@ class Hardware(Block):
         description="variants, the best first; those that are not released are left out",
         examples=[["openvino-int4-npu"]],
     )
-    when: Text = Field(description="what speaks for it")
+    when: Text = Field(
+        description="what speaks for it", examples=["leaves CPU and GPU to other work"]
+    )
     system: str | None = Field(
-        description="the lowest operating system known to suffice; null: not known"
+        description="the lowest operating system known to suffice; null: not known",
+        examples=["Windows 11"],
     )
     driver: Driver = Field(description="the driver it needs")
     runtime: Package = Field(description="the package that loads it")

@@ -28,6 +28,7 @@ class Key:
     Attributes:
         minimum, maximum: of a number.
         pattern: regular expression that a text must match as a whole.
+        example: as YAML has it.
     """
 
     kind: type
@@ -36,6 +37,7 @@ class Key:
     minimum: float | None = None
     maximum: float | None = None
     pattern: str | None = None
+    example: str = ""
 
     def accepts(self, value: Any) -> bool:
         """Return whether ``value`` may stand here; text and lists must not be empty."""

@@ -35,7 +35,9 @@ class HubSource(Block):
         examples=["f39ac1d28e925b323eae81227eaba4464caced4e"],
     )
     sha256: dict[str, Sha256] = Field(
-        {}, description="extra pins: file name to the SHA-256 that the file must have"
+        {},
+        description="extra pins: file name to the SHA-256 that the file must have",
+        examples=[{"config.json": "4c49…"}],
     )
 
 
@@ -71,15 +73,22 @@ class Gates(Block):
         ge=0,
         le=1,
         description="smallest accepted share of positions with the reference's first choice",
+        examples=[0.97],
     )
     mean_kl: float | None = Field(
         None, gt=0, description="largest accepted mean KL divergence, in nats", examples=[0.02]
     )
     max_kl: float | None = Field(
-        None, gt=0, description="largest accepted KL divergence at any position, in nats"
+        None,
+        gt=0,
+        description="largest accepted KL divergence at any position, in nats",
+        examples=[0.5],
     )
     perplexity_ratio: float | None = Field(
-        None, ge=1, description="largest accepted perplexity, as a multiple of the reference's"
+        None,
+        ge=1,
+        description="largest accepted perplexity, as a multiple of the reference's",
+        examples=[1.05],
     )
 
 
@@ -119,6 +128,7 @@ class Model(Block):
         None,
         pattern=VERSION,
         description="semantic version of this model's releases; null: the run's",
+        examples=["1.2.0"],
     )
     check_tokens: int = Field(
         2560,

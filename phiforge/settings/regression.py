@@ -12,12 +12,17 @@ _Fraction = Annotated[float, Field(ge=0)]
 class Regression(Block):
     """What `phiforge diff` accepts as no worse, in fractions of the old value."""
 
-    size: _Fraction = Field(description="growth of the payload's bytes")
+    size: _Fraction = Field(description="growth of the payload's bytes", examples=[0.02])
     mean_kl: _Fraction = Field(
-        description="growth of the mean KL divergence from the reference, on each row"
+        description="growth of the mean KL divergence from the reference, on each row",
+        examples=[0.25],
     )
-    max_kl: _Fraction = Field(description="growth of the largest KL divergence, on each row")
+    max_kl: _Fraction = Field(
+        description="growth of the largest KL divergence, on each row", examples=[0.5]
+    )
     first_token_ms: _Fraction = Field(
-        description="growth of the median time to the first token, on each row"
+        description="growth of the median time to the first token, on each row", examples=[0.5]
     )
-    tokens_per_s: _Fraction = Field(description="loss of the median tokens per second, on each row")
+    tokens_per_s: _Fraction = Field(
+        description="loss of the median tokens per second, on each row", examples=[0.33]
+    )

@@ -77,7 +77,9 @@ class Variant(Block):
         examples=["OpenVINO IR with FP16 weights, for Intel GPUs and CPUs."],
     )
     notice: str = Field(
-        "", description="what its users must know before they take it, at the top of the card"
+        "",
+        description="what its users must know before they take it, at the top of the card",
+        examples=["Not for new programs."],
     )
     snippet: Annotated[Path, BeforeValidator(_snippet_file)] = Field(
         description="how the card shows to load it: a file of phiforge/release/snippets/, without "

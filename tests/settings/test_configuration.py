@@ -125,6 +125,18 @@ def test_models_and_variants_may_be_comma_separated_text(folder: Path) -> None:
         ),
         ("variants.yaml", "OpenVINO", {}, "key 'OpenVINO' is not a name; expected text matching"),
         ("devices.yaml", "npu/kind", "real", "expected one of device, standin, found 'real'"),
+        (
+            "devices.yaml",
+            "npu/runtimes",
+            {"Open": {"module": "a"}},
+            "key 'npu.runtimes.Open' has a",
+        ),
+        (
+            "devices.yaml",
+            "npu/runtimes/npu-library/lokc",
+            "x",
+            "Remedy: write 'lock'; known are: e",
+        ),
         ("devices.yaml", "npu-standin/standin_for", "mpu", "not a device row. Remedy: write 'npu'"),
     ],
 )
