@@ -11,7 +11,7 @@ all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from phiforge.artifact.file_lock import file_lock
 
 from support.checkout import Checkout, make_checkout
 from support.publishing_runs import Publisher
@@ -32,11 +34,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A clean checkout in which `snakemake --cores 4 all` has ended well.
 
+    With several workers (`make test`) the first that asks runs the pipeline, and each has a copy.
+
     PHIFORGE_TEST_PIPELINE names a folder that is kept from one session to the next, so that only
     what a change affects is built again; for development, not for a change that is to land.
     """
     kept = os.environ.get("PHIFORGE_TEST_PIPELINE")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("pipeline") / "phiforge"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return run_pipeline(
+            Path(kept) if kept else tmp_path_factory.mktemp("pipeline") / "phiforge"
+        )
+    session = tmp_path_factory.getbasetemp().parent
+    original = Path(kept) if kept else session / "pipeline"
+    finished = session / "pipeline.finished"
+    with file_lock(session / "pipeline.lock"):
+        if not finished.exists():
+            run_pipeline(original)
+            finished.touch()
+    folder = tmp_path_factory.mktemp("pipeline") / "phiforge"
+    subprocess.run(["cp", "-a", original, folder], check=True)  # keeps times and hard links
+    return Checkout(folder)
+
+
+def run_pipeline(folder: Path) -> Checkout:
+    """Run `snakemake --cores 4 all` in a checkout at ``folder``; its output goes to RUN.txt."""
     checkout = make_checkout(folder)
     done = checkout.snakemake("--cores", "4", "all")
     (checkout.folder / "artifacts" / "RUN.txt").write_text(done.stdout + done.stderr)
