@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from phiforge.artifact.file_lock import file_lock
 
+from phiforge.artifact.file_lock import file_lock
 from support.checkout import Checkout, make_checkout
 from support.publishing_runs import Publisher
 from support.releasing import (
