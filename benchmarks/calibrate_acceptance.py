@@ -131,11 +131,11 @@ def measure(
     for subject in _subjects(artifacts, model, variants):
         for what, kind, row, score in _runs(subject, reference):
             metrics: dict[str, Any] = {}
-            trouble = ""
+            failure = ""
             try:
                 metrics = score(golden)
             except _Trouble as error:
-                trouble = str(error)
+                failure = str(error)
             entry = {
                 "variant": subject.name,
                 "precision": subject.precision,
@@ -143,12 +143,12 @@ def measure(
                 "kind": kind,
                 "what": what,
             }
-            told = trouble or json.dumps({name: float(f"{metrics[name]:.3g}") for name in METRICS})
+            told = failure or json.dumps({name: float(f"{metrics[name]:.3g}") for name in METRICS})
             print(f"{subject.name:24} {row:18} {what:22} {told}", flush=True)
             if metrics:
                 measurements.append({**entry, "metrics": metrics})
             elif kind == HONEST:
-                raise SystemExit(f"an honest artifact failed: {subject.name} on {row}: {trouble}")
+                raise SystemExit(f"an honest artifact failed: {subject.name} on {row}: {failure}")
     return {
         "model": model,
         "positions": sum(len(part.positions) for part in reference.scored.values()),
@@ -275,15 +275,17 @@ def _scorer(
         finally:
             if not pinned:
                 module.PINNED = kept  # type: ignore[attr-defined]
-        every = [seen.trouble, *(prompt.trouble for prompt in seen.prompts)]
-        troubles = [trouble for trouble in every if trouble is not None]
+        every = [seen.failure, *(prompt.failure for prompt in seen.prompts)]
+        troubles = [failure for failure in every if failure is not None]
         if troubles:
             raise _Trouble(f"{troubles[0].name}: {troubles[0].what}")
-        ran = [prompt for prompt in seen.prompts if prompt.lumped is not None]
+        ran = [prompt for prompt in seen.prompts if prompt.distribution is not None]
         return asdict(
             compare(
-                concatenate([reference.scored[prompt.id].lumped for prompt in ran]),
-                concatenate([prompt.lumped for prompt in ran if prompt.lumped is not None]),
+                concatenate([reference.scored[prompt.id].distribution for prompt in ran]),
+                concatenate(
+                    [prompt.distribution for prompt in ran if prompt.distribution is not None]
+                ),
             )
         )
 
@@ -320,8 +322,8 @@ def stability(source: Path, golden: Path) -> dict[str, Any]:
             made[name] = load_reference(into)
         first = next(iter(made.values()))
         for name, reference in made.items():
-            mine = [reference.scored[prompt.id].lumped for prompt in reference.prompts]
-            theirs = [first.scored[prompt.id].lumped for prompt in first.prompts]
+            mine = [reference.scored[prompt.id].distribution for prompt in reference.prompts]
+            theirs = [first.scored[prompt.id].distribution for prompt in first.prompts]
             tops = (concatenate(theirs).top, concatenate(mine).top)
             moved[name] = {
                 "same_tokens": reference.prompts == first.prompts,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from phiforge.artifact.payload_files import ONNX_GRAPH, OPENVINO_IR
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -29,7 +31,7 @@ class Comparison:
 def compare_openvino(ours: Path, theirs: Path) -> Comparison:
     """Two folders with ``openvino_model.xml``; constants pair up in topological order."""
     core = ov.Core()
-    one, other = (core.read_model(folder / "openvino_model.xml") for folder in (ours, theirs))
+    one, other = (core.read_model(folder / OPENVINO_IR) for folder in (ours, theirs))
     return _compare(list(_constants(one)), list(_constants(other)))
 
 
@@ -71,7 +73,7 @@ def compare_onnx(ours: Path, theirs: Path) -> Comparison:
     one, other = (
         {
             name: value.const_value
-            for name, value in open_graph(folder / "model.onnx").graph.initializers.items()
+            for name, value in open_graph(folder / ONNX_GRAPH).graph.initializers.items()
         }
         for folder in (ours, theirs)
     )

@@ -136,9 +136,9 @@ def one(
 ) -> dict[str, Any]:
     """Observe and judge one variant in this process."""
     from validators.acceptance import load_gates
+    from validators.evaluation import judge
     from validators.golden import load_golden
     from validators.reference_tree import load_reference
-    from validators.verdict import judge
     from validators.worker import observe
 
     told = row_settings(settings.devices[row], variant)

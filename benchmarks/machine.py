@@ -22,7 +22,7 @@ PACKAGES = (
 def facts() -> dict[str, Any]:
     """Processor, cores, memory, system and the packages that do the work."""
     return {
-        "processor": _processor(),
+        "cpu": _processor(),
         "instruction_sets": sorted(_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_tile"}),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from converters.contract import BuildRecord, ConvertError
-from converters.passing import Passing
+from converters.source_files import refuse_other_source
+from converters.streaming_hasher import StreamingHasher
 from phiforge.artifact.manifest import seal
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import fresh_tree, make_read_only
@@ -40,19 +41,21 @@ def main() -> None:
     source = arguments.source.parent / "files"
     base_record = read_record(arguments.base) if arguments.base else None
     base = arguments.base.parent / "payload" if arguments.base else None
+    if base_record is not None:
+        refuse_other_source(base_record, source_record)
     converter = importlib.import_module(f"converters.{block['converter']}")
     into: Path = arguments.into
     with fresh_tree(into / "payload") as payload:
         print(f"converting {arguments.model} to {arguments.name}", flush=True)
         forbidden = _forbidden(payload, source)
-        with Passing(payload, forbidden) as passing:
+        with StreamingHasher(payload, forbidden) as hasher:
             record: BuildRecord = converter.convert(
                 source, payload, options=block["options"], base=base, **_tools(arguments)
             )
-            passed = passing.digests()
+            digests = hasher.digests()
         _add_licence(source, payload)
         facts = _facts(arguments, block, source_record, base_record, record)
-        artifact_sha256 = seal(payload, facts, forbidden, passed)
+        artifact_sha256 = seal(payload, facts, forbidden, digests)
         make_read_only(payload)
     made = {"artifact_sha256": artifact_sha256, "project": project}
     write_record(into / "BUILD.json", {**facts, **made})

@@ -5,9 +5,11 @@ what the model was published with, so these are shipped, byte for byte.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from converters.contract import ConvertError
 from phiforge.artifact.record import read_record, write_record
 
 CONFIGURATION = ("config.json", "generation_config.json")
@@ -34,6 +36,24 @@ def copy_source_files(source: Path, into: Path) -> None:
     configuration = read_record(into / "config.json")
     if configuration.pop("auto_map", None) is not None:
         write_record(into / "config.json", configuration)
+
+
+def refuse_other_source(base: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+    """Refuse to derive a variant from one that was built of another source.
+
+    Args:
+        base: BUILD.json of the variant named by ``from:``.
+        source: SOURCE.json.
+
+    Raises:
+        ConvertError: the two name different sources.
+    """
+    if base["source"] != source:
+        raise ConvertError(
+            "the variant named by 'from' was built of another source than this one",
+            where=base.get("variant"),
+            remedy="rebuild that variant first",
+        )
 
 
 def copy_files(folder: Path, into: Path, names: Iterable[str]) -> None:

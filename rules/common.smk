@@ -24,7 +24,7 @@ from phiforge.settings.models import LocalSource
 from phiforge.settings.settings import load
 from phiforge.errors import PhiforgeError
 from phiforge.remote import inbox
-from validators.own_code import check_modules
+from validators.code_digest import check_modules
 
 try:
     SETTINGS = load(config)

@@ -68,11 +68,11 @@ def _examined(
     # Here, because a blocked row must not wait for numpy and what else reads an artifact.
     from phiforge.receipts.signed_receipt import write_signed
     from phiforge.trust.keys import RUNNER_KEY, occasional, private_from_environment
-    from validators.examination import examine
+    from validators.run_check import run_check
 
     # Before the work: a key that cannot be used is told at once.
     signer = private_from_environment(RUNNER_KEY) or occasional()
-    receipt = examine(
+    receipt = run_check(
         subject,
         options.artifact / "payload",
         variant=variant,

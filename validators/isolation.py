@@ -17,12 +17,12 @@ from phiforge.offline import OFFLINE
 from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
 from validators import worker
 from validators.contract import CheckError
-from validators.observation import Observation, Trouble, read_observation
+from validators.run_result import RunResult, RuntimeFailure, read_run_result
 
 _NTSTATUS_ERROR = 0xC0000000
 
 
-def observe_isolated(
+def run_in_subprocess(
     payload: Path,
     module: str,
     settings: Mapping[str, Any],
@@ -31,13 +31,13 @@ def observe_isolated(
     *,
     time_limit_s: float,
     environment: str | None = None,
-) -> Observation:
+) -> RunResult:
     """Observe ``payload`` in a child process (`validators.worker`).
 
     ``environment`` names the locked environment that the child runs in (`phiforge.environment`);
     None: this one.
 
-    A child that is killed, aborts or does not end in time becomes an observation whose trouble
+    A child that is killed, aborts or does not end in time becomes an observation whose failure
     is named ``runtime-crashed`` or ``runtime-timeout``.
 
     Raises:
@@ -78,7 +78,7 @@ def observe_isolated(
                 where=f"validators/runtimes/{module}.py",
                 remedy="read the lines above this one in the log",
             )
-        return read_observation(folder)
+        return read_run_result(folder)
 
 
 def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
@@ -90,15 +90,15 @@ def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _ended(name: str, how: str, folder: Path) -> Observation:
+def _ended(name: str, how: str, folder: Path) -> RunResult:
     doing = folder / worker.DOING
     step = doing.read_text(encoding="utf-8") if doing.is_file() else "starting"
     versions = folder / worker.TOOLCHAIN_FILE
-    return Observation(
+    return RunResult(
         prompts=(),
         evidence=None,
         toolchain=read_record(versions) if versions.is_file() else {},
-        trouble=Trouble(name, f"the runtime {how} while {step}"),
+        failure=RuntimeFailure(name, f"the runtime {how} while {step}"),
     )
 
 

@@ -1,7 +1,7 @@
 """How far an artifact's predictions are from the reference's, in float64.
 
 The reference keeps the 64 most probable tokens of a position and lumps the rest of its
-vocabulary into one outcome, the tail. The artifact's distribution is lumped the same way, and
+vocabulary into one outcome, the tail. The artifact's distribution is distribution the same way, and
 
     KL(reference || artifact) = sum of p * (log p - log q) over those 65 outcomes, in nats.
 
@@ -26,8 +26,8 @@ TOP = 64
 
 
 @dataclass(frozen=True)
-class Lumped:
-    """Distributions over the next token, lumped; first axis: positions.
+class TopKDistribution:
+    """Distributions over the next token, distribution; first axis: positions.
 
     Attributes:
         top_ids: the reference's most probable tokens, (positions, 64), most probable first.
@@ -68,7 +68,9 @@ def most_probable(scores: LogProbabilities, count: int = TOP) -> Integers:
     return np.asarray(order[:, : min(count, scores.shape[-1])], dtype=np.int64)
 
 
-def lump(scores: LogProbabilities, top_ids: Integers, following: ArrayLike) -> Lumped:
+def truncate_top_k(
+    scores: LogProbabilities, top_ids: Integers, following: ArrayLike
+) -> TopKDistribution:
     """Keep ``top_ids`` of each position and lump the rest of the vocabulary.
 
     Args:
@@ -94,7 +96,7 @@ def lump(scores: LogProbabilities, top_ids: Integers, following: ArrayLike) -> L
     base = np.where(np.isfinite(peak), peak, 0.0)
     with np.errstate(divide="ignore"):
         tail = base + np.log(np.exp(rest - base[:, None]).sum(axis=-1))
-    return Lumped(
+    return TopKDistribution(
         top_ids=top_ids,
         top=np.take_along_axis(scores, top_ids, axis=-1),
         tail=tail,
@@ -103,7 +105,7 @@ def lump(scores: LogProbabilities, top_ids: Integers, following: ArrayLike) -> L
     )
 
 
-def kl_divergence(reference: Lumped, artifact: Lumped) -> Floats:
+def kl_divergence(reference: TopKDistribution, artifact: TopKDistribution) -> Floats:
     """KL(reference || artifact) of each position, in nats; a lower bound (see the module)."""
     top = (np.exp(reference.top) * (reference.top - artifact.top)).sum(axis=-1)
     mass = np.exp(reference.tail)
@@ -113,7 +115,7 @@ def kl_divergence(reference: Lumped, artifact: Lumped) -> Floats:
     return np.asarray(np.maximum(top + tail, 0.0))
 
 
-def compare(reference: Lumped, artifact: Lumped) -> Metrics:
+def compare(reference: TopKDistribution, artifact: TopKDistribution) -> Metrics:
     """All metrics over all positions of both."""
     divergence = kl_divergence(reference, artifact)
     with np.errstate(over="ignore"):
@@ -127,9 +129,9 @@ def compare(reference: Lumped, artifact: Lumped) -> Metrics:
     )
 
 
-def concatenate(parts: list[Lumped]) -> Lumped:
-    """One `Lumped` of all positions, in the order of ``parts``."""
-    return Lumped(
+def concatenate(parts: list[TopKDistribution]) -> TopKDistribution:
+    """One `TopKDistribution` of all positions, in the order of ``parts``."""
+    return TopKDistribution(
         top_ids=np.concatenate([part.top_ids for part in parts]),
         top=np.concatenate([part.top for part in parts]),
         tail=np.concatenate([part.tail for part in parts]),

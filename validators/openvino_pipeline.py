@@ -12,12 +12,12 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from validators.activity import Activity, gpu_busy, held_memory
+from phiforge.artifact.payload_files import OPENVINO_IR
 from validators.contract import CheckError, Generation, Proof, cut_at_stop, shown
+from validators.device_counters import DeviceCounters, gpu_busy, held_memory
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
-IR = "openvino_model.xml"
 _ONE_DEVICE = re.compile(r"CPU|GPU(\.\d+)?")
 
 
@@ -99,10 +99,10 @@ class IrRuntime:
         answering: Mapping[str, Any],
         scoring: Mapping[str, Any],
         core: openvino.Core,
-        activity: Activity,
+        counters: DeviceCounters,
     ) -> None:
         self.artifact, self.device = artifact, device
-        self.core, self.activity = core, activity
+        self.core, self.counters = core, counters
         self._answering, self._scoring = answering, scoring
         self._pipeline: GenaiPipeline | None = None
         self._compiled: Any = None
@@ -122,7 +122,7 @@ class IrRuntime:
         if self._pipeline is None:
             gc.collect()
             self._pipeline = GenaiPipeline(self.artifact, self.device, self._answering)
-        with self.activity.watch("it answered"):
+        with self.counters.watch("it answered"):
             return self._pipeline.generate(token_ids, max_new_tokens)
 
     def compiled(self) -> Any:
@@ -131,16 +131,16 @@ class IrRuntime:
         if self._compiled is None:
             gc.collect()
             self._compiled = self.core.compile_model(
-                self.artifact / IR, self.device, dict(self._scoring)
+                self.artifact / OPENVINO_IR, self.device, dict(self._scoring)
             )
         return self._compiled
 
 
-def gpu_activity(core: Any, device: str) -> Activity:
+def gpu_counters(core: Any, device: str) -> DeviceCounters:
     """The counters of a GPU; none of the CPU, which works whatever executes."""
     if device == "CPU":
-        return Activity()
-    return Activity(
+        return DeviceCounters()
+    return DeviceCounters(
         busy={"drm-engine and drm-cycles of /proc/self/fdinfo": gpu_busy},
         held={"GPU_MEMORY_STATISTICS": partial(held_memory, core, device, "GPU_MEMORY_STATISTICS")},
     )

@@ -16,14 +16,14 @@ class Span:
     total_tokens: int
 
 
-def spread(spans: Sequence[Span], limit: int) -> list[list[int]]:
+def select_positions(spans: Sequence[Span], limit: int) -> list[list[int]]:
     """At most ``limit`` positions over all sequences, ascending in each.
 
     Every position that predicts an answer's token is taken if these fit, and the rest of the
     budget is spread evenly over the prompts' positions; if they do not fit, the budget is spread
     evenly over all positions.
 
-    >>> spread([Span(2, 4), Span(5, 5)], 4)
+    >>> select_positions([Span(2, 4), Span(5, 5)], 4)
     [[0, 1, 2], [1]]
     """
     everything = [(s, p) for s, span in enumerate(spans) for p in range(span.total_tokens - 1)]

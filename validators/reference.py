@@ -26,6 +26,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig
 
+from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
 from phiforge.errors import run_command
@@ -34,9 +35,9 @@ from validators.contract import CheckError
 from validators.float32_model import load
 from validators.golden import load_golden
 from validators.lint.tokenizer import chat_template
-from validators.metrics import TOP, log_probabilities, lump, most_probable
-from validators.positions import Span, spread
-from validators.reference_tree import TOKENIZER, ReferencePrompt, Scored, write_reference
+from validators.metrics import TOP, log_probabilities, most_probable, truncate_top_k
+from validators.positions import Span, select_positions
+from validators.reference_tree import ReferencePrompt, Scored, write_reference
 
 TOOLCHAIN = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 END_OF_TURN = "<|end|>"
@@ -81,7 +82,7 @@ def make_reference(
             else _answer(held.model, tokenizer, prompt, token_ids, stop_ids)
             for prompt, token_ids in asked
         ]
-        chosen = spread([_span(prompt) for prompt in prompts], positions)
+        chosen = select_positions([_span(prompt) for prompt in prompts], positions)
         scored, closest = _score(held.model, prompts, chosen)
         facts = {
             "arithmetic": "float32",
@@ -210,8 +211,10 @@ def _score(
             ).logits[0]
         scores = log_probabilities(logits.float().numpy())
         following = np.array([sequence[position + 1] for position in positions], dtype=np.int64)
-        scored.append(Scored(tuple(positions), lump(scores, most_probable(scores), following)))
-        for position, row in zip(positions, scored[-1].lumped.top, strict=True):
+        scored.append(
+            Scored(tuple(positions), truncate_top_k(scores, most_probable(scores), following))
+        )
+        for position, row in zip(positions, scored[-1].distribution.top, strict=True):
             index = position - len(prompt.prompt_ids) + 1
             margin = float(row[0] - row[1])
             if index >= 0 and (closest is None or margin < closest["margin"]):

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from validators.contract import CheckError
-from validators.metrics import Lumped
+from validators.metrics import TopKDistribution
 
 SCHEMA = "phiforge/reference/1"
 RECORD = "REFERENCE.json"
 SCORES = "reference.safetensors"
-TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Scored:
     """The scored positions of one prompt, ascending, and the reference's distributions there."""
 
     positions: tuple[int, ...]
-    lumped: Lumped
+    distribution: TopKDistribution
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ def write_reference(
     facts: Mapping[str, Any],
 ) -> None:
     """Write the scores, then the record. ``tokenizer.json`` must already be in ``folder``."""
-    lumped = [part.lumped for part in scored]
+    distribution = [part.distribution for part in scored]
     scores = save(
         {
             "sequence": np.concatenate(
                 [np.full(len(part.positions), index) for index, part in enumerate(scored)]
             ).astype(np.int64),
             "position": np.concatenate([part.positions for part in scored]).astype(np.int64),
-            "top_ids": np.concatenate([part.top_ids for part in lumped]),
-            "top": np.concatenate([part.top for part in lumped]),
-            "tail": np.concatenate([part.tail for part in lumped]),
-            "following": np.concatenate([part.following for part in lumped]),
+            "top_ids": np.concatenate([part.top_ids for part in distribution]),
+            "top": np.concatenate([part.top for part in distribution]),
+            "tail": np.concatenate([part.tail for part in distribution]),
+            "following": np.concatenate([part.following for part in distribution]),
         }
     )
     (folder / SCORES).write_bytes(scores)
@@ -183,7 +183,7 @@ def _scored(arrays: Mapping[str, Any], rows: Any) -> Scored:
     top_ids = arrays["top_ids"][rows]
     return Scored(
         positions=tuple(int(position) for position in arrays["position"][rows]),
-        lumped=Lumped(
+        distribution=TopKDistribution(
             top_ids=top_ids,
             top=arrays["top"][rows],
             tail=arrays["tail"][rows],

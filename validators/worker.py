@@ -26,16 +26,16 @@ from phiforge.receipts.golden import GoldenSet
 from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
 from validators.golden import load_golden
 from validators.lint.tokenizer import encode_corpus
-from validators.measures import LONGEST_ANSWER, RUNS, measures
-from validators.metrics import lump
-from validators.observation import (
-    Observation,
-    PromptObservation,
-    Trouble,
-    write_observation,
-)
-from validators.places import neutral
+from validators.metrics import truncate_top_k
+from validators.performance import LONGEST_ANSWER, RUNS, performance
+from validators.redact import redact_paths
 from validators.reference_tree import Reference, ReferencePrompt, load_reference
+from validators.run_result import (
+    PromptResult,
+    RunResult,
+    RuntimeFailure,
+    write_run_result,
+)
 
 DOING = "DOING"
 TOOLCHAIN_FILE = "TOOLCHAIN.json"
@@ -61,9 +61,9 @@ def main() -> None:
     reference, doing = load_reference(Path(job["reference"])), into / DOING
     golden = load_golden(Path(job["golden"]))
     seen = observe(module.open_runtime, toolchain, payload, settings, reference, golden, doing)
-    if seen.trouble is None:
+    if seen.failure is None:
         seen = measured(module, seen, payload, settings, reference, doing)
-    write_observation(into, seen)
+    write_run_result(into, seen)
 
 
 def _runtime_module(name: str) -> Any:
@@ -102,18 +102,18 @@ def observe(
     reference: Reference,
     golden: GoldenSet,
     doing: Path,
-) -> Observation:
-    """Let a runtime answer every prompt, then score every prompt; stop at the first trouble.
+) -> RunResult:
+    """Let a runtime answer every prompt, then score every prompt; stop at the first failure.
 
     Raises:
         CheckError: the runtime was asked for something that it does not know.
     """
     prompts = {
-        prompt.id: PromptObservation(prompt.id, not_run=reference.left_out.get(prompt.id))
+        prompt.id: PromptResult(prompt.id, not_run=reference.left_out.get(prompt.id))
         for prompt in golden.prompts
     }
     evidence = corpus = None
-    trouble: Trouble | None = None
+    failure: RuntimeFailure | None = None
     try:
         doing.write_text("opening the artifact", encoding="utf-8")
         runtime: Runtime = open_runtime(payload, settings=settings)
@@ -144,18 +144,18 @@ def observe(
         doing.write_text("asking what executed", encoding="utf-8")
         evidence = runtime.executed_on()
     except Exception as error:
-        trouble = _trouble(error, doing, payload)
-    return Observation(tuple(prompts.values()), evidence, toolchain, trouble, corpus=corpus)
+        failure = _failure(error, doing, payload)
+    return RunResult(tuple(prompts.values()), evidence, toolchain, failure, corpus=corpus)
 
 
 def measured(
     module: Any,
-    seen: Observation,
+    seen: RunResult,
     payload: Path,
     settings: Mapping[str, Any],
     reference: Reference,
     doing: Path,
-) -> Observation:
+) -> RunResult:
     """Add how fast the artifact answered, as users run it where the module can (``AS_USED``).
 
     What fails only with the numerics of users is the artifact's failure as well.
@@ -178,29 +178,29 @@ def measured(
                 (len(one), runtime.generate(one, LONGEST_ANSWER)) for one in asked[: RUNS + 1]
             ]
         except Exception as error:
-            return replace(seen, trouble=_trouble(error, doing, payload))
+            return replace(seen, failure=_failure(error, doing, payload))
         pinned = False
-    return replace(seen, measures=measures(answers, "pinned" if pinned else "default"))
+    return replace(seen, performance=performance(answers, "pinned" if pinned else "default"))
 
 
-def _trouble(error: Exception, doing: Path, payload: Path) -> Trouble:
+def _failure(error: Exception, doing: Path, payload: Path) -> RuntimeFailure:
     """What an exception says against the artifact.
 
     Raises:
         PhiforgeError: it says nothing against it.
     """
     if isinstance(error, ArtifactError):
-        return Trouble(error.name, str(error))
+        return RuntimeFailure(error.name, str(error))
     if isinstance(error, RecordError):
-        return Trouble("unreadable-artifact", str(error))
+        return RuntimeFailure("unreadable-artifact", str(error))
     if isinstance(error, PhiforgeError):
         raise error
     if isinstance(error, MemoryError):
-        return Trouble("out-of-memory", f"no memory left {_while(doing)}")
+        return RuntimeFailure("out-of-memory", f"no memory left {_while(doing)}")
     # Whatever else a runtime raises on an artifact is the artifact's fault.
     message = " ".join(f"{type(error).__name__}: {error}".split())
-    told = neutral(message, payload)[:_LONGEST_MESSAGE]  # first: half a path is no known one
-    return Trouble("runtime-error", f"{_while(doing)}: {told}")
+    told = redact_paths(message, payload)[:_LONGEST_MESSAGE]  # first: half a path is no known one
+    return RuntimeFailure("runtime-error", f"{_while(doing)}: {told}")
 
 
 def _while(doing: Path) -> str:
@@ -223,8 +223,8 @@ def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> st
 
 
 def _score(
-    runtime: Runtime, prompt: ReferencePrompt, reference: Reference, seen: PromptObservation
-) -> PromptObservation:
+    runtime: Runtime, prompt: ReferencePrompt, reference: Reference, seen: PromptResult
+) -> PromptResult:
     scored = reference.scored[prompt.id]
     if not scored.positions:
         return seen
@@ -232,10 +232,12 @@ def _score(
     following = np.array([sequence[position + 1] for position in scored.positions])
     try:
         scores = runtime.score(sequence, scored.positions)
-        return replace(seen, lumped=lump(scores, scored.lumped.top_ids, following))
+        return replace(
+            seen, distribution=truncate_top_k(scores, scored.distribution.top_ids, following)
+        )
     except ArtifactError as error:
         what = f"prompt '{prompt.id}': {error}"
-        return replace(seen, trouble=Trouble(error.name, what))
+        return replace(seen, failure=RuntimeFailure(error.name, what))
 
 
 if __name__ == "__main__":

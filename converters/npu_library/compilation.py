@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 
 from converters.contract import ConvertError
 from converters.npu_library import RESULT
-from converters.npu_library.layout import LAYOUT, layout
+from converters.npu_library.layout import layout
+from phiforge.artifact.payload_files import NPU_LIBRARY_LAYOUT
 from phiforge.artifact.record import write_record
 from phiforge.child import PickleRefused, die_with_parent, refuse_pickles
 from phiforge.errors import run_command
@@ -64,7 +65,7 @@ def main() -> None:
         raise ConvertError("the library put none of its modules into this model")
     save(tensors_of(model, modules), into)
     told = {name: type(module).__name__ for name, module in modules.items()}
-    write_record(into / LAYOUT, layout(options["dtype"], options, told))
+    write_record(into / NPU_LIBRARY_LAYOUT, layout(options["dtype"], options, told))
     compiler = {"use_to": False, "training": False}
     recipe = {"class": "NPUModelForCausalLM", **options, **arguments, **compiler}
     toolchain = {name: version(name) for name in TOOLCHAIN}

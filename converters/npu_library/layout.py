@@ -14,7 +14,6 @@ Buffers (rotary frequencies) are not written: the configuration defines them.
 from collections.abc import Mapping
 from typing import Any
 
-LAYOUT = "npu-library.json"
 SCHEMA = "phiforge/npu-library/1"
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,10 @@ from converters.contract import BuildRecord, Options
 from converters.onnx_genai.checkpoint import Checkpoint
 from converters.onnx_genai.graph import open_graph
 from converters.onnx_genai.inspection import check_base, check_payload
-from converters.onnx_genai.matmul_nbits import BITS, GraphQuantizer, Int4Settings
-from converters.onnx_genai.model_builder import (
-    GENAI_CONFIG,
-    GRAPH,
-    WEIGHTS,
-    run_model_builder,
-)
+from converters.onnx_genai.matmul_nbits import BITS, Int4Settings, quantize_graph
+from converters.onnx_genai.model_builder import Quantize, run_model_builder
 from converters.source_files import copy_source_files
+from phiforge.artifact.payload_files import GENAI_CONFIG, ONNX_GRAPH, ONNX_WEIGHTS
 
 TOOLCHAIN = (
     "numpy",
@@ -59,10 +56,10 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
     if provider != "cpu" and base is None:  # a base was not built of what does not fit
         checkpoint.refuse_beyond_float16()
     settings = int4_settings(options) if precision == "int4" else None
-    quantizer = GraphQuantizer(settings, checkpoint) if settings else None
-    if base is not None and quantizer is not None:
+    quantize = partial(quantize_graph, settings=settings) if settings else None
+    if base is not None and quantize is not None:
         check_base(base, provider)
-        _derive(base, into, quantizer)
+        _derive(base, into, quantize)
         recipe: dict[str, Any] = {"tool": "onnxruntime.quantization.MatMulNBitsQuantizer"}
     else:
         configuration = _window_configuration(checkpoint, provider)
@@ -78,7 +75,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
             execution_provider=provider,
             extra_options=extra_options,
             configuration=configuration,
-            quantize=quantizer,
+            quantize=quantize,
         )
         recipe = {
             "tool": "onnxruntime_genai.models.builder",
@@ -98,7 +95,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
     return BuildRecord(
         toolchain={name: version(name) for name in TOOLCHAIN},
         recipe=recipe,
-        notes=_notes(checkpoint, provider, quantizer),
+        notes=_notes(checkpoint, provider),
     )
 
 
@@ -112,10 +109,10 @@ def int4_settings(options: Options) -> Int4Settings:
     )
 
 
-def _derive(base: Path, into: Path, quantizer: GraphQuantizer) -> None:
+def _derive(base: Path, into: Path, quantize: Quantize) -> None:
     """Quantize the payload ``base``, whose weights stay mapped, into ``into``."""
-    graph = quantizer(open_graph(base / GRAPH))
-    ir.save(graph, into / GRAPH, external_data=WEIGHTS, size_threshold_bytes=0)
+    graph = quantize(open_graph(base / ONNX_GRAPH))
+    ir.save(graph, into / ONNX_GRAPH, external_data=ONNX_WEIGHTS, size_threshold_bytes=0)
     shutil.copyfile(base / GENAI_CONFIG, into / GENAI_CONFIG)
 
 
@@ -130,9 +127,7 @@ def _window_configuration(checkpoint: Checkpoint, provider: str) -> dict[str, An
     return {"layer_types": ["sliding_attention"] * int(checkpoint.config["num_hidden_layers"])}
 
 
-def _notes(
-    checkpoint: Checkpoint, provider: str, quantizer: GraphQuantizer | None
-) -> tuple[str, ...]:
+def _notes(checkpoint: Checkpoint, provider: str) -> tuple[str, ...]:
     notes = [
         "tokenizer and configuration files are the source's own; the model builder rewrites them",
         "producer_version names the builder's wheel; by itself it names the surrounding checkout",
@@ -152,13 +147,6 @@ def _notes(
     if checkpoint.config.get("tie_word_embeddings"):
         notes.append(
             "the embedding is a float matrix of its own; the model builder would tie it to the head"
-        )
-    if quantizer is not None and quantizer.corrected:
-        blocks, matrices = sum(quantizer.corrected.values()), len(quantizer.corrected)
-        notes.append(
-            f"{blocks} blocks in {matrices} matrices were quantized from the source's values, "
-            "because float16, from which the model builder quantizes, has lost bits of them and "
-            "the result is nearer to the source"
         )
     if twins := checkpoint.linears_of_vocabulary_size():
         notes.append(

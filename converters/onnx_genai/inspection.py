@@ -5,7 +5,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from converters.contract import ConvertError, Options
-from converters.onnx_genai.model_builder import GENAI_CONFIG, GRAPH, PRODUCER_VERSION
+from converters.onnx_genai.model_builder import PRODUCER_VERSION
+from phiforge.artifact.payload_files import GENAI_CONFIG, ONNX_GRAPH
 from phiforge.artifact.record import read_record
 from validators.contract import ArtifactError
 from validators.lint import onnx_graph
@@ -26,7 +27,7 @@ def check_payload(payload: Path, options: Options) -> None:
     if graph.producer_version != PRODUCER_VERSION:
         raise ConvertError(
             "producer_version of the build is not what was asked for",
-            where=payload / GRAPH,
+            where=payload / ONNX_GRAPH,
             expected=PRODUCER_VERSION,
             found=graph.producer_version,
             remedy=_REMEDY,
@@ -47,7 +48,7 @@ def check_base(base: Path, provider: str) -> None:
         ConvertError: it is another build.
     """
     found = _provider(base)
-    graph = ir.load(base / GRAPH)
+    graph = ir.load(base / ONNX_GRAPH)
     if found != provider or any(n.op_type == "MatMulNBits" for n in graph.graph.all_nodes()):
         raise ConvertError(
             "the variant is derived from a build of another kind",

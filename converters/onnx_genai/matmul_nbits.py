@@ -3,8 +3,8 @@
 The model builder hands its whole graph to onnxruntime's `MatMulNBitsQuantizer`, which copies it
 several times. Here each MatMul passes through that same quantizer in a graph of its own, when its
 bytes are wanted, so memory is that of the largest matrix; names, attributes, order and bytes are
-those of the official result, but for the blocks that `float16_loss` corrects. Blocks lie along K
-and every column is quantized by itself, so a large matrix goes in slabs of columns.
+those of the official result. Blocks lie along K and every column is quantized by itself, so a large
+matrix goes in slabs of columns.
 """
 
 import contextlib
@@ -21,10 +21,7 @@ import torch
 from onnx import NodeProto, helper, numpy_helper
 from onnxruntime.quantization import matmul_nbits_quantizer as official
 
-from converters.contract import ConvertError
-from converters.onnx_genai.checkpoint import Checkpoint
-from converters.onnx_genai.float16_loss import HalfMatrix, correct
-from converters.onnx_genai.nearest_codes import quantize_symmetric
+from converters.onnx_genai.int4_rtn import quantize_symmetric
 
 BITS = 4
 _SLAB_BYTES = 1 << 26
@@ -50,99 +47,77 @@ class Int4Settings:
     accuracy_level: int
 
 
-class GraphQuantizer:
-    """Turns every MatMul with a constant matrix into a MatMulNBits whose bytes are made later.
+def quantize_graph(model: ir.Model, settings: Int4Settings) -> ir.Model:
+    """Turn every MatMul with a constant matrix into a MatMulNBits whose bytes are made later.
 
-    Attributes:
-        corrected: matrix to the number of its blocks that were taken from the source's values
-            instead of the graph's; complete once the graph has been written.
+    ``model`` is changed in place and returned.
     """
+    for node in list(model.graph.all_nodes()):
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.const_value is not None:
+            _replace(node, weight, settings)
+    return model
 
-    def __init__(self, settings: Int4Settings, checkpoint: Checkpoint) -> None:
-        self.corrected: dict[str, int] = {}
-        self._settings = settings
-        self._checkpoint = checkpoint
 
-    def __call__(self, model: ir.Model) -> ir.Model:
-        """Change ``model`` in place and return it."""
-        for node in list(model.graph.all_nodes()):
-            weight = node.inputs[1] if node.op_type == "MatMul" else None
-            if weight is not None and weight.const_value is not None:
-                self._replace(node, weight)
-        return model
+def _replace(node: ir.Node, weight: ir.Value, settings: Int4Settings) -> None:
+    tensor = weight.const_value
+    columns = tensor.shape[1]
+    node_name = node.name
+    # One column of any weights shows what the official result of this matrix looks like.
+    one_column = np.linspace(-1, 1, tensor.shape[0], dtype=tensor.dtype.numpy())[:, None]
+    pattern, shapes = _quantize_alone(node_name, tensor.name, one_column, settings)
+    parts = _Parts(lambda: _quantize(node_name, tensor, tuple(shapes), settings))
+    initializers = {
+        name: _lazy_initializer(name, parts, array.dtype, (columns, *array.shape[1:]))
+        for name, array in shapes.items()
+    }
+    node.op_type, node.domain, node.name = pattern.op_type, pattern.domain, pattern.name
+    node.attributes.clear()
+    for attribute in pattern.attribute:
+        value = columns if attribute.name == "N" else attribute.i
+        node.attributes.add(ir.AttrInt64(attribute.name, value))
+    node.resize_inputs(len(pattern.input))
+    for place, name in enumerate(pattern.input):
+        if place > 0:
+            node.replace_input_with(place, initializers[name])
+    graph = weight.graph
+    if not weight.uses():
+        del graph.initializers[weight.name]
+    for value in initializers.values():
+        graph.register_initializer(value)
 
-    def _replace(self, node: ir.Node, weight: ir.Value) -> None:
-        tensor = weight.const_value
-        columns = tensor.shape[1]
-        node_name = node.name
-        # One column of any weights tells what the official result of this matrix looks like.
-        one_column = np.linspace(-1, 1, tensor.shape[0], dtype=tensor.dtype.numpy())[:, None]
-        pattern, shapes = _quantize_alone(node_name, tensor.name, one_column, self._settings)
-        parts = _Parts(lambda: self._quantize(node_name, tensor, tuple(shapes)))
-        initializers = {
-            name: _lazy_initializer(name, parts, array.dtype, (columns, *array.shape[1:]))
-            for name, array in shapes.items()
-        }
-        node.op_type, node.domain, node.name = pattern.op_type, pattern.domain, pattern.name
-        node.attributes.clear()
-        for attribute in pattern.attribute:
-            value = columns if attribute.name == "N" else attribute.i
-            node.attributes.add(ir.AttrInt64(attribute.name, value))
-        node.resize_inputs(len(pattern.input))
-        for place, name in enumerate(pattern.input):
-            if place > 0:
-                node.replace_input_with(place, initializers[name])
-        graph = weight.graph
-        if not weight.uses():
-            del graph.initializers[weight.name]
-        for value in initializers.values():
-            graph.register_initializer(value)
 
-    def _quantize(self, node_name: str, tensor: ir.TensorProtocol, names: Sequence[str]) -> Arrays:
-        weight = tensor.numpy()
-        columns = max(1, _SLAB_BYTES // (weight.shape[0] * weight.itemsize))
-        slabs = []
-        for first in range(0, weight.shape[1], columns):
-            slab = _row_major(weight[:, first : first + columns])
-            arrays = self._quantize_slab(node_name, tensor.name, names, slab)
-            if slab.dtype == np.float16:
-                self._correct(arrays, slab, tensor.name, first)
-            slabs.append(arrays)
-        return {name: np.concatenate([slab[name] for slab in slabs]) for name in names}
+def _quantize(
+    node_name: str, tensor: ir.TensorProtocol, names: Sequence[str], settings: Int4Settings
+) -> Arrays:
+    """Return the arrays ``names`` of a whole matrix."""
+    weight = tensor.numpy()
+    columns = max(1, _SLAB_BYTES // (weight.shape[0] * weight.itemsize))
+    slabs = [
+        _quantize_slab(node_name, tensor.name, names, _row_major(slab), settings)
+        for slab in np.split(weight, range(columns, weight.shape[1], columns), axis=1)
+    ]
+    return {name: np.concatenate([slab[name] for slab in slabs]) for name in names}
 
-    def _quantize_slab(
-        self, node_name: str, weight_name: str, names: Sequence[str], slab: npt.NDArray[Any]
-    ) -> Arrays:
-        size = self._settings.block_size
-        if self._settings.algo_config != "default":
-            return _quantize_alone(node_name, weight_name, slab, self._settings)[1]
-        if self._settings.is_symmetric and slab.shape[0] % size == 0:
-            return dict(zip(names, quantize_symmetric(slab, size), strict=True))
-        # What `MatMulNBitsQuantizer` itself calls here, without a graph to copy the slab into.
-        config = official.DefaultWeightOnlyQuantConfig(
-            block_size=size, is_symmetric=self._settings.is_symmetric, bits=BITS
-        )
-        arrays = official.DefaultWeightOnlyQuantizer(config).qbits_block_quant(slab)
-        return dict(zip(names, arrays, strict=False))  # zero points are left out if symmetric
 
-    def _correct(self, arrays: Arrays, slab: npt.NDArray[Any], name: str, first: int) -> None:
-        if self._settings.algo_config != "default" or not self._settings.is_symmetric:
-            return
-        matrix = self._checkpoint.matrix(name)
-        if matrix.dtype == "F16":
-            return
-        half = HalfMatrix(slab, lambda at: matrix.rows(at + first), matrix.dtype == "BF16")
-        codes, scales = arrays.values()
-        try:
-            count = correct(codes, scales, half, self._settings.block_size)
-        except ValueError as error:
-            raise ConvertError(
-                f"the graph's '{name}' is not the source's '{matrix.tensor}' ({error})",
-                where=matrix.file,
-                remedy="build the variant that this one is derived from again",
-            ) from None
-        if count:
-            self.corrected[name] = self.corrected.get(name, 0) + count
+def _quantize_slab(
+    node_name: str,
+    weight_name: str,
+    names: Sequence[str],
+    slab: npt.NDArray[Any],
+    settings: Int4Settings,
+) -> Arrays:
+    size = settings.block_size
+    if settings.algo_config != "default":
+        return _quantize_alone(node_name, weight_name, slab, settings)[1]
+    if settings.is_symmetric and slab.shape[0] % size == 0:
+        return dict(zip(names, quantize_symmetric(slab, size), strict=True))
+    # What `MatMulNBitsQuantizer` itself calls here, without a graph to copy the slab into.
+    config = official.DefaultWeightOnlyQuantConfig(
+        block_size=size, is_symmetric=settings.is_symmetric, bits=BITS
+    )
+    arrays = official.DefaultWeightOnlyQuantizer(config).qbits_block_quant(slab)
+    return dict(zip(names, arrays, strict=False))  # zero points are left out if symmetric
 
 
 class _Parts:

@@ -17,12 +17,9 @@ import onnxruntime_genai
 import torch
 
 from converters.contract import ConvertError
+from phiforge.artifact.payload_files import GENAI_CONFIG, ONNX_GRAPH, ONNX_WEIGHTS
 from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import PhiforgeError
-
-GRAPH = "model.onnx"
-WEIGHTS = "model.onnx.data"
-GENAI_CONFIG = "genai_config.json"
 
 PRODUCER_VERSION = f"{onnxruntime_genai.__version__}+{onnxruntime_genai.__commit__[:7]}"
 """What the builder then says of itself: its package's version and the commit that was made of."""
@@ -80,7 +77,7 @@ def run_model_builder(
                 where=source,
                 remedy="see its own messages above; it may not know this architecture",
             ) from error
-        for name in (GRAPH, WEIGHTS, GENAI_CONFIG):
+        for name in (ONNX_GRAPH, ONNX_WEIGHTS, GENAI_CONFIG):
             if not (out / name).is_file():
                 raise ConvertError(
                     "the model builder ended well without writing all its files",

@@ -17,7 +17,6 @@ import openvino as ov
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.openvino.ir import (
-    MODEL_IR,
     TOKENIZER_IRS,
     number_nodes,
     read_ir,
@@ -29,6 +28,7 @@ from converters.openvino.lint import lint
 from converters.openvino.npu import write_npu_profile
 from converters.openvino.source_weights import SourceTensor, mapped_source_weights
 from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
+from phiforge.artifact.payload_files import OPENVINO_IR
 
 TOOLCHAIN = ("nncf", "numpy", "openvino")
 
@@ -46,14 +46,14 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
     recipe = _recipe(options)
     # the graph reads the weights by address: they have to stay mapped until it is written
     with mapped_source_weights(source) as weights:
-        graph = read_ir(base / MODEL_IR)
+        graph = read_ir(base / OPENVINO_IR)
         _read_weights_from(weights, graph, source)
         with _without_torch():
             compressed = _compress(graph, recipe)
         _drop_fp16_cache_hint(compressed)
         number_nodes(compressed)
-        with writing(into / MODEL_IR):
-            ov.save_model(compressed, into / MODEL_IR, compress_to_fp16=False)
+        with writing(into / OPENVINO_IR):
+            ov.save_model(compressed, into / OPENVINO_IR, compress_to_fp16=False)
     lint(into, options)
     irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]
     copy_files(base, into, (*CONFIGURATION, *TOKENIZER_FILES, *irs))

@@ -22,7 +22,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from converters.contract import BuildRecord, ConvertError
 from converters.openvino.ir import (
-    MODEL_IR,
     TOKENIZER_IRS,
     number_nodes,
     read_ir,
@@ -31,6 +30,7 @@ from converters.openvino.ir import (
     writing,
 )
 from converters.source_files import copy_source_files
+from phiforge.artifact.payload_files import OPENVINO_IR
 
 TOOLCHAIN = (
     "numpy",
@@ -78,7 +78,7 @@ def export(source: Path, into: Path) -> BuildRecord:
             patch_16bit_model=True,
         )
     weights.refuse_overflow()
-    _check_types(into / MODEL_IR)
+    _check_types(into / OPENVINO_IR)
     _export_tokenizer(source, into)
     copy_source_files(source, into)
     return BuildRecord(

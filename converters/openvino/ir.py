@@ -1,4 +1,4 @@
-"""What an OpenVINO payload holds, and which of an IR's constants are the model's weights."""
+"""Read an OpenVINO IR, find its weights and name its nodes."""
 
 import re
 from collections.abc import Iterator
@@ -9,26 +9,26 @@ from pathlib import Path
 import openvino as ov
 
 from converters.contract import ConvertError
+from phiforge.artifact.payload_files import (
+    OPENVINO_DETOKENIZER,
+    OPENVINO_TOKENIZER,
+    source_weight_name,
+)
 
-MODEL_IR = "openvino_model.xml"
-TOKENIZER_IRS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
-# openvino's tracing of 16-bit models keeps the real weight of a Linear or Embedding module under
-# this attribute (openvino/frontend/pytorch/patch_model.py), and names the constant after it.
-_WEIGHT_NAME = re.compile(r"self\.(?P<module>.+)\._openvino_orig_(?P<attribute>weight|bias)")
+TOKENIZER_IRS = (OPENVINO_TOKENIZER, OPENVINO_DETOKENIZER)
 _COUNTED_NAME = re.compile(r"[A-Za-z0-9]+_\d+(\.\d+)?")
 
 
 def weight_constants(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
-    """The name of each weight in the source's terms, and its constant in the graph."""
+    """Yield the name of each weight in the checkpoint, and its constant in the graph."""
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "Constant":
-            continue
-        if match := _WEIGHT_NAME.fullmatch(node.get_friendly_name()):
-            yield f"{match['module']}.{match['attribute']}", node
+        name = source_weight_name(node.get_friendly_name())
+        if name is not None and node.get_type_name() == "Constant":
+            yield name, node
 
 
 def replace_constant(constant: ov.Node, replacement: ov.Node) -> None:
-    """Let every consumer of ``constant`` read ``replacement``, which takes over its name."""
+    """Make every consumer of ``constant`` read ``replacement``, which takes over its name."""
     replacement.set_friendly_name(constant.get_friendly_name())
     for consumer in constant.output(0).get_target_inputs():
         consumer.replace_source_output(replacement.output(0))
@@ -47,7 +47,7 @@ def number_nodes(model: ov.Model) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in words that OpenVINO could not write ``path``: it only tells of an iostream error.
+    """Report that OpenVINO could not write ``path``, which it only calls an iostream error.
 
     Raises:
         ConvertError: the disk is full, or taken away.

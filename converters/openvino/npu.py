@@ -5,9 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.payload_files import NPU_PROFILE
 from phiforge.artifact.record import write_record
-
-NPU_PROFILE = "npu-profile.json"
 
 
 def write_npu_profile(

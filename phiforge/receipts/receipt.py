@@ -110,7 +110,7 @@ def judged(
     executed_on: Mapping[str, Any] | None,
     thresholds: Mapping[str, float],
     toolchain: Mapping[str, str],
-    measures: Mapping[str, Any] | None = None,
+    performance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The receipt of an artifact that ran, or tried to."""
     return _receipt(
@@ -126,7 +126,7 @@ def judged(
         thresholds=dict(thresholds),
         validated_tokens=result.validated_tokens,
         toolchain=dict(toolchain),
-        measures=measures,
+        performance=performance,
     )
 
 
@@ -154,7 +154,7 @@ def _receipt(
     thresholds: Mapping[str, float] | None = None,
     validated_tokens: int = 0,
     toolchain: Mapping[str, str] | None = None,
-    measures: Mapping[str, Any] | None = None,
+    performance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -171,7 +171,7 @@ def _receipt(
         "thresholds": thresholds or {},
         "validated_tokens": validated_tokens,
         "toolchain": toolchain or {},
-        "measures": measures,
+        "performance": performance,
         "signer": None,  # filled in when it is signed (phiforge/receipts/signed_receipt.py)
     }
 

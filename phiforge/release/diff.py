@@ -71,8 +71,10 @@ class _Judged:
 _NUMBERS = (
     _Judged("fidelity", ("metrics", "mean_kl"), "mean_kl"),
     _Judged("fidelity", ("metrics", "max_kl"), "max_kl"),
-    _Judged("speed", ("measures", "first_token_ms", "p50"), "first_token_ms"),
-    _Judged("speed", ("measures", "tokens_per_s", "p50"), "tokens_per_s", worse_when_larger=False),
+    _Judged("speed", ("performance", "first_token_ms", "p50"), "first_token_ms"),
+    _Judged(
+        "speed", ("performance", "tokens_per_s", "p50"), "tokens_per_s", worse_when_larger=False
+    ),
 )
 
 

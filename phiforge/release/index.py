@@ -88,7 +88,7 @@ def _variant(release: Path) -> dict[str, Any]:
 
 def _receipt(receipt: Mapping[str, Any]) -> dict[str, Any]:
     passed = receipt["verdict"] == "passed"
-    measures = receipt.get("measures") if passed else None
+    measures = receipt.get("performance") if passed else None
     return {
         "row": receipt["device"],
         "kind": receipt["kind"],

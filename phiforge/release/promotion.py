@@ -35,7 +35,7 @@ from phiforge.release.signing import release_key
 from phiforge.trust.envelope import peek, sign, verify
 from phiforge.trust.keys import SIGNING, SIGNING_KEY, PublicKey, Signer
 from phiforge.trust.statement import VERIFICATION_SUMMARY, statement
-from validators.own_code import validator_digest
+from validators.code_digest import validator_digest
 
 VERIFIER = "urn:phiforge:release.promotion"
 _DATA = "data:application/json;base64,"

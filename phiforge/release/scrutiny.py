@@ -21,8 +21,8 @@ from phiforge.settings.documents import ConfigurationError, validate
 from phiforge.trust import AttestationError
 from phiforge.trust.keys import PublicKey, read_public
 from validators.acceptance import load_gates
+from validators.code_digest import validator_digest
 from validators.golden import load_golden
-from validators.own_code import validator_digest
 
 
 @dataclass(frozen=True)

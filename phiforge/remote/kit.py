@@ -19,14 +19,15 @@ from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import read_checksums
+from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import sha256_file
 from phiforge.checkout import ROOT
 from phiforge.remote import RunnerError
 from phiforge.settings.modules import module_files
+from validators.code_digest import check_modules, validator_digest
 from validators.golden import load_golden
-from validators.own_code import check_modules, validator_digest
-from validators.reference_tree import RECORD, SCORES, TOKENIZER
+from validators.reference_tree import RECORD, SCORES
 
 SCHEMA = "phiforge/job/1"
 JOB = "JOB.json"

@@ -90,7 +90,7 @@ def test_each_verdict_makes_a_valid_receipt(tmp_path: Path) -> None:
         {"executed_on": None},
         {"executed_on": {**EXECUTED, "proof": []}},
         {"executed_on": {**EXECUTED, "proof": [{**PROOF, "failure": "unproven-device"}]}},
-        {"measures": {"numerics": "default", "runs": 3}},
+        {"performance": {"numerics": "default", "runs": 3}},
         {"metrics": {}},
         {"artifact_sha256": None},
         {"failures": [{"name": "mean-kl", "what": "too far", "prompt": None}]},

@@ -25,7 +25,7 @@ from phiforge.release.promotion import (
 )
 from phiforge.release.scrutiny import Expected, Row
 from phiforge.trust import keys
-from validators.own_code import validator_digest
+from validators.code_digest import validator_digest
 
 LAB = keys.occasional()
 ANSWER = {

@@ -57,8 +57,8 @@ def test_a_check_without_its_environment_ends_with_one_line(tmp_path: Path) -> N
         "from phiforge import environment\n"
         "from phiforge.errors import run_command\n"
         f"environment.ROOT = Path({str(tmp_path)!r})\n"
-        "from validators.isolation import observe_isolated\n"
-        "run_command(lambda: observe_isolated(Path(), 'npu_library', {}, Path(), Path(),\n"
+        "from validators.isolation import run_in_subprocess\n"
+        "run_command(lambda: run_in_subprocess(Path(), 'npu_library', {}, Path(), Path(),\n"
         "    time_limit_s=1, environment='npu-library'))\n"
     )
     done = subprocess.run(

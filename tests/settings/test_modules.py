@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phiforge.settings.modules import ROOT, locked, module_files, pinned_toolchain
-from validators.own_code import check_modules, validator_digest
+from validators.code_digest import check_modules, validator_digest
 
 HEAVY = {
     "boto3", "cyclonedx", "jinja2", "model_signing", "numpy", "openvino", "safetensors",
@@ -44,7 +44,7 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
         shutil.copyfile(ROOT / name, tmp_path / name)
 
     def there() -> str:
-        ask = "from validators.own_code import validator_digest as d; print(d('openvino_npu'))"
+        ask = "from validators.code_digest import validator_digest as d; print(d('openvino_npu'))"
         return subprocess.run(
             [sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -59,7 +59,7 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
 def test_what_travels_to_a_device_needs_no_toolchain() -> None:
     """validators.check and all it imports must run with a device's few locked packages."""
     heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
-    code = "import validators.check, validators.examination, phiforge.receipts.signed_receipt"
+    code = "import validators.check, validators.run_check, phiforge.receipts.signed_receipt"
     assert not heavy & imported(code)
 
 

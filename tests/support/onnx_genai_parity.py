@@ -22,6 +22,9 @@ from converters.contract import BuildRecord
 from converters.onnx_genai import convert
 
 MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
+Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], None]
+"""Edits the tensors and the configuration of a model in place."""
+
 GRAPH_FILES = ("model.onnx", "model.onnx.data", "genai_config.json")
 
 
@@ -44,9 +47,7 @@ def built(source: Path, into: Path, options: Mapping[str, Any], base: Build | No
     return Build(into, convert(source, into, options=options, base=base and base.folder))
 
 
-def changed_model(
-    into: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None], layers: int = 2
-) -> Path:
+def changed_model(into: Path, change: Change, layers: int = 2) -> Path:
     """phi3-tiny's first layers after ``change`` has had its tensors and its configuration."""
     into.mkdir(parents=True)
     config = json.loads((MODEL / "config.json").read_text())
@@ -131,35 +132,6 @@ def reference(
 
 def mean_kl(true: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     return float((np.exp(true) * (true - other)).sum(-1).mean())
-
-
-def dequantized(arrays: Mapping[str, npt.NDArray[Any]], matrix: str) -> npt.NDArray[np.float64]:
-    """(columns, blocks, weights of a block)."""
-    packed = arrays[f"{matrix}_Q4"]
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
-    return (codes.astype(np.float64) - 8) * arrays[f"{matrix}_scales"].astype(np.float64)[..., None]
-
-
-def source_matrices(source: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """By the builder's names for DirectML: one matrix for each of q, k, v, gate, up."""
-    config = json.loads((source / "config.json").read_text())
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    size = config["hidden_size"] // heads
-    found = {}
-    for name, tensor in load_file(source / "model.safetensors").items():
-        array = tensor.double().numpy()
-        place = name.replace("self_attn", "attn").removesuffix(".weight")
-        if place.endswith("qkv_proj"):
-            parts = np.split(array, [heads * size, (heads + kv_heads) * size])
-            for letter, part in zip("qkv", parts, strict=True):
-                found[place.replace("qkv_proj", f"{letter}_proj")] = part
-        elif place.endswith("gate_up_proj"):
-            found[place.replace("gate_up", "gate")], found[place.replace("gate_up", "up")] = (
-                np.split(array, 2)
-            )
-        else:
-            found[place] = array
-    return {f"{name}.MatMul.weight": array for name, array in found.items()}
 
 
 def quantized_at_once(

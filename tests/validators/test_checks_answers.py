@@ -16,11 +16,11 @@ from phiforge.settings.documents import read_yaml
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
 from validators.contract import OpenRuntime
+from validators.evaluation import judge
 from validators.golden import load_golden
 from validators.reference import make_reference
 from validators.reference_tree import Reference, load_reference
 from validators.runtimes import onnx_genai, openvino
-from validators.verdict import judge
 from validators.worker import observe
 
 SOURCE = ROOT / "models/phi3-tiny"

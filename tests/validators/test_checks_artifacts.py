@@ -13,7 +13,7 @@ import pytest
 from phiforge.artifact.record import read_record
 from support.bench import SETTINGS, Bench, copied, reseal
 from support.checkout import ROOT, Checkout
-from validators.isolation import observe_isolated
+from validators.isolation import run_in_subprocess
 
 
 def test_every_receipt_of_the_pipeline_says_what_really_ran(pipeline: Checkout) -> None:
@@ -82,12 +82,12 @@ def test_a_runtimes_own_words_name_no_folder_of_this_machine(
 ) -> None:
     payload = copied(built("openvino-fp16"), tmp_path) / "payload"
     (payload / "openvino_tokenizer.xml").write_text("<net")
-    seen = observe_isolated(
+    seen = run_in_subprocess(
         payload, "openvino", {"device": "CPU"}, bench.reference, bench.golden, time_limit_s=120
     )
-    assert seen.trouble is not None and seen.trouble.name == "runtime-error"
-    assert "ARTIFACT/openvino_tokenizer.xml" in seen.trouble.what
-    assert str(tmp_path) not in seen.trouble.what and str(ROOT) not in seen.trouble.what
+    assert seen.failure is not None and seen.failure.name == "runtime-error"
+    assert "ARTIFACT/openvino_tokenizer.xml" in seen.failure.what
+    assert str(tmp_path) not in seen.failure.what and str(ROOT) not in seen.failure.what
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])

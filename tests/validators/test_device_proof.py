@@ -16,14 +16,14 @@ from phiforge.settings.documents import read_yaml
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
 from validators.contract import ArtifactError, ExecutionEvidence, Runtime
+from validators.evaluation import judge_device
 from validators.golden import load_golden
-from validators.isolation import observe_isolated
-from validators.observation import Observation, PromptObservation
+from validators.isolation import run_in_subprocess
+from validators.ort_profile import executor, proofs
 from validators.reference_tree import Reference, load_reference
+from validators.run_result import PromptResult, RunResult
 from validators.runtimes.onnx_genai import ProfiledSession
 from validators.runtimes.openvino_npu import PROFILE, NpuRuntime, open_runtime
-from validators.session_profile import executor, proofs
-from validators.verdict import judge_device
 from validators.worker import measured
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
@@ -95,7 +95,7 @@ def test_the_pipelines_receipts_show_every_observation(pipeline: Checkout) -> No
         proof = receipt["executed_on"]["proof"]
         assert proof
         assert all(one["failure"] is None for one in proof)
-        told = receipt["measures"]
+        told = receipt["performance"]
         assert told["runs"] >= 8
         for name in ("first_token_ms", "tokens_per_s"):
             assert 0 < told[name]["p50"] <= told[name]["p90"] <= told[name]["max"]
@@ -139,13 +139,13 @@ def test_a_device_list_that_falls_back_silently_is_seen_in_the_compiled_model(
 def test_a_cpu_that_works_raises_no_counter_of_an_npu(built: Callable[[str], Path]) -> None:
     runtime = NpuRuntime(built("openvino-int4-npu"), "CPU")
     exercised(runtime)
-    activity = runtime.activity.proof()
-    assert [one.what.rpartition(" while ")[2] for one in activity] == [
+    counters = runtime.counters.proof()
+    assert [one.what.rpartition(" while ")[2] for one in counters] == [
         "it answered",
         "it was scored",
     ]
-    assert {one.failure for one in activity} == {"unproven-device"}
-    claimed = replace(runtime.executed_on(), device="NPU", proof=activity)
+    assert {one.failure for one in counters} == {"unproven-device"}
+    claimed = replace(runtime.executed_on(), device="NPU", proof=counters)
     assert names(claimed, "NPU") == {"unproven-device"}
 
 
@@ -190,7 +190,7 @@ def test_a_device_row_does_not_pass_here_whatever_the_environment_says(
     for name in ("NPUW_DEVICES", "OPENVINO_NPUW_DEVICES"):
         monkeypatch.setenv(name, "CPU")
     runtime = SETTINGS.devices[row].runtimes[SETTINGS.variants[variant].format]
-    seen = observe_isolated(
+    seen = run_in_subprocess(
         built(variant),
         runtime.module,
         runtime.settings,
@@ -199,8 +199,8 @@ def test_a_device_row_does_not_pass_here_whatever_the_environment_says(
         time_limit_s=120,
     )
     assert seen.evidence is None
-    assert seen.trouble is not None
-    assert seen.trouble.name == "runtime-error"
+    assert seen.failure is not None
+    assert seen.failure.name == "runtime-error"
 
 
 def test_speed_is_measured_with_the_numerics_of_users(
@@ -210,14 +210,14 @@ def test_speed_is_measured_with_the_numerics_of_users(
     asked = [prompt for prompt in reference.prompts if len(prompt.prompt_ids) < 64][:3]
     runtime = module.open_runtime(built("openvino-int4"), settings={"device": "CPU"})
     answers = tuple(
-        PromptObservation(prompt.id, generation=runtime.generate(prompt.prompt_ids, 8))
+        PromptResult(prompt.id, generation=runtime.generate(prompt.prompt_ids, 8))
         for prompt in asked
     )
-    seen = Observation(answers, runtime.executed_on(), {})
+    seen = RunResult(answers, runtime.executed_on(), {})
     golden = load_golden(ROOT / "models/phi3-tiny/golden.yaml")
     assert {prompt.id for prompt in golden.prompts} >= {prompt.id for prompt in asked}
 
-    def measures(observation: Observation) -> dict[str, Any]:
+    def performance(observation: RunResult) -> dict[str, Any]:
         done = measured(
             module,
             observation,
@@ -226,14 +226,14 @@ def test_speed_is_measured_with_the_numerics_of_users(
             reference,
             tmp_path / "DOING",
         )
-        assert done.trouble is None
-        assert done.measures is not None
-        return dict(done.measures)
+        assert done.failure is None
+        assert done.performance is not None
+        return dict(done.performance)
 
-    told = measures(seen)
+    told = performance(seen)
     assert (told["numerics"], told["runs"]) == ("default", len(asked) - 1)
     assert told["new_tokens"]["max"] > 8, "answered anew"
     assert seen.evidence is not None
     free = replace(seen, evidence=replace(seen.evidence, pinned={}))
-    reused = measures(free)
+    reused = performance(free)
     assert reused["new_tokens"]["max"] <= 8, "the check's own answers"

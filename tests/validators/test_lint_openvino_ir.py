@@ -71,7 +71,7 @@ def test_scales_and_vectors_are_no_matrices(tmp_path: Path) -> None:
         (("i4", "i4", "i4", "f16", "u8"), {}, {"stored-types"}),
         (("i4", "i4", "i4", "u4", "u8"), {}, {"asymmetric-weights", "int4-ratio"}),
         (("i4", "i4", "i4", "i8", "i8"), {"backup_mode": "int8_sym"}, {"stored-types"}),
-        (("i4", "i4", "i4", "u8", "u8"), {"group_size": 64}, {"group-size", "compression-account"}),
+        (("i4", "i4", "i4", "u8", "u8"), {"group_size": 64}, {"group-size", "nncf-metadata"}),
     ],
 )
 def test_what_is_stored_is_held_against_the_options(
@@ -88,9 +88,9 @@ def test_symmetric_codes_with_zero_points_beside_them_are_asymmetric(tmp_path: P
 
 def test_an_ir_without_an_account_or_with_another_is_named(tmp_path: Path) -> None:
     kinds = layers("i4", "i4", "i4", "u8", "u8")
-    assert names(ir(tmp_path, *kinds)) == {"compression-account"}
+    assert names(ir(tmp_path, *kinds)) == {"nncf-metadata"}
     other = {**ACCOUNT, "mode": "int4_asym"}
-    assert names(ir(tmp_path, *kinds, account=other)) == {"compression-account"}
+    assert names(ir(tmp_path, *kinds, account=other)) == {"nncf-metadata"}
 
 
 @pytest.mark.parametrize(

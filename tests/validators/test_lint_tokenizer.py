@@ -64,7 +64,7 @@ def test_ids_that_changed_places_fail_by_name(
 
     (failure,), notes = judge_corpus(encode_corpus(encode, SOURCE), SOURCE)
     assert notes == ()
-    assert failure.name == "exchanged-token-ids"
+    assert failure.name == "permuted-token-ids"
     for number in circle:
         assert f"{tokenizer.id_to_token(number)!r} ({number}) is {moved[number]}" in failure.what
 
@@ -78,7 +78,7 @@ def test_a_vocabulary_of_its_own_is_named(tokenizer: Tokenizer, tmp_path: Path) 
     vocabulary[words[500]], vocabulary[words[900]] = 900, 500
     (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     (finding,) = lint_vocabulary(tmp_path, tokenizer)
-    assert finding.name == "exchanged-token-ids"
+    assert finding.name == "permuted-token-ids"
     assert f"{words[500]!r} has 900, not 500" in finding.what
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     assert [one.name for one in lint_vocabulary(tmp_path, tokenizer)] == ["unreadable-tokenizer"]

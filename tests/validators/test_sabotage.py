@@ -160,7 +160,7 @@ def test_a_tokenizer_with_two_ids_exchanged_is_named(
     pair = unasked(bench)
     edit = exchange_in_tokenizer(*pair) if place.endswith("json") else exchange_in_ir(place, *pair)
     artifact = files(variant, edit).made(built, tmp_path)
-    assert bench.failures(variant, "cpu", artifact) == ["exchanged-token-ids"]
+    assert bench.failures(variant, "cpu", artifact) == ["permuted-token-ids"]
 
 
 def test_a_detokenizer_with_two_ids_exchanged_is_named(
@@ -271,7 +271,7 @@ def cases() -> Iterator[tuple[str, Broken, set[str]]]:
     yield "INT4 rounded to 3 bits", weights(npu, fewer_bits(3)), {"rounded-weights"}
     yield "ONNX FP16 rounded", weights(dml16, fewer_bits(4)), {"rounded-weights"}
     yield "ONNX INT4 rounded", weights(dml, fewer_bits(3)), {"rounded-weights"}
-    account = "compression-account"
+    account = "nncf-metadata"
     yield "INT8 as FP16", files(fp16, nothing, of=int8), {"stored-types", account}
     yield "FP16 as INT8", files(int8, nothing, of=fp16), {"stored-types", account}
     mixed = {"stored-types", "int4-ratio", account, "npu-profile"}

@@ -7,18 +7,20 @@ import pytest
 
 from validators.contract import ArtifactError
 from validators.metrics import (
-    Lumped,
+    TopKDistribution,
     compare,
     concatenate,
     kl_divergence,
     log_probabilities,
-    lump,
     most_probable,
+    truncate_top_k,
 )
 
 
-def lumped(rows: list[list[float]], top_ids: list[list[int]], following: list[int]) -> Lumped:
-    return lump(np.log(np.array(rows)), np.array(top_ids), following)
+def distribution(
+    rows: list[list[float]], top_ids: list[list[int]], following: list[int]
+) -> TopKDistribution:
+    return truncate_top_k(np.log(np.array(rows)), np.array(top_ids), following)
 
 
 def test_log_probabilities_of_logits() -> None:
@@ -42,7 +44,7 @@ def test_equal_probabilities_are_ordered_by_id() -> None:
 
 
 def test_lumping_keeps_the_reference_tokens_and_sums_the_rest() -> None:
-    found = lumped([[0.5, 0.2, 0.2, 0.1]], [[0, 1]], [3])
+    found = distribution([[0.5, 0.2, 0.2, 0.1]], [[0, 1]], [3])
     assert np.exp(found.top[0]) == pytest.approx([0.5, 0.2])
     assert np.exp(found.tail[0]) == pytest.approx(0.3)
     assert found.first.tolist() == [0]
@@ -51,18 +53,20 @@ def test_lumping_keeps_the_reference_tokens_and_sums_the_rest() -> None:
 
 def test_a_tiny_tail_is_not_lost_to_rounding() -> None:
     scores = log_probabilities([[0.0, -90.0, -90.0]])
-    assert lump(scores, np.array([[0]]), [0]).tail[0] == pytest.approx(math.log(2) - 90, rel=1e-12)
+    assert truncate_top_k(scores, np.array([[0]]), [0]).tail[0] == pytest.approx(
+        math.log(2) - 90, rel=1e-12
+    )
 
 
 def test_a_vocabulary_without_a_tail() -> None:
-    everything = lumped([[0.75, 0.25]], [[0, 1]], [1])
+    everything = distribution([[0.75, 0.25]], [[0, 1]], [1])
     assert everything.tail[0] == -math.inf
     assert kl_divergence(everything, everything).tolist() == [0.0]
 
 
 def test_kl_by_hand() -> None:
-    reference = lumped([[0.5, 0.3, 0.1, 0.1]], [[0, 1]], [0])
-    artifact = lumped([[0.25, 0.25, 0.4, 0.1]], [[0, 1]], [0])
+    reference = distribution([[0.5, 0.3, 0.1, 0.1]], [[0, 1]], [0])
+    artifact = distribution([[0.25, 0.25, 0.4, 0.1]], [[0, 1]], [0])
     # outcomes: 0, 1 and the tail (0.2 against 0.5)
     by_hand = 0.5 * math.log(2) + 0.3 * math.log(0.3 / 0.25) + 0.2 * math.log(0.2 / 0.5)
     assert kl_divergence(reference, artifact)[0] == pytest.approx(by_hand, rel=1e-12)
@@ -74,14 +78,14 @@ def test_lumped_kl_is_a_lower_bound() -> None:
     q = log_probabilities(random.normal(size=(50, 300)))
     whole = (np.exp(p) * (p - q)).sum(axis=-1)
     ids, following = most_probable(p), [0] * 50
-    bound = kl_divergence(lump(p, ids, following), lump(q, ids, following))
+    bound = kl_divergence(truncate_top_k(p, ids, following), truncate_top_k(q, ids, following))
     assert (bound <= whole).all()
     assert (bound > 0).all()
 
 
 def test_compare_by_hand() -> None:
-    reference = lumped([[0.6, 0.4], [0.2, 0.8]], [[0, 1], [1, 0]], [0, 0])
-    artifact = lumped([[0.3, 0.7], [0.1, 0.9]], [[0, 1], [1, 0]], [0, 0])
+    reference = distribution([[0.6, 0.4], [0.2, 0.8]], [[0, 1], [1, 0]], [0, 0])
+    artifact = distribution([[0.3, 0.7], [0.1, 0.9]], [[0, 1], [1, 0]], [0, 0])
     metrics = compare(reference, artifact)
     first = 0.6 * math.log(2) + 0.4 * math.log(4 / 7)
     second = 0.8 * math.log(8 / 9) + 0.2 * math.log(2)
@@ -93,7 +97,7 @@ def test_compare_by_hand() -> None:
 
 
 def test_concatenated_parts_are_compared_position_by_position() -> None:
-    part = lumped([[0.6, 0.4]], [[0, 1]], [0])
+    part = distribution([[0.6, 0.4]], [[0, 1]], [0])
     both = concatenate([part, part])
     assert compare(both, both).positions == 2
     assert compare(both, both).top1_agreement == 1.0
@@ -101,5 +105,5 @@ def test_concatenated_parts_are_compared_position_by_position() -> None:
 
 def test_a_vocabulary_that_is_too_small_has_a_name() -> None:
     with pytest.raises(ArtifactError, match="3 entries, the reference names token 7") as caught:
-        lump(np.log([[0.2, 0.3, 0.5]]), np.array([[7]]), [0])
+        truncate_top_k(np.log([[0.2, 0.3, 0.5]]), np.array([[7]]), [0])
     assert caught.value.name == "small-vocabulary"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from validators.activity import Activity, gpu_busy, npu_busy_time_us
 from validators.contract import CheckError, ExecutionEvidence, Proof, shown
+from validators.device_counters import DeviceCounters, gpu_busy, npu_busy_time_us
+from validators.evaluation import judge_device
 from validators.openvino_pipeline import one_device
+from validators.ort_profile import Ran, executor, proofs, read_profile
 from validators.runtimes.openvino_npu import exactly_one
-from validators.session_profile import Ran, executor, proofs, read_profile
-from validators.verdict import judge_device
 
 GRAPH = ("Cast", "MatMulNBits", "GroupQueryAttention", "Gather")
 CPU, DML = "CPUExecutionProvider", "DmlExecutionProvider"
@@ -47,45 +47,45 @@ def counter(tmp_path: Path) -> Path:
 
 
 def test_a_counter_that_rises_while_it_answers_proves_it(tmp_path: Path, counter: Path) -> None:
-    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
     for _ in range(2):
-        with activity.watch("it answered"), working(counter):
+        with counters.watch("it answered"), working(counter):
             time.sleep(0.02)
-    (proof,) = activity.proof()
+    (proof,) = counters.proof()
     assert proof.failure is None
-    assert proof.what == "activity of the device while it answered"
+    assert proof.what == "counters of the device while it answered"
     assert proof.observed == f"npu_busy_time_us rose by {int(counter.read_text()) - 7000}"
 
 
 def test_work_at_another_time_proves_nothing(tmp_path: Path, counter: Path) -> None:
-    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
-    with activity.watch("it answered"):
+    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    with counters.watch("it answered"):
         pass
     with working(counter):
         time.sleep(0.01)
-    with activity.watch("it was scored"), working(counter):
+    with counters.watch("it was scored"), working(counter):
         time.sleep(0.02)
-    assert [proof.failure for proof in activity.proof()] == ["unproven-device", None]
+    assert [proof.failure for proof in counters.proof()] == ["unproven-device", None]
 
 
 def test_a_missing_counter_proves_nothing(tmp_path: Path) -> None:
-    activity = Activity(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
-    assert activity.proof()[0].failure == "unproven-device"
-    with activity.watch("it answered"):
+    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+    assert counters.proof()[0].failure == "unproven-device"
+    with counters.watch("it answered"):
         pass
-    (proof,) = activity.proof()
+    (proof,) = counters.proof()
     assert (proof.observed, proof.failure) == ("npu_busy_time_us is not here", "unproven-device")
 
 
 def test_held_memory_counts_from_before_the_artifact_was_opened() -> None:
     held = [100]
-    activity = Activity(held={"memory": lambda: held[0]})
+    counters = DeviceCounters(held={"memory": lambda: held[0]})
     held[0] = 900
     for _ in range(2):
-        with activity.watch("it answered"):
+        with counters.watch("it answered"):
             pass
-    assert activity.proof() == (
-        shown("activity of the device while it answered", "memory rose by 800", holds=True),
+    assert counters.proof() == (
+        shown("counters of the device while it answered", "memory rose by 800", holds=True),
     )
 
 
@@ -166,9 +166,9 @@ def test_npuw_devices_are_exactly_one(devices: object) -> None:
 
 
 def test_every_observation_must_hold() -> None:
-    proof = (Proof("devices", "CPU, NPU"), Proof("activity", "rose by 0", "unproven-device"))
+    proof = (Proof("devices", "CPU, NPU"), Proof("counters", "rose by 0", "unproven-device"))
     found = judge_device(ExecutionEvidence("NPU", "it says so", proof), "NPU")
-    assert [(one.name, one.what) for one in found] == [("unproven-device", "activity: rose by 0")]
+    assert [(one.name, one.what) for one in found] == [("unproven-device", "counters: rose by 0")]
     assert judge_device(ExecutionEvidence("NPU", "it says so", proof[:1]), "NPU") == []
     (silent,) = judge_device(ExecutionEvidence("NPU", "it says so"), "NPU")
     assert silent.name == "unproven-device"

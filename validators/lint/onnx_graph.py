@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+from phiforge.artifact.payload_files import GENAI_CONFIG, ONNX_GRAPH, ONNX_WEIGHTS
 from phiforge.artifact.record import RecordError, read_record
 from validators.contract import ArtifactError
 from validators.lint.finding import Finding, some
@@ -22,9 +23,6 @@ from validators.lint.rounding import Matrix
 
 TOOLCHAIN = ("onnx",)
 
-GENAI_CONFIG = "genai_config.json"
-GRAPH = "model.onnx"
-WEIGHTS = "model.onnx.data"
 _BITS = 4
 _WIDTHS = {"FLOAT": 4, "FLOAT16": 2, "UINT8": 1, "INT64": 8, "INT32": 4}
 _NUMPY = {"FLOAT": np.float32, "FLOAT16": np.float16}
@@ -37,9 +35,9 @@ def read_graph(payload: Path) -> ModelProto:
         ArtifactError: ``unreadable-graph``.
     """
     try:
-        return onnx.load(str(payload / GRAPH), load_external_data=False)
+        return onnx.load(str(payload / ONNX_GRAPH), load_external_data=False)
     except Exception as error:  # protobuf's own classes, which differ by its implementation
-        raise ArtifactError("unreadable-graph", f"{GRAPH}: {error}") from None
+        raise ArtifactError("unreadable-graph", f"{ONNX_GRAPH}: {error}") from None
 
 
 def lint_graph(graph: ModelProto, options: Mapping[str, Any]) -> list[Finding]:
@@ -77,8 +75,8 @@ def lint_config(payload: Path, options: Mapping[str, Any]) -> list[Finding]:
     if unknown and not found:
         what = f"{GENAI_CONFIG} gives {name} options that do not belong there: {some(unknown)}"
         found.append(Finding("provider-options", what))
-    if decoder.get("filename") != GRAPH:
-        what = f"{GENAI_CONFIG} names the graph {decoder.get('filename')!r}, it is {GRAPH}"
+    if decoder.get("filename") != ONNX_GRAPH:
+        what = f"{GENAI_CONFIG} names the graph {decoder.get('filename')!r}, it is {ONNX_GRAPH}"
         found.append(Finding("wrong-graph", what))
     return found
 
@@ -217,7 +215,7 @@ def _lint_types(graph: ModelProto, provider: Provider, options: Mapping[str, Any
 
 def lint_bytes(graph: ModelProto, payload: Path) -> list[Finding]:
     """Every initializer lies in ``model.onnx.data``, whole, and nothing lies behind the last."""
-    weights = payload / WEIGHTS
+    weights = payload / ONNX_WEIGHTS
     length = weights.stat().st_size if weights.is_file() else 0
     wrong, end = [], 0
     for name, tensor in _tensors(graph).items():
@@ -231,17 +229,17 @@ def lint_bytes(graph: ModelProto, payload: Path) -> list[Finding]:
         ):
             wrong.append(name)
     if wrong:
-        what = f"{WEIGHTS} ({length} bytes) does not hold what the graph places there: "
+        what = f"{ONNX_WEIGHTS} ({length} bytes) does not hold what the graph places there: "
         return [Finding("incomplete-weights", what + some(sorted(wrong)))]
     if end != length:
-        what = f"{WEIGHTS} has {length} bytes, the graph knows of {end}"
+        what = f"{ONNX_WEIGHTS} has {length} bytes, the graph knows of {end}"
         return [Finding("unknown-weights", what)]
     return []
 
 
 def mapped_matrices(graph: ModelProto, payload: Path) -> Iterator[Matrix]:
     """The weights of products and look-ups, mapped; `lint_bytes` must have found nothing."""
-    data = np.memmap(payload / WEIGHTS, dtype=np.uint8, mode="r")
+    data = np.memmap(payload / ONNX_WEIGHTS, dtype=np.uint8, mode="r")
     tensors = _tensors(graph)
     packed = {node.input[1] for node in _nodes(graph, "MatMulNBits")}
     plain = {node.input[1] for node in _nodes(graph, "MatMul")}
@@ -265,7 +263,7 @@ def _tensors(graph: ModelProto) -> dict[str, TensorProto]:
 def _place(tensor: TensorProto) -> tuple[int, int] | None:
     """Offset and length in the weights' file; None: it lies elsewhere."""
     where = {entry.key: entry.value for entry in tensor.external_data}
-    if where.get("location") != WEIGHTS:
+    if where.get("location") != ONNX_WEIGHTS:
         return None
     return int(where.get("offset", "0")), int(where.get("length", "0"))
 

@@ -8,7 +8,6 @@ https://docs.openvino.ai/2026/documentation/openvino-ir-format.html; of compress
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,14 +18,11 @@ from xml.parsers import expat
 
 import numpy as np
 
+from phiforge.artifact.payload_files import source_weight_name
 from validators.contract import ArtifactError
 from validators.lint.finding import Finding, some
 from validators.lint.rounding import Matrix
 
-MODEL_IR = "openvino_model.xml"
-# openvino's tracing of 16-bit models keeps the real weight of a Linear or Embedding module under
-# this attribute (openvino/frontend/pytorch/patch_model.py), and names the constant after it.
-_WEIGHT_NAME = re.compile(r"self\.(?P<module>.+)\._openvino_orig_weight")
 # nncf keeps these in the backup mode unless all_layers says otherwise
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
@@ -53,8 +49,7 @@ class Constant:
     @property
     def source_name(self) -> str:
         """The weight's name in the source's terms, where the tracing has kept it."""
-        match = _WEIGHT_NAME.fullmatch(self.name)
-        return f"{match['module']}.weight" if match else self.name
+        return source_weight_name(self.name) or self.name
 
     @property
     def is_matrix(self) -> bool:
@@ -239,7 +234,7 @@ def _lint_account(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
     if not wrong:
         return []
     what = f"the IR's own account (rt_info nncf/weight_compression) says {some(wrong)}"
-    return [Finding("compression-account", what)]
+    return [Finding("nncf-metadata", what)]
 
 
 def lint_bytes(ir: Ir, weights: Path) -> list[Finding]:

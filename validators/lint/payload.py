@@ -11,16 +11,20 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from phiforge.artifact.payload_files import (
+    NPU_PROFILE,
+    OPENVINO_IR,
+    OPENVINO_TOKENIZER,
+    OPENVINO_WEIGHTS,
+    TOKENIZER,
+)
 from phiforge.artifact.record import RecordError, read_record
 from validators.contract import ArtifactError, CheckError
 from validators.lint import openvino_ir
 from validators.lint.finding import Finding, some
 from validators.lint.rounding import Matrix, is_rounded
-from validators.lint.tokenizer import TOKENIZER, chat_template, lint_vocabulary
+from validators.lint.tokenizer import chat_template, lint_vocabulary
 from validators.reference_tree import Reference
-
-_TOKENIZER_IR = "openvino_tokenizer.xml"
-_NPU_PROFILE = "npu-profile.json"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ def lint(payload: Path, *, variant: Mapping[str, Any], reference: Reference) -> 
 
 
 def _lint_openvino(payload: Path, options: Mapping[str, Any]) -> list[Finding]:
-    ir = openvino_ir.read_ir(payload / openvino_ir.MODEL_IR)
-    weights = (payload / openvino_ir.MODEL_IR).with_suffix(".bin")
+    ir = openvino_ir.read_ir(payload / OPENVINO_IR)
+    weights = payload / OPENVINO_WEIGHTS
     found = openvino_ir.lint_ir(ir, options) + _lint_profile(payload, options)
     missing = openvino_ir.lint_bytes(ir, weights)
     return found + (missing or _lint_values(openvino_ir.mapped_matrices(ir, weights)))
@@ -78,12 +82,12 @@ def _lint_profile(payload: Path, options: Mapping[str, Any]) -> list[Finding]:
     if "npu" not in options:
         return []
     try:
-        told = read_record(payload / _NPU_PROFILE).get("pipeline_options")
+        told = read_record(payload / NPU_PROFILE).get("pipeline_options")
     except RecordError as error:
         return [Finding("npu-profile", str(error))]
     if told == options["npu"]:
         return []
-    what = f"{_NPU_PROFILE} says {told}, the variant declares {options['npu']}"
+    what = f"{NPU_PROFILE} says {told}, the variant declares {options['npu']}"
     return [Finding("npu-profile", what)]
 
 
@@ -126,12 +130,12 @@ def _lint_tokenizer(payload: Path, reference: Reference) -> list[Finding]:
         return found
     if chat_template(payload) != source:
         found.append(Finding("chat-template", "the payload's chat template is not the source's"))
-    tokenizer_ir = payload / _TOKENIZER_IR  # OpenVINO GenAI takes the template from here
+    tokenizer_ir = payload / OPENVINO_TOKENIZER  # OpenVINO GenAI takes the template from here
     if (
         isinstance(source, str)
         and tokenizer_ir.is_file()
         and openvino_ir.read_ir(tokenizer_ir).chat_template != source
     ):
-        what = f"the chat template in {_TOKENIZER_IR} is not the source's"
+        what = f"the chat template in {OPENVINO_TOKENIZER} is not the source's"
         found.append(Finding("chat-template", what))
     return found

@@ -7,11 +7,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import RecordError, read_record
 from validators.lint.corpus import corpus
 from validators.lint.finding import Finding, some
-
-TOKENIZER = "tokenizer.json"
 
 
 def chat_template(folder: Path) -> Any:
@@ -40,10 +39,10 @@ def lint_vocabulary(payload: Path, reference: Tokenizer) -> list[Finding]:
     if moved:
         told = some([f"{token!r} has {found[token]}, not {known[token]}" for token in moved])
         what = f"{len(moved)} tokens of {TOKENIZER} have other ids than the source's: {told}"
-        return [Finding("exchanged-token-ids", what)]
+        return [Finding("permuted-token-ids", what)]
     if known.keys() != found.keys():
         other = some(sorted(map(repr, known.keys() ^ found.keys())))
-        return [Finding("other-vocabulary", f"{TOKENIZER} and the source's differ in {other}")]
+        return [Finding("vocabulary-mismatch", f"{TOKENIZER} and the source's differ in {other}")]
     return []
 
 
@@ -97,7 +96,7 @@ def judge_corpus(
             for one, other in sorted(exchanged.items())
         ]
         what = f"the runtime's tokenizer exchanges ids: {some(pairs)}"
-        return (Finding("exchanged-token-ids", what),), ()
+        return (Finding("permuted-token-ids", what),), ()
     if not seen.other:
         return (), ()
     index, own = min(seen.other.items())

@@ -20,9 +20,9 @@ from intel_npu_acceleration_library.nn import Linear, QuantizedLinear
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from phiforge.artifact.payload_files import NPU_LIBRARY_LAYOUT
 from phiforge.artifact.record import read_record
 from phiforge.child import refuse_pickles
-from validators.activity import Activity, npu_busy_time_us
 from validators.contract import (
     ArtifactError,
     ExecutionEvidence,
@@ -34,14 +34,13 @@ from validators.contract import (
     only_known,
     shown,
 )
+from validators.cpu_info import cpu_info
+from validators.device_counters import DeviceCounters, npu_busy_time_us
 from validators.metrics import log_probabilities
-from validators.processor import processor
 from validators.transformers_loop import answer
 
 ENVIRONMENT = "npu-library"
 TOOLCHAIN = ("intel-npu-acceleration-library", "openvino", "transformers", "torch", "numpy")
-
-LAYOUT = "npu-library.json"
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
@@ -108,8 +107,8 @@ def _module(name: str, kind: str, tensors: dict[str, Any]) -> Any:
 
 class _LibraryRuntime:
     def __init__(self, artifact: Path) -> None:
-        self._layout = read_record(artifact / LAYOUT)
-        self._activity = Activity(busy={"npu_busy_time_us": npu_busy_time_us})
+        self._layout = read_record(artifact / NPU_LIBRARY_LAYOUT)
+        self._counters = DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us})
         self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
         self._model = load_model(artifact, self._layout)
 
@@ -120,13 +119,13 @@ class _LibraryRuntime:
         return [int(token) for token in self._tokenizer(text)["input_ids"]]
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        watch = self._activity.watch("it answered")
+        watch = self._counters.watch("it answered")
         return answer(
             self._model, self._tokenizer, token_ids, max_new_tokens, watch, use_cache=True
         )
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
-        with torch.no_grad(), self._activity.watch("it was scored"):
+        with torch.no_grad(), self._counters.watch("it was scored"):
             logits = self._model(
                 input_ids=torch.tensor([list(token_ids)]),
                 logits_to_keep=torch.tensor(list(positions)),
@@ -151,10 +150,10 @@ class _LibraryRuntime:
                 "modules_of_the_library": len(self._layout["modules"]),
                 "on_the_cpu_in_any_case": "embeddings, norms and attention, in "
                 + str(self._layout["computes_in"]),
-                "processor": processor(),
+                "cpu": cpu_info(),
             },
         )
 
     def _npu_proof(self) -> tuple[Proof, ...]:
         driver = get_driver_version()
-        return (shown("NPU_DRIVER_VERSION", driver, driver > 0), *self._activity.proof())
+        return (shown("NPU_DRIVER_VERSION", driver, driver > 0), *self._counters.proof())

@@ -5,7 +5,7 @@ own graph runs on the CPU), ``dml`` or ``cuda`` (the build as it is).
 
 ONNX Runtime gives single operators to the CPU without a word, so device_type proves nothing
 alone: the session that scores, of the same configuration, answers two tokens at its end and writes
-its profile (`validators.session_profile`). It is set up through `og.Config.overlay`; the payload is
+its profile (`validators.ort_profile`). It is set up through `og.Config.overlay`; the payload is
 not touched, and what is timed is not profiled. The two are never in memory together.
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime_genai as og
 
+from phiforge.artifact.payload_files import GENAI_CONFIG
 from validators.contract import (
     CheckError,
     ExecutionEvidence,
@@ -32,9 +33,9 @@ from validators.contract import (
     only_known,
     shown,
 )
+from validators.cpu_info import cpu_info
 from validators.metrics import log_probabilities
-from validators.processor import processor
-from validators.session_profile import Ran, executor, proofs, read_profile
+from validators.ort_profile import Ran, executor, proofs, read_profile
 
 TOOLCHAIN = ("onnx", "onnxruntime", "onnxruntime-genai", "numpy")
 
@@ -119,7 +120,7 @@ def _generator(model: Any, token_ids: Sequence[int], max_length: int) -> Any:
 class _OnnxGenaiRuntime:
     def __init__(self, artifact: Path, provider: str) -> None:
         self._artifact, self._provider = artifact, provider
-        built = json.loads((artifact / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        built = json.loads((artifact / GENAI_CONFIG).read_text(encoding="utf-8"))["model"]
         decoder = built["decoder"]
         self._built_for = [
             name
@@ -192,6 +193,6 @@ class _OnnxGenaiRuntime:
                 "built_for": self._built_for or ["cpu"],
                 "providers": "cleared" if self._provider == "cpu" else "as built",
                 "profile": ran,
-                "processor": processor(),
+                "cpu": cpu_info(),
             },
         )

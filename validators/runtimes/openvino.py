@@ -22,17 +22,17 @@ from validators.contract import (
     Runtime,
     only_known,
 )
+from validators.cpu_info import cpu_info
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     IrRuntime,
     described,
     device_family,
     device_proofs,
-    gpu_activity,
+    gpu_counters,
     inputs_of,
     one_device,
 )
-from validators.processor import processor
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 AS_USED = {"numerics": "default"}
@@ -75,7 +75,7 @@ class _OpenvinoRuntime(IrRuntime):
             answering=pinned,
             scoring=pinned,
             core=core,
-            activity=gpu_activity(core, device),
+            counters=gpu_counters(core, device),
         )
 
     def limits(self) -> Limits:
@@ -85,7 +85,7 @@ class _OpenvinoRuntime(IrRuntime):
         compiled = self.compiled()
         request = compiled.create_infer_request()
         request.reset_state()
-        with self.activity.watch("it was scored"):
+        with self.counters.watch("it was scored"):
             result = request.infer(inputs_of(compiled, token_ids))
         return log_probabilities(result["logits"][0][list(positions)])
 
@@ -97,12 +97,12 @@ class _OpenvinoRuntime(IrRuntime):
             how="EXECUTION_DEVICES of the compiled model; the pipeline is given the same device",
             proof=(
                 *device_proofs(self.core, compiled, self.device),
-                *(() if on_cpu else self.activity.proof()),
+                *(() if on_cpu else self.counters.proof()),
             ),
             pinned=self._pinned,
             details={
                 **described(self.core, self.device, DESCRIBING),
                 "properties": {name: str(compiled.get_property(name)) for name in PINNED},
-                "processor": processor(),
+                "cpu": cpu_info(),
             },
         )

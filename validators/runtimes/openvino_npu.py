@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import openvino
 
+from phiforge.artifact.payload_files import NPU_PROFILE
 from phiforge.artifact.record import read_record
-from validators.activity import Activity, held_memory, npu_busy_time_us
 from validators.contract import (
     ArtifactError,
     CheckError,
@@ -43,13 +43,13 @@ from validators.contract import (
     only_known,
     shown,
 )
+from validators.cpu_info import cpu_info
+from validators.device_counters import DeviceCounters, held_memory, npu_busy_time_us
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import IrRuntime, described, inputs_of, listed
-from validators.processor import processor
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 
-PROFILE = "npu-profile.json"
 PROFILE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
 # OpenVINO GenAI's defaults, where a profile leaves them out.
 DEFAULT_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}
@@ -109,12 +109,12 @@ def pipeline_options(artifact: Path) -> dict[str, Any]:
         ArtifactError: ``forbidden-option``.
         RecordError: there is no readable profile.
     """
-    options = read_record(artifact / PROFILE)["pipeline_options"]
+    options = read_record(artifact / NPU_PROFILE)["pipeline_options"]
     for name, value in options.items():
         if name not in PROFILE_OPTIONS or not isinstance(value, int | str):
             raise ArtifactError(
                 "forbidden-option",
-                f"{PROFILE} asks for {name}={value!r}; only plain values of "
+                f"{NPU_PROFILE} asks for {name}={value!r}; only plain values of "
                 f"{', '.join(PROFILE_OPTIONS)} may come with an artifact",
             )
     return {**DEFAULT_LENGTHS, **options}
@@ -145,7 +145,7 @@ class NpuRuntime(IrRuntime):
             answering={**self.options, **(extra or {}), **given},
             scoring={**_PLUGIN_FIXED, **plugin, **given, **at_once},
             core=core,
-            activity=_npu_activity(core),
+            counters=_npu_counters(core),
         )
 
     def limits(self) -> Limits:
@@ -161,7 +161,7 @@ class NpuRuntime(IrRuntime):
         wanted, kept = set(positions), []
         end, longest = positions[-1] + 1, int(self.options["MAX_PROMPT_LEN"])
         read, upto = 0, min(positions[0] + self._at_once, longest, end)
-        with self.activity.watch("it was scored"):
+        with self.counters.watch("it was scored"):
             while read < end:
                 rows = self._last_logits(request, compiled, token_ids[read:upto], read)
                 first = upto - len(rows)
@@ -192,7 +192,7 @@ class NpuRuntime(IrRuntime):
             details={
                 "pipeline_options": dict(self.options),
                 **described(self.core, self._devices, _DESCRIBING),
-                "processor": processor(),
+                "cpu": cpu_info(),
             },
         )
 
@@ -213,12 +213,12 @@ class NpuRuntime(IrRuntime):
                 shown(name, told.get(name, "not told"), bool(told.get(name)))
                 for name in _DESCRIBING
             ),
-            *self.activity.proof(),
+            *self.counters.proof(),
         )
 
 
-def _npu_activity(core: Any) -> Activity:
+def _npu_counters(core: Any) -> DeviceCounters:
     if sys.platform == "win32":  # its driver tells no busy time
         read = partial(held_memory, core, "NPU", "NPU_DEVICE_ALLOC_MEM_SIZE")
-        return Activity(held={"NPU_DEVICE_ALLOC_MEM_SIZE": read})
-    return Activity(busy={"npu_busy_time_us": npu_busy_time_us})
+        return DeviceCounters(held={"NPU_DEVICE_ALLOC_MEM_SIZE": read})
+    return DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us})

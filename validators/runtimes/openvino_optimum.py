@@ -24,15 +24,15 @@ from validators.contract import (
     Runtime,
     only_known,
 )
+from validators.cpu_info import cpu_info
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     described,
     device_family,
     device_proofs,
-    gpu_activity,
+    gpu_counters,
     one_device,
 )
-from validators.processor import processor
 from validators.runtimes.openvino import DESCRIBING, PINNED
 from validators.transformers_loop import answer
 
@@ -56,7 +56,7 @@ class _OptimumRuntime:
         self._device = device
         self._pinned = PINNED if device == "CPU" else {}
         self._properties = {**GUIDE, **self._pinned}
-        self._activity = gpu_activity(core, device)
+        self._counters = gpu_counters(core, device)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
         self._model: Any = OVModelForCausalLM.from_pretrained(
             str(artifact),  # a Path makes optimum stumble over its own file search
@@ -74,12 +74,12 @@ class _OptimumRuntime:
         return [int(token) for token in self._tokenizer(text)["input_ids"]]
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        watch = self._activity.watch("it answered")
+        watch = self._counters.watch("it answered")
         return answer(self._model, self._tokenizer, token_ids, max_new_tokens, watch)
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         inputs = torch.tensor([list(token_ids)])
-        with self._activity.watch("it was scored"):
+        with self._counters.watch("it was scored"):
             logits = self._model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
         return log_probabilities(logits[0][list(positions)].float().numpy())
 
@@ -91,12 +91,12 @@ class _OptimumRuntime:
             how="EXECUTION_DEVICES of the model that OVModelForCausalLM compiled",
             proof=(
                 *device_proofs(core, compiled, self._device),
-                *(() if on_cpu else self._activity.proof()),
+                *(() if on_cpu else self._counters.proof()),
             ),
             pinned=self._pinned,
             details={
                 **described(core, self._device, DESCRIBING),
                 "ov_config": self._properties,
-                "processor": processor(),
+                "cpu": cpu_info(),
             },
         )

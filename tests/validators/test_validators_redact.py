@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from phiforge.checkout import ROOT
-from validators.places import neutral
-from validators.worker import _trouble
+from validators.redact import redact_paths
+from validators.worker import _failure
 
 
 @pytest.fixture
@@ -30,18 +30,18 @@ def test_what_is_below_a_folder_stays_named(payload: Path, monkeypatch: pytest.M
         "/home/jo/cache, /home/joan/x, /srv/home/jo": "HOME/cache, /home/joan/x, /srv/home/jo",
         "a/b of 3/4 has 1 token": "a/b of 3/4 has 1 token",
     }.items():
-        assert neutral(text, payload) == told
+        assert redact_paths(text, payload) == told
 
 
 def test_a_folder_is_known_by_either_of_its_names(payload: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(payload)
-    assert neutral(f"{link}/a, {payload}/b", link) == "ARTIFACT/a, ARTIFACT/b"
+    assert redact_paths(f"{link}/a, {payload}/b", link) == "ARTIFACT/a, ARTIFACT/b"
 
 
 def test_a_root_for_a_home_means_nothing(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
-    assert neutral("1/2 of /srv/x", payload) == "1/2 of /srv/x"
+    assert redact_paths("1/2 of /srv/x", payload) == "1/2 of /srv/x"
 
 
 def test_a_long_message_is_not_cut_within_a_path(payload: Path, tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_a_long_message_is_not_cut_within_a_path(payload: Path, tmp_path: Path) 
     doing.write_text("opening the artifact")
     for before in range(330, 400):
         error = OSError("x" * before + f" {payload}/config.json")
-        what = _trouble(error, doing, payload).what
+        what = _failure(error, doing, payload).what
         assert str(tmp_path)[:8] not in what

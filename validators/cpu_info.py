@@ -10,7 +10,7 @@ import numpy as np
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OMP_NUM_THREADS")
 
 
-def processor() -> dict[str, Any]:
+def cpu_info() -> dict[str, Any]:
     """Its name, instruction sets as NumPy groups them, threads, and what the environment limits."""
     extensions = np.show_config(mode="dicts")["SIMD Extensions"]
     return {

@@ -3,7 +3,7 @@
 import pytest
 
 from validators.contract import Generation
-from validators.measures import measures
+from validators.performance import performance
 
 
 def answered(
@@ -14,7 +14,7 @@ def answered(
 
 def test_the_first_answer_only_warms_up() -> None:
     cold = (10, answered(9, 5.0, 50.0))
-    told = measures([cold, (10, answered(9, 0.1, 1.0)), (30, answered(19, 0.3, 1.3))], "default")
+    told = performance([cold, (10, answered(9, 0.1, 1.0)), (30, answered(19, 0.3, 1.3))], "default")
     assert told is not None
     assert told["runs"] == 2
     assert told["prompt_tokens"] == {"min": 10, "p50": 10, "p90": 30, "max": 30}
@@ -22,15 +22,15 @@ def test_the_first_answer_only_warms_up() -> None:
     assert told["first_token_ms"] == {"min": 100, "p50": 100, "p90": 300, "max": 300}
     # Nine tokens in 0.9 s and nineteen in 1 s, the first token apart.
     assert told["tokens_per_s"] == pytest.approx({"min": 10, "p50": 10, "p90": 19, "max": 19})
-    assert measures([cold], "default") is None
-    assert measures([], "default") is None
+    assert performance([cold], "default") is None
+    assert performance([], "default") is None
 
 
 def test_what_a_runtime_does_not_tell_is_null() -> None:
-    told = measures([(4, answered(1, None, 1.0)), (4, answered(8, None, 1.0))], "pinned")
+    told = performance([(4, answered(1, None, 1.0)), (4, answered(8, None, 1.0))], "pinned")
     assert told is not None
     assert (told["first_token_ms"], told["tokens_per_s"]) == (None, None)
-    one = measures([(4, answered(1, 0.1, 0.1)), (4, answered(1, 0.1, 0.1, False))], "pinned")
+    one = performance([(4, answered(1, 0.1, 0.1)), (4, answered(1, 0.1, 0.1, False))], "pinned")
     assert one is not None
     assert one["tokens_per_s"] is None
     assert one["first_token_ms"]["max"] == 100

@@ -27,7 +27,7 @@ _ROOT = Path("/")
 _NPU_BUSY = "sys/class/accel/accel*/device/npu_busy_time_us"
 
 
-class Activity:
+class DeviceCounters:
     """How far counters rose during each thing that a runtime did."""
 
     def __init__(
@@ -51,9 +51,9 @@ class Activity:
     def proof(self) -> tuple[Proof, ...]:
         """One a thing done: some counter rose. Nothing done proves nothing."""
         if not self._rises:
-            return (shown("activity of the device", "nothing was watched", holds=False),)
+            return (shown("counters of the device", "nothing was watched", holds=False),)
         return tuple(
-            shown(f"activity of the device while {doing}", _told(rises), _any_rose(rises))
+            shown(f"counters of the device while {doing}", _told(rises), _any_rose(rises))
             for doing, rises in self._rises.items()
         )
 

@@ -15,7 +15,7 @@ from phiforge.checkout import ROOT
 ARTIFACT = "ARTIFACT"
 
 
-def neutral(text: str, payload: Path) -> str:
+def redact_paths(text: str, payload: Path) -> str:
     """``text`` with this machine's folders replaced by what they are.
 
     The artifact's own folder becomes ``ARTIFACT``, the checkout (or kit) ``CHECKOUT``, and so on

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from phiforge.artifact.record import read_record, write_record
 from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.lint.tokenizer import CorpusEncodings
-from validators.metrics import Lumped
+from validators.metrics import TopKDistribution
 
 RECORD = "OBSERVED.json"
 SCORES = "observed.safetensors"
@@ -22,7 +22,7 @@ _FIELDS = ("top_ids", "top", "tail", "first", "following")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RuntimeFailure:
     """A failure that the runtime itself showed, by its own name."""
 
     name: str
@@ -30,50 +30,50 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class PromptObservation:
+class PromptResult:
     """One golden prompt.
 
     Attributes:
         not_run: why the prompt was left out on this runtime; None: it ran.
         own_encoding: token ids by the runtime's own tokenizer.
-        generation: the answer; None for a synthetic model, or if `trouble` came first.
-        lumped: the artifact's distributions at the reference's positions.
-        trouble: what went wrong with this prompt.
+        generation: the answer; None for a synthetic model, or if `failure` came first.
+        distribution: the artifact's distributions at the reference's positions.
+        failure: what went wrong with this prompt.
     """
 
     id: str
     not_run: str | None = None
     own_encoding: tuple[int, ...] | None = None
     generation: Generation | None = None
-    lumped: Lumped | None = None
-    trouble: Trouble | None = None
+    distribution: TopKDistribution | None = None
+    failure: RuntimeFailure | None = None
 
 
 @dataclass(frozen=True)
-class Observation:
+class RunResult:
     """Everything that one run of one artifact showed.
 
     Attributes:
-        evidence: what executed; None if `trouble` ended the run.
-        trouble: what ended the run before all prompts were done.
-        measures: how fast it answered (`validators.measures`), as the receipt tells it.
-        corpus: what the runtime's tokenizer made of the corpus; None if `trouble` came first.
+        evidence: what executed; None if `failure` ended the run.
+        failure: what ended the run before all prompts were done.
+        performance: how fast it answered (`validators.performance`), as the receipt tells it.
+        corpus: what the runtime's tokenizer made of the corpus; None if `failure` came first.
     """
 
-    prompts: tuple[PromptObservation, ...]
+    prompts: tuple[PromptResult, ...]
     evidence: ExecutionEvidence | None
     toolchain: Mapping[str, str]
-    trouble: Trouble | None = None
-    measures: Mapping[str, Any] | None = None
+    failure: RuntimeFailure | None = None
+    performance: Mapping[str, Any] | None = None
     corpus: CorpusEncodings | None = None
 
 
-def write_observation(folder: Path, observation: Observation) -> None:
+def write_run_result(folder: Path, observation: RunResult) -> None:
     """Write the scores, then the record."""
     arrays = {
-        f"{prompt.id}.{name}": np.ascontiguousarray(getattr(prompt.lumped, name))
+        f"{prompt.id}.{name}": np.ascontiguousarray(getattr(prompt.distribution, name))
         for prompt in observation.prompts
-        if prompt.lumped is not None
+        if prompt.distribution is not None
         for name in _FIELDS
     }
     save_file(arrays, folder / SCORES)
@@ -83,8 +83,8 @@ def write_observation(folder: Path, observation: Observation) -> None:
             "prompts": [_told(prompt) for prompt in observation.prompts],
             "evidence": None if observation.evidence is None else observation.evidence.record(),
             "toolchain": dict(observation.toolchain),
-            "trouble": None if observation.trouble is None else asdict(observation.trouble),
-            "measures": observation.measures,
+            "failure": None if observation.failure is None else asdict(observation.failure),
+            "performance": observation.performance,
             "corpus": None
             if observation.corpus is None
             else {
@@ -95,18 +95,18 @@ def write_observation(folder: Path, observation: Observation) -> None:
     )
 
 
-def _told(prompt: PromptObservation) -> dict[str, Any]:
+def _told(prompt: PromptResult) -> dict[str, Any]:
     return {
         "id": prompt.id,
         "not_run": prompt.not_run,
         "own_encoding": None if prompt.own_encoding is None else list(prompt.own_encoding),
         "generation": None if prompt.generation is None else asdict(prompt.generation),
-        "trouble": None if prompt.trouble is None else asdict(prompt.trouble),
+        "failure": None if prompt.failure is None else asdict(prompt.failure),
     }
 
 
-def read_observation(folder: Path) -> Observation:
-    """Read what `write_observation` wrote.
+def read_run_result(folder: Path) -> RunResult:
+    """Read what `write_run_result` wrote.
 
     Raises:
         RecordError: the record is missing or unreadable.
@@ -114,7 +114,7 @@ def read_observation(folder: Path) -> Observation:
     record = read_record(folder / RECORD)
     arrays = load_file(folder / SCORES)
     evidence = record["evidence"]
-    return Observation(
+    return RunResult(
         prompts=tuple(_heard(entry, arrays) for entry in record["prompts"]),
         evidence=None
         if evidence is None
@@ -122,8 +122,8 @@ def read_observation(folder: Path) -> Observation:
             **{**evidence, "proof": tuple(Proof(**proof) for proof in evidence["proof"])}
         ),
         toolchain=record["toolchain"],
-        trouble=_trouble(record["trouble"]),
-        measures=record["measures"],
+        failure=_failure(record["failure"]),
+        performance=record["performance"],
         corpus=_corpus(record["corpus"]),
     )
 
@@ -134,20 +134,20 @@ def _corpus(value: Mapping[str, Any] | None) -> CorpusEncodings | None:
     return CorpusEncodings(value["texts"], {index: _ids(ids) for index, ids in value["other"]})
 
 
-def _heard(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> PromptObservation:
+def _heard(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> PromptResult:
     generation = entry["generation"]
     scored = f"{entry['id']}.top" in arrays
-    return PromptObservation(
+    return PromptResult(
         id=entry["id"],
         not_run=entry["not_run"],
         own_encoding=_ids(entry["own_encoding"]),
         generation=None
         if generation is None
         else Generation(**{**generation, "token_ids": tuple(generation["token_ids"])}),
-        lumped=Lumped(**{name: arrays[f"{entry['id']}.{name}"] for name in _FIELDS})
+        distribution=TopKDistribution(**{name: arrays[f"{entry['id']}.{name}"] for name in _FIELDS})
         if scored
         else None,
-        trouble=_trouble(entry["trouble"]),
+        failure=_failure(entry["failure"]),
     )
 
 
@@ -155,5 +155,5 @@ def _ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value)
 
 
-def _trouble(value: Mapping[str, str] | None) -> Trouble | None:
-    return None if value is None else Trouble(**value)
+def _failure(value: Mapping[str, str] | None) -> RuntimeFailure | None:
+    return None if value is None else RuntimeFailure(**value)

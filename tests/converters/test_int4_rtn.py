@@ -11,8 +11,8 @@ import pytest
 import torch
 from onnxruntime.quantization import matmul_nbits_quantizer as official
 
-from converters.onnx_genai import nearest_codes
-from converters.onnx_genai.nearest_codes import quantize_symmetric
+from converters.onnx_genai import int4_rtn
+from converters.onnx_genai.int4_rtn import quantize_symmetric
 
 BLOCK_SIZES = (16, 32, 64, 128)
 ROWS, COLUMNS = 512, 37
@@ -115,7 +115,7 @@ def test_the_zero_blocks_above_have_scales_of_either_sign() -> None:
 @pytest.mark.parametrize("chunk", [1, 5 * 32 * COLUMNS])
 def test_parts_of_any_size_make_the_same_whole(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """A block of every column a part, and five, of which the last part has one only."""
-    monkeypatch.setattr(nearest_codes, "_CHUNK", chunk)
+    monkeypatch.setattr(int4_rtn, "_CHUNK", chunk)
     weight = normal(np.random.default_rng(0), np.float16)
     assert_official(*quantize_symmetric(weight, 32), weight, 32)
 

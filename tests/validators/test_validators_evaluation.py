@@ -13,10 +13,10 @@ from phiforge.receipts.gates import Gates
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import CheckResult
 from validators.contract import ExecutionEvidence, Generation, Proof
-from validators.metrics import Lumped, lump
-from validators.observation import Observation, PromptObservation, Trouble
+from validators.evaluation import judge
+from validators.metrics import TopKDistribution, truncate_top_k
 from validators.reference_tree import Reference, ReferencePrompt, Scored
-from validators.verdict import judge
+from validators.run_result import PromptResult, RunResult, RuntimeFailure
 
 WORDS = ["ask", "Paris", "is", "it", "no", "<end>"]
 GATES = Gates({"mean_kl": 0.01, "top1_agreement": 0.9, "perplexity_ratio": 1.1}, "0" * 64)
@@ -25,10 +25,10 @@ CPU = ExecutionEvidence("CPU", "it said so", SEEN)
 ANSWER = (1, 2, 3)  # Paris is it
 
 
-def distribution(probability: float) -> Lumped:
+def distribution(probability: float) -> TopKDistribution:
     """Two positions; the second token is the likely one."""
     row = [0.02, probability, 0.9 - probability, 0.02, 0.03, 0.03]
-    return lump(np.log(np.array([row, row])), np.array([[1, 2, 4]] * 2), [1, 1])
+    return truncate_top_k(np.log(np.array([row, row])), np.array([[1, 2, 4]] * 2), [1, 1])
 
 
 def said(*token_ids: int, stopped: bool = True) -> Generation:
@@ -61,14 +61,14 @@ def judged(
     gates: Gates = GATES,
     **seen: Any,
 ) -> CheckResult:
-    one = PromptObservation("capital", own_encoding=(0,), generation=said(*ANSWER))
+    one = PromptResult("capital", own_encoding=(0,), generation=said(*ANSWER))
     evidence = seen.pop("evidence", CPU)
-    trouble = seen.pop("trouble_of_all", None)
-    one = replace(one, lumped=distribution(0.8))
+    failure = seen.pop("trouble_of_all", None)
+    one = replace(one, distribution=distribution(0.8))
     one = replace(one, **seen)
     asked = prompt or GoldenPrompt("capital", "ask", 8)
     return judge(
-        Observation((one,), evidence, {}, trouble),
+        RunResult((one,), evidence, {}, failure),
         reference,
         GoldenSet((asked,), "1" * 64),
         precision=precision,
@@ -166,13 +166,15 @@ def test_another_encoding_of_a_prompt_has_a_name(reference: Reference) -> None:
 
 
 def test_every_broken_gate_has_a_name(reference: Reference) -> None:
-    found = judged(reference, lumped=distribution(0.2))
+    found = judged(reference, distribution=distribution(0.2))
     assert names(found) == ["mean-kl", "top1-agreement", "perplexity-ratio"]
     assert "the gate is 0.01" in found.failures[0].what
 
 
 def test_nan_logits_leave_no_metrics(reference: Reference) -> None:
-    found = judged(reference, lumped=None, trouble=Trouble("nan-logits", "3 logits are NaN"))
+    found = judged(
+        reference, distribution=None, failure=RuntimeFailure("nan-logits", "3 logits are NaN")
+    )
     assert names(found) == ["nan-logits"]
     assert found.metrics is None
     assert found.validated_tokens == 0
@@ -191,9 +193,9 @@ def test_what_executed_must_be_what_the_row_claims(
 
 
 def test_a_crash_is_a_failure_of_the_artifact(reference: Reference) -> None:
-    crash = Trouble("runtime-crashed", "ended by SIGSEGV while answering prompt 'capital'")
+    crash = RuntimeFailure("runtime-crashed", "ended by SIGSEGV while answering prompt 'capital'")
     found = judge(
-        Observation((), None, {}, crash),
+        RunResult((), None, {}, crash),
         reference,
         GoldenSet((GoldenPrompt("capital", "ask", 8),), "1" * 64),
         precision="int4",
@@ -206,14 +208,16 @@ def test_a_crash_is_a_failure_of_the_artifact(reference: Reference) -> None:
 
 
 def test_a_check_in_which_nothing_ran_does_not_pass(reference: Reference) -> None:
-    found = judged(reference, not_run="too long", own_encoding=None, generation=None, lumped=None)
+    found = judged(
+        reference, not_run="too long", own_encoding=None, generation=None, distribution=None
+    )
     assert names(found) == ["nothing-ran"]
     assert found.golden[0]["not_run"] == "too long"
 
 
 def test_random_weights_are_scored_but_not_judged(reference: Reference) -> None:
     synthetic = replace(reference, synthetic=True)
-    found = judged(synthetic, lumped=distribution(0.2), generation=None)
+    found = judged(synthetic, distribution=distribution(0.2), generation=None)
     assert found.failures == ()
     assert found.metrics is not None
     assert found.golden[0]["passed"] is None

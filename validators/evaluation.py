@@ -34,15 +34,15 @@ from validators.contract import UNPROVEN, ExecutionEvidence, Generation
 from validators.lint.finding import Finding
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import compare, concatenate
-from validators.observation import Observation, PromptObservation
 from validators.reference_tree import Reference, ReferencePrompt
+from validators.run_result import PromptResult, RunResult
 
 _CYCLES = 4  # so many equal periods at the end are no accident
 _CYCLIC_TOKENS = 16
 
 
 def judge(
-    observation: Observation,
+    observation: RunResult,
     reference: Reference,
     golden: GoldenSet,
     *,
@@ -60,17 +60,17 @@ def judge(
     known = {prompt.id: prompt for prompt in reference.prompts}
     failures: list[Failure] = []
     entries = []
-    if observation.trouble is not None:
-        failures.append(Failure(observation.trouble.name, observation.trouble.what))
+    if observation.failure is not None:
+        failures.append(Failure(observation.failure.name, observation.failure.what))
     for prompt in golden.prompts:
-        one = seen.get(prompt.id, PromptObservation(prompt.id))
+        one = seen.get(prompt.id, PromptResult(prompt.id))
         found, entry = _judge_prompt(
             prompt, one, known.get(prompt.id), reference, precision, tokenizer
         )
         failures += found
         entries.append(entry)
     ran = [prompt for prompt in observation.prompts if prompt.not_run is None]
-    if not ran and observation.trouble is None:
+    if not ran and observation.failure is None:
         failures.append(Failure("nothing-ran", "no golden prompt fits what the artifact takes"))
     metrics = _metrics(ran, reference)
     if metrics is not None and not all(map(math.isfinite, astuple(metrics))):
@@ -95,12 +95,12 @@ def judge(
     )
 
 
-def _metrics(ran: Sequence[PromptObservation], reference: Reference) -> Metrics | None:
+def _metrics(ran: Sequence[PromptResult], reference: Reference) -> Metrics | None:
     wanted = [prompt for prompt in ran if reference.scored[prompt.id].positions]
-    parts = [prompt.lumped for prompt in wanted if prompt.lumped is not None]
+    parts = [prompt.distribution for prompt in wanted if prompt.distribution is not None]
     if not parts or len(parts) < len(wanted):
         return None
-    against = [reference.scored[prompt.id].lumped for prompt in wanted]
+    against = [reference.scored[prompt.id].distribution for prompt in wanted]
     return compare(concatenate(against), concatenate(parts))
 
 
@@ -114,7 +114,7 @@ def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:
     ]
 
 
-def _too_short(longest: int, minimum: int, prompts: Sequence[PromptObservation]) -> list[Failure]:
+def _too_short(longest: int, minimum: int, prompts: Sequence[PromptResult]) -> list[Failure]:
     """A short check says nothing of long prompts, where conversions are known to go wrong."""
     if longest >= minimum:
         return []
@@ -141,7 +141,7 @@ def judge_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
 
 def _judge_prompt(
     prompt: GoldenPrompt,
-    seen: PromptObservation,
+    seen: PromptResult,
     known: ReferencePrompt | None,
     reference: Reference,
     precision: str,
@@ -157,8 +157,8 @@ def _judge_prompt(
         if seen.own_encoding is not None and seen.own_encoding != known.prompt_ids:
             what = _first_difference(seen.own_encoding, known.prompt_ids)
             found.append(Failure("prompt-encoding", what, prompt.id))
-    if seen.trouble is not None:
-        found.append(Failure(seen.trouble.name, seen.trouble.what, prompt.id))
+    if seen.failure is not None:
+        found.append(Failure(seen.failure.name, seen.failure.what, prompt.id))
     if known is not None and answer is not None:
         output = tokenizer.decode(list(answer.token_ids), skip_special_tokens=True)
         found += _judge_answer(prompt, answer, output, known, precision)
@@ -271,7 +271,7 @@ def _divergence(
     position = len(known.prompt_ids) + index - 1
     margin = None
     if position in scored.positions:
-        top = scored.lumped.top[scored.positions.index(position)]
+        top = scored.distribution.top[scored.positions.index(position)]
         margin = float(np.subtract(top[0], top[1]))
     return {"token": index, "reference_margin": margin}
 

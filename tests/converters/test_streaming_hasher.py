@@ -13,8 +13,8 @@ import openvino as ov
 import pytest
 from openvino.utils import make_postponed_constant
 
-from converters import passing as module
-from converters.passing import Passing
+from converters import streaming_hasher as module
+from converters.streaming_hasher import StreamingHasher
 from phiforge.artifact.manifest import MANIFEST, PayloadError, seal, verify
 from phiforge.artifact.record import read_record
 
@@ -93,12 +93,12 @@ def test_a_growing_file_has_its_digest_when_it_is_whole(payload: Path) -> None:
             time.sleep(0.002)
 
     writer = threading.Thread(target=write)
-    with Passing(payload, [FORBIDDEN]) as passing:
+    with StreamingHasher(payload, [FORBIDDEN]) as hasher:
         writer.start()
         writer.join()
         wait_until_read(weights)
         append(weights, b"the end, which nobody may have read yet")
-        digests = passing.digests()
+        digests = hasher.digests()
     (name,) = digests
     assert name == Path("openvino_model.bin")
     assert digests[name].sha256 == sha256(weights.read_bytes())
@@ -129,14 +129,14 @@ def test_onnx_ir_only_appends(payload: Path) -> None:
         for row in range(len(values))
     ]
     graph = ir.Graph([], [], nodes=[], initializers=initializers, opset_imports={"": 22})
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         ir.save(
             ir.Model(graph, ir_version=10),
             payload / "model.onnx",
             external_data="model.onnx.data",
             size_threshold_bytes=0,
         )
-        digests = passing.digests()
+        digests = hasher.digests()
     weights = payload / "model.onnx.data"
     assert weights.stat().st_size >= len(CONTENT)
     assert {name.name: digests[name].sha256 for name in digests} == {
@@ -164,9 +164,9 @@ def test_openvino_only_appends(payload: Path) -> None:
         for row in range(len(values))
     ]
     results = [ov.opset13.result(constant) for constant in constants]
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         ov.save_model(ov.Model(results, []), payload / "openvino_model.xml", False)
-        digests = passing.digests()
+        digests = hasher.digests()
     assert weights.stat().st_size >= len(CONTENT)
     assert {name.name: digests[name].sha256 for name in digests} == {
         "openvino_model.bin": sha256(weights.read_bytes())
@@ -176,13 +176,13 @@ def test_openvino_only_appends(payload: Path) -> None:
 def test_a_file_is_known_under_the_name_that_it_has_in_the_end(payload: Path) -> None:
     out = payload / ".builder.x" / "out"
     out.mkdir(parents=True)
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         append(out / "model.onnx.data", CONTENT[:-5])
         wait_until_read(out / "model.onnx.data")
         append(out / "model.onnx.data", CONTENT[-5:])
         (out / "model.onnx.data").replace(payload / "model.onnx.data")
         out.rmdir()
-        digests = passing.digests()
+        digests = hasher.digests()
     assert {name: digest.sha256 for name, digest in digests.items()} == {
         Path("model.onnx.data"): sha256(CONTENT)
     }
@@ -191,13 +191,13 @@ def test_a_file_is_known_under_the_name_that_it_has_in_the_end(payload: Path) ->
 def test_a_file_that_was_replaced_is_left_to_seal(payload: Path) -> None:
     weights = payload / "model.onnx.data"
     other = CONTENT[::-1]
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         append(weights, CONTENT)
         wait_until_read(weights)
-        assert list(passing.digests()) == [Path("model.onnx.data")]  # and nothing is followed now
+        assert list(hasher.digests()) == [Path("model.onnx.data")]  # and nothing is followed now
         append(payload / "new", other)
         (payload / "new").replace(weights)
-        digests = passing.digests()
+        digests = hasher.digests()
     assert digests == {}
     seal(payload, {}, [], digests)
     assert sealed_digest(payload, "model.onnx.data") == sha256(other)
@@ -205,31 +205,31 @@ def test_a_file_that_was_replaced_is_left_to_seal(payload: Path) -> None:
 
 def test_a_file_that_was_cut_is_left_to_seal(payload: Path) -> None:
     weights = payload / "model.onnx.data"
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         append(weights, CONTENT)
         wait_until_read(weights)
         os.truncate(weights, LARGE)
-        assert passing.digests() == {}
+        assert hasher.digests() == {}
 
 
 def test_a_file_that_was_filled_afterwards_is_left_to_seal(payload: Path) -> None:
     path = payload / "openvino_model.bin"
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         with path.open("wb") as stream:
             stream.truncate(len(CONTENT))  # as onnx-ir's writer with several workers does
             stream.flush()
             wait_until_read(path)
             stream.write(CONTENT)
-        assert passing.digests() == {}
+        assert hasher.digests() == {}
 
 
 def test_small_files_and_other_names_are_left_to_seal(payload: Path) -> None:
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         append(payload / "model.onnx.data", CONTENT[: LARGE - 1])
         append(payload / "tokenizer.json", CONTENT)
         append(payload / "openvino_model.bin", CONTENT)
         wait_until_read(payload / "openvino_model.bin")
-        digests = passing.digests()
+        digests = hasher.digests()
     assert list(digests) == [Path("openvino_model.bin")]
     seal(payload, {}, [FORBIDDEN], digests)
     verify(payload)
@@ -246,11 +246,11 @@ def sealed_digest(payload: Path, name: str) -> str:
 def test_what_passed_with_a_forbidden_text_is_not_sealed(payload: Path) -> None:
     weights = payload / "openvino_model.bin"
     middle = len(FORBIDDEN) // 2
-    with Passing(payload, ["/another/path", FORBIDDEN]) as passing:
+    with StreamingHasher(payload, ["/another/path", FORBIDDEN]) as hasher:
         append(weights, CONTENT + FORBIDDEN[:middle].encode())
         wait_until_read(weights)
         append(weights, FORBIDDEN[middle:].encode() + CONTENT)
-        digests = passing.digests()
+        digests = hasher.digests()
     # seal is told of no text: it can only know of this one by the digest
     with pytest.raises(PayloadError, match=rf"^openvino_model\.bin: '{FORBIDDEN}' of this"):
         seal(payload, {}, [], digests)
@@ -261,10 +261,10 @@ def test_what_passed_with_a_forbidden_text_is_not_sealed(payload: Path) -> None:
 def test_no_thread_and_no_open_file_stay(payload: Path, fails: bool) -> None:
     weights = payload / "openvino_model.bin"
     threads, files = threading.enumerate(), open_files()
-    passing = Passing(payload, [])
+    hasher = StreamingHasher(payload, [])
 
     def convert() -> None:
-        with passing:
+        with hasher:
             append(weights, CONTENT)
             wait_until_read(weights)
             assert len(threading.enumerate()) == len(threads) + 1
@@ -284,7 +284,7 @@ def test_folders_and_files_that_go_while_it_looks_do_not_stop_it(
     payload: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PERIOD_S", 0)
-    with Passing(payload, []) as passing:
+    with StreamingHasher(payload, []) as hasher:
         for number in range(500):
             folder = payload / f"scratch_{number % 3}" / "inner"
             folder.mkdir(parents=True)
@@ -294,5 +294,5 @@ def test_folders_and_files_that_go_while_it_looks_do_not_stop_it(
             folder.parent.rmdir()
         append(payload / "model.onnx.data", CONTENT)
         wait_until_read(payload / "model.onnx.data")
-        digests = passing.digests()
+        digests = hasher.digests()
     assert [digest.sha256 for digest in digests.values()] == [sha256(CONTENT)]

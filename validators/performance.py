@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from validators.contract import Generation
-from validators.processor import threads
+from validators.cpu_info import threads
 
 LONGEST_ANSWER = 64
 RUNS = 8
@@ -19,8 +19,8 @@ Answer = tuple[int, Generation]
 """Length of a prompt in tokens, and what was answered."""
 
 
-def measures(answers: Sequence[Answer], numerics: str) -> dict[str, Any] | None:
-    """The receipt's ``measures``; None: fewer than two answers.
+def performance(answers: Sequence[Answer], numerics: str) -> dict[str, Any] | None:
+    """The receipt's ``performance``; None: fewer than two answers.
 
     Args:
         answers: in the order in which they were made; the first warmed up.

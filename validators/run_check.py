@@ -8,17 +8,17 @@ from typing import Any
 from phiforge.artifact.manifest import PayloadError, verify
 from phiforge.receipts.receipt import Basis, Failure, Subject, judged, unusable
 from validators.acceptance import load_gates
+from validators.code_digest import validator_digest
 from validators.contract import CheckError
+from validators.evaluation import judge
 from validators.golden import load_golden
-from validators.isolation import observe_isolated
+from validators.isolation import run_in_subprocess
 from validators.lint.payload import lint
-from validators.own_code import validator_digest
-from validators.places import neutral
+from validators.redact import redact_paths
 from validators.reference_tree import Reference, load_reference
-from validators.verdict import judge
 
 
-def examine(
+def run_check(
     subject: Subject,
     payload: Path,
     *,
@@ -55,7 +55,7 @@ def examine(
     if linted.failures:
         failures = [Failure(one.name, one.what) for one in linted.failures]
         return unusable(subject, basis, *_travelling(failures, payload))
-    observation = observe_isolated(
+    observation = run_in_subprocess(
         payload,
         subject.runtime,
         subject.settings,
@@ -84,13 +84,13 @@ def examine(
         executed_on=None if observation.evidence is None else observation.evidence.record(),
         thresholds={} if subject.synthetic else gates.thresholds,
         toolchain=observation.toolchain,
-        measures=observation.measures,
+        performance=observation.performance,
     )
 
 
 def _travelling(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:
     """The failures as other machines may read them."""
-    return tuple(replace(one, what=neutral(one.what, payload)) for one in failures)
+    return tuple(replace(one, what=redact_paths(one.what, payload)) for one in failures)
 
 
 def _refuse_other_reference(
