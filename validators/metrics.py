@@ -1,17 +1,18 @@
 """How far an artifact's predictions are from the reference's, in float64.
 
-The reference keeps the 64 most probable tokens of a position and lumps the rest of its
-vocabulary into one outcome, the tail. The artifact's distribution is distribution the same way, and
+The reference keeps the 64 most probable tokens of a position and sums up the rest of its
+vocabulary as one outcome, the remainder. The artifact's distribution is truncated the same way, and
 
     KL(reference || artifact) = sum of p * (log p - log q) over those 65 outcomes, in nats.
 
-Lumping outcomes is a (deterministic) channel, so by the data processing inequality for relative
+Merging outcomes is a (deterministic) channel, so by the data processing inequality for relative
 entropy (Cover and Thomas, Elements of Information Theory, 2nd ed., theorem 2.7.1, the log-sum
 inequality, and section 2.8) this is a lower bound of the divergence over the whole vocabulary.
 It is exact in the 64 outcomes that carry nearly all of the mass.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,19 +28,20 @@ TOP = 64
 
 @dataclass(frozen=True)
 class TopKDistribution:
-    """Distributions over the next token, distribution; first axis: positions.
+    """Distributions over the next token, truncated; first axis: positions.
 
     Attributes:
         top_ids: the reference's most probable tokens, (positions, 64), most probable first.
         top: log-probabilities of ``top_ids``, (positions, 64).
-        tail: log-probability of all other tokens together, (positions,); -inf if there are none.
+        remainder: log-probability of all other tokens together, (positions,); -inf if there are
+            none.
         first: the most probable token of the distribution itself, (positions,).
         following: log-probability of the token that really follows, (positions,).
     """
 
     top_ids: Integers
     top: Floats
-    tail: Floats
+    remainder: Floats
     first: Integers
     following: Floats
 
@@ -71,7 +73,7 @@ def most_probable(scores: LogProbabilities, count: int = TOP) -> Integers:
 def truncate_top_k(
     scores: LogProbabilities, top_ids: Integers, following: ArrayLike
 ) -> TopKDistribution:
-    """Keep ``top_ids`` of each position and lump the rest of the vocabulary.
+    """Keep ``top_ids`` of each position and sum up the rest of the vocabulary.
 
     Args:
         scores: (positions, vocabulary), normalised.
@@ -91,32 +93,32 @@ def truncate_top_k(
     rows = np.arange(len(scores))
     rest = scores.copy()
     np.put_along_axis(rest, top_ids, -np.inf, axis=-1)
-    # The tail is summed over its own tokens: 1 minus the rest would cancel to noise.
+    # Summed over its own tokens: 1 minus the others would cancel to noise.
     peak = rest.max(axis=-1)
     base = np.where(np.isfinite(peak), peak, 0.0)
     with np.errstate(divide="ignore"):
-        tail = base + np.log(np.exp(rest - base[:, None]).sum(axis=-1))
+        remainder = base + np.log(np.exp(rest - base[:, None]).sum(axis=-1))
     return TopKDistribution(
         top_ids=top_ids,
         top=np.take_along_axis(scores, top_ids, axis=-1),
-        tail=tail,
+        remainder=remainder,
         first=np.asarray(scores.argmax(axis=-1), dtype=np.int64),
         following=scores[rows, following],
     )
 
 
 def kl_divergence(reference: TopKDistribution, artifact: TopKDistribution) -> Floats:
-    """KL(reference || artifact) of each position, in nats; a lower bound (see the module)."""
+    """Return KL(reference || artifact) of each position, in nats: a lower bound."""
     top = (np.exp(reference.top) * (reference.top - artifact.top)).sum(axis=-1)
-    mass = np.exp(reference.tail)
+    mass = np.exp(reference.remainder)
     with np.errstate(invalid="ignore"):
-        tail = np.where(mass > 0, mass * (reference.tail - artifact.tail), 0.0)
+        rest = np.where(mass > 0, mass * (reference.remainder - artifact.remainder), 0.0)
     # Exact arithmetic cannot give less than 0; rounding can, by about 1e-16.
-    return np.asarray(np.maximum(top + tail, 0.0))
+    return np.asarray(np.maximum(top + rest, 0.0))
 
 
 def compare(reference: TopKDistribution, artifact: TopKDistribution) -> Metrics:
-    """All metrics over all positions of both."""
+    """Compute all metrics over all positions of both."""
     divergence = kl_divergence(reference, artifact)
     with np.errstate(over="ignore"):
         ratio = float(np.exp((reference.following - artifact.following).mean()))
@@ -129,12 +131,9 @@ def compare(reference: TopKDistribution, artifact: TopKDistribution) -> Metrics:
     )
 
 
-def concatenate(parts: list[TopKDistribution]) -> TopKDistribution:
-    """One `TopKDistribution` of all positions, in the order of ``parts``."""
+def concatenate(parts: Sequence[TopKDistribution]) -> TopKDistribution:
+    """Join the positions of ``parts``, in their order."""
+    names = [field.name for field in fields(TopKDistribution)]
     return TopKDistribution(
-        top_ids=np.concatenate([part.top_ids for part in parts]),
-        top=np.concatenate([part.top for part in parts]),
-        tail=np.concatenate([part.tail for part in parts]),
-        first=np.concatenate([part.first for part in parts]),
-        following=np.concatenate([part.following for part in parts]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     )

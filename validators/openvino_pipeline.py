@@ -13,11 +13,20 @@ import openvino
 import openvino_genai
 
 from phiforge.artifact.payload_files import OPENVINO_IR
-from validators.contract import CheckError, Generation, Proof, cut_at_stop, shown
+from validators.contract import (
+    CheckError,
+    ExecutionEvidence,
+    Generation,
+    Proof,
+    cut_at_stop,
+    shown,
+)
+from validators.cpu_info import cpu_info
 from validators.device_counters import DeviceCounters, gpu_busy, held_memory
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
+_DESCRIBING = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "OPTIMIZATION_CAPABILITIES")
 _ONE_DEVICE = re.compile(r"CPU|GPU(\.\d+)?")
 
 
@@ -156,17 +165,30 @@ def device_family(names: Sequence[str]) -> str:
     return families.pop() if len(families) == 1 else "unknown"
 
 
-def device_proofs(core: Any, compiled: Any, device: str) -> tuple[Proof, ...]:
-    """What shows that ``compiled`` runs on ``device`` (CPU, GPU, GPU.n) and nowhere else."""
+def compiled_evidence(
+    core: Any,
+    compiled: Any,
+    device: str,
+    counters: DeviceCounters,
+    *,
+    how: str,
+    pinned: Mapping[str, str],
+    details: Mapping[str, Any],
+) -> ExecutionEvidence:
+    """Prove that ``compiled`` runs on ``device`` (CPU, GPU, GPU.n) and nowhere else."""
     executing = list(compiled.get_property("EXECUTION_DEVICES"))
-    family = device.split(".")[0]
-    return (
-        shown(
-            "EXECUTION_DEVICES of the compiled model",
-            ", ".join(executing) or "none",
-            device_family(executing) == family,
+    found, family = device_family(executing), device.split(".")[0]
+    what = "EXECUTION_DEVICES of the compiled model"
+    return ExecutionEvidence(
+        device=found,
+        how=how,
+        proof=(
+            shown(what, ", ".join(executing) or "none", found == family),
+            listed(core, family),
+            *(() if device == "CPU" else counters.proof()),
         ),
-        listed(core, family),
+        pinned=pinned,
+        details={**described(core, device, _DESCRIBING), **details, "cpu": cpu_info()},
     )
 
 

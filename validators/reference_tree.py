@@ -3,7 +3,7 @@
 ``artifacts/reference/<model>/`` holds
 
 - ``reference.safetensors``: per scored position, in the order of the prompts: ``top_ids`` (64
-  most probable tokens), ``top`` (their log-probabilities), ``tail`` (log-probability of all
+  most probable tokens), ``top`` (their log-probabilities), ``remainder`` (log-probability of all
   others together), ``following`` (log-probability of the token that really follows), all float64,
   and ``sequence`` and ``position`` (which prompt, which token);
 - ``tokenizer.json``: the source's tokenizer as transformers uses it;
@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from validators.contract import CheckError
-from validators.metrics import TopKDistribution
+from validators.metrics import TopKDistribution, concatenate
 
-SCHEMA = "phiforge/reference/1"
+SCHEMA = "phiforge/reference/2"
 RECORD = "REFERENCE.json"
 SCORES = "reference.safetensors"
+
+_STORED = ("top_ids", "top", "remainder", "following")
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,14 @@ def write_reference(
     facts: Mapping[str, Any],
 ) -> None:
     """Write the scores, then the record. ``tokenizer.json`` must already be in ``folder``."""
-    distribution = [part.distribution for part in scored]
+    joined = concatenate([part.distribution for part in scored])
     scores = save(
         {
             "sequence": np.concatenate(
                 [np.full(len(part.positions), index) for index, part in enumerate(scored)]
             ).astype(np.int64),
             "position": np.concatenate([part.positions for part in scored]).astype(np.int64),
-            "top_ids": np.concatenate([part.top_ids for part in distribution]),
-            "top": np.concatenate([part.top for part in distribution]),
-            "tail": np.concatenate([part.tail for part in distribution]),
-            "following": np.concatenate([part.following for part in distribution]),
+            **{name: getattr(joined, name) for name in _STORED},
         }
     )
     (folder / SCORES).write_bytes(scores)
@@ -110,16 +109,7 @@ def write_reference(
         **facts,
         "schema": SCHEMA,
         "files": {name: sha256_file(folder / name) for name in (SCORES, TOKENIZER)},
-        "prompts": [
-            {
-                "id": prompt.id,
-                "prompt_ids": list(prompt.prompt_ids),
-                "answer_ids": list(prompt.answer_ids),
-                "stop_id": prompt.stop_id,
-                "text": prompt.text,
-            }
-            for prompt in prompts
-        ],
+        "prompts": [asdict(prompt) for prompt in prompts],
     }
     write_record(folder / RECORD, record)
 
@@ -135,7 +125,7 @@ def load_reference(folder: Path) -> Reference:
     record = read_record(folder / RECORD)
     if record.get("schema") != SCHEMA:
         raise CheckError(
-            "this reference has another form",
+            "this reference has another format",
             where=folder / RECORD,
             expected=SCHEMA,
             found=record.get("schema"),
@@ -154,11 +144,7 @@ def load_reference(folder: Path) -> Reference:
             )
     prompts = tuple(
         ReferencePrompt(
-            id=entry["id"],
-            prompt_ids=tuple(entry["prompt_ids"]),
-            answer_ids=tuple(entry["answer_ids"]),
-            stop_id=entry["stop_id"],
-            text=entry["text"],
+            **{**entry, **{key: tuple(entry[key]) for key in ("prompt_ids", "answer_ids")}}
         )
         for entry in record["prompts"]
     )
@@ -180,14 +166,8 @@ def load_reference(folder: Path) -> Reference:
 
 
 def _scored(arrays: Mapping[str, Any], rows: Any) -> Scored:
-    top_ids = arrays["top_ids"][rows]
+    stored = {name: arrays[name][rows] for name in _STORED}
     return Scored(
         positions=tuple(int(position) for position in arrays["position"][rows]),
-        distribution=TopKDistribution(
-            top_ids=top_ids,
-            top=arrays["top"][rows],
-            tail=arrays["tail"][rows],
-            first=top_ids[:, 0],
-            following=arrays["following"][rows],
-        ),
+        distribution=TopKDistribution(**stored, first=stored["top_ids"][:, 0]),
     )

@@ -1,24 +1,21 @@
-"""What a runtime did with the golden prompts, as it passes from the child process to the check.
+"""What a run of an artifact showed, as it passes from the child process to the check.
 
-A folder with ``OBSERVED.json`` and ``observed.safetensors``; nothing is judged here.
+One JSON file; nothing is judged here.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from phiforge.artifact.record import read_record, write_record
 from validators.contract import ExecutionEvidence, Generation, Proof
 from validators.lint.tokenizer import CorpusEncodings
 from validators.metrics import TopKDistribution
 
-RECORD = "OBSERVED.json"
-SCORES = "observed.safetensors"
-_FIELDS = ("top_ids", "top", "tail", "first", "following")
+RESULT = "RESULT.json"
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class PromptResult:
         not_run: why the prompt was left out on this runtime; None: it ran.
         own_encoding: token ids by the runtime's own tokenizer.
         generation: the answer; None for a synthetic model, or if `failure` came first.
-        distribution: the artifact's distributions at the reference's positions.
+        distribution: the artifact's predictions at the reference's positions.
         failure: what went wrong with this prompt.
     """
 
@@ -56,7 +53,7 @@ class RunResult:
     Attributes:
         evidence: what executed; None if `failure` ended the run.
         failure: what ended the run before all prompts were done.
-        performance: how fast it answered (`validators.performance`), as the receipt tells it.
+        performance: how fast it answered (`validators.performance`), in the receipt's form.
         corpus: what the runtime's tokenizer made of the corpus; None if `failure` came first.
     """
 
@@ -68,92 +65,48 @@ class RunResult:
     corpus: CorpusEncodings | None = None
 
 
-def write_run_result(folder: Path, observation: RunResult) -> None:
-    """Write the scores, then the record."""
-    arrays = {
-        f"{prompt.id}.{name}": np.ascontiguousarray(getattr(prompt.distribution, name))
-        for prompt in observation.prompts
-        if prompt.distribution is not None
-        for name in _FIELDS
-    }
-    save_file(arrays, folder / SCORES)
-    write_record(
-        folder / RECORD,
-        {
-            "prompts": [_told(prompt) for prompt in observation.prompts],
-            "evidence": None if observation.evidence is None else observation.evidence.record(),
-            "toolchain": dict(observation.toolchain),
-            "failure": None if observation.failure is None else asdict(observation.failure),
-            "performance": observation.performance,
-            "corpus": None
-            if observation.corpus is None
-            else {
-                "texts": observation.corpus.texts,
-                "other": [[index, ids] for index, ids in observation.corpus.other.items()],
-            },
-        },
-    )
-
-
-def _told(prompt: PromptResult) -> dict[str, Any]:
-    return {
-        "id": prompt.id,
-        "not_run": prompt.not_run,
-        "own_encoding": None if prompt.own_encoding is None else list(prompt.own_encoding),
-        "generation": None if prompt.generation is None else asdict(prompt.generation),
-        "failure": None if prompt.failure is None else asdict(prompt.failure),
-    }
+def write_run_result(folder: Path, result: RunResult) -> None:
+    """Write ``RESULT.json``; floats keep all their bits, and may be infinite."""
+    text = json.dumps(asdict(result), default=lambda array: array.tolist())
+    (folder / RESULT).write_text(text, encoding="utf-8")
 
 
 def read_run_result(folder: Path) -> RunResult:
-    """Read what `write_run_result` wrote.
-
-    Raises:
-        RecordError: the record is missing or unreadable.
-    """
-    record = read_record(folder / RECORD)
-    arrays = load_file(folder / SCORES)
-    evidence = record["evidence"]
+    """Read what `write_run_result` wrote."""
+    value = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    evidence, failure, corpus = value["evidence"], value["failure"], value["corpus"]
+    if evidence is not None:
+        proof = tuple(Proof(**entry) for entry in evidence["proof"])
+        evidence = ExecutionEvidence(**{**evidence, "proof": proof})
+    if corpus is not None:
+        other = {int(index): _ids(ids) for index, ids in corpus["other"].items()}
+        corpus = CorpusEncodings(corpus["texts"], other)
     return RunResult(
-        prompts=tuple(_heard(entry, arrays) for entry in record["prompts"]),
-        evidence=None
-        if evidence is None
-        else ExecutionEvidence(
-            **{**evidence, "proof": tuple(Proof(**proof) for proof in evidence["proof"])}
-        ),
-        toolchain=record["toolchain"],
-        failure=_failure(record["failure"]),
-        performance=record["performance"],
-        corpus=_corpus(record["corpus"]),
+        prompts=tuple(_prompt(entry) for entry in value["prompts"]),
+        evidence=evidence,
+        toolchain=value["toolchain"],
+        failure=failure and RuntimeFailure(**failure),
+        performance=value["performance"],
+        corpus=corpus,
     )
 
 
-def _corpus(value: Mapping[str, Any] | None) -> CorpusEncodings | None:
-    if value is None:
-        return None
-    return CorpusEncodings(value["texts"], {index: _ids(ids) for index, ids in value["other"]})
-
-
-def _heard(entry: Mapping[str, Any], arrays: Mapping[str, Any]) -> PromptResult:
-    generation = entry["generation"]
-    scored = f"{entry['id']}.top" in arrays
+def _prompt(value: dict[str, Any]) -> PromptResult:
+    generation, distribution = value["generation"], value["distribution"]
+    if generation is not None:
+        generation = Generation(**{**generation, "token_ids": _ids(generation["token_ids"])})
+    if distribution is not None:
+        arrays = {name: np.array(values) for name, values in distribution.items()}
+        distribution = TopKDistribution(**arrays)
     return PromptResult(
-        id=entry["id"],
-        not_run=entry["not_run"],
-        own_encoding=_ids(entry["own_encoding"]),
-        generation=None
-        if generation is None
-        else Generation(**{**generation, "token_ids": tuple(generation["token_ids"])}),
-        distribution=TopKDistribution(**{name: arrays[f"{entry['id']}.{name}"] for name in _FIELDS})
-        if scored
-        else None,
-        failure=_failure(entry["failure"]),
+        id=value["id"],
+        not_run=value["not_run"],
+        own_encoding=_ids(value["own_encoding"]),
+        generation=generation,
+        distribution=distribution,
+        failure=value["failure"] and RuntimeFailure(**value["failure"]),
     )
 
 
 def _ids(value: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value)
-
-
-def _failure(value: Mapping[str, str] | None) -> RuntimeFailure | None:
-    return None if value is None else RuntimeFailure(**value)

@@ -43,7 +43,7 @@ def test_every_position_is_a_distribution(tmp_path: Path) -> None:
     prompt = found.prompts[0]
     scored = found.scored[prompt.id]
     assert scored.positions == tuple(range(len(prompt.sequence) - 1))
-    mass = np.exp(scored.distribution.top).sum(axis=1) + np.exp(scored.distribution.tail)
+    mass = np.exp(scored.distribution.top).sum(axis=1) + np.exp(scored.distribution.remainder)
     np.testing.assert_allclose(mass, 1.0, atol=1e-9)
     answers = [p for p in scored.positions if p >= len(prompt.prompt_ids) - 1]
     greedy = [int(scored.distribution.first[position]) for position in answers]

@@ -46,21 +46,21 @@ def test_equal_probabilities_are_ordered_by_id() -> None:
 def test_lumping_keeps_the_reference_tokens_and_sums_the_rest() -> None:
     found = distribution([[0.5, 0.2, 0.2, 0.1]], [[0, 1]], [3])
     assert np.exp(found.top[0]) == pytest.approx([0.5, 0.2])
-    assert np.exp(found.tail[0]) == pytest.approx(0.3)
+    assert np.exp(found.remainder[0]) == pytest.approx(0.3)
     assert found.first.tolist() == [0]
     assert np.exp(found.following[0]) == pytest.approx(0.1)
 
 
 def test_a_tiny_tail_is_not_lost_to_rounding() -> None:
     scores = log_probabilities([[0.0, -90.0, -90.0]])
-    assert truncate_top_k(scores, np.array([[0]]), [0]).tail[0] == pytest.approx(
+    assert truncate_top_k(scores, np.array([[0]]), [0]).remainder[0] == pytest.approx(
         math.log(2) - 90, rel=1e-12
     )
 
 
 def test_a_vocabulary_without_a_tail() -> None:
     everything = distribution([[0.75, 0.25]], [[0, 1]], [1])
-    assert everything.tail[0] == -math.inf
+    assert everything.remainder[0] == -math.inf
     assert kl_divergence(everything, everything).tolist() == [0.0]
 
 

@@ -26,7 +26,6 @@ from phiforge.child import refuse_pickles
 from validators.contract import (
     ArtifactError,
     ExecutionEvidence,
-    Generation,
     Limits,
     LogProbabilities,
     Proof,
@@ -37,7 +36,7 @@ from validators.contract import (
 from validators.cpu_info import cpu_info
 from validators.device_counters import DeviceCounters, npu_busy_time_us
 from validators.metrics import log_probabilities
-from validators.transformers_loop import answer
+from validators.transformers_runtime import TransformersRuntime
 
 ENVIRONMENT = "npu-library"
 TOOLCHAIN = ("intel-npu-acceleration-library", "openvino", "transformers", "torch", "numpy")
@@ -105,28 +104,22 @@ def _module(name: str, kind: str, tensors: dict[str, Any]) -> Any:
     return module
 
 
-class _LibraryRuntime:
+class _LibraryRuntime(TransformersRuntime):
     def __init__(self, artifact: Path) -> None:
         self._layout = read_record(artifact / NPU_LIBRARY_LAYOUT)
-        self._counters = DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us})
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
-        self._model = load_model(artifact, self._layout)
+        super().__init__(
+            load_model(artifact, self._layout),
+            AutoTokenizer.from_pretrained(artifact, local_files_only=True),
+            DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us}),
+            use_cache=True,
+        )
 
     def limits(self) -> Limits:
         return Limits(total_tokens=self._layout["max_length"])
 
-    def encode(self, text: str) -> list[int]:
-        return [int(token) for token in self._tokenizer(text)["input_ids"]]
-
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        watch = self._counters.watch("it answered")
-        return answer(
-            self._model, self._tokenizer, token_ids, max_new_tokens, watch, use_cache=True
-        )
-
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
-        with torch.no_grad(), self._counters.watch("it was scored"):
-            logits = self._model(
+        with torch.no_grad(), self.counters.watch("it was scored"):
+            logits = self.model(
                 input_ids=torch.tensor([list(token_ids)]),
                 logits_to_keep=torch.tensor(list(positions)),
                 use_cache=False,
@@ -156,4 +149,4 @@ class _LibraryRuntime:
 
     def _npu_proof(self) -> tuple[Proof, ...]:
         driver = get_driver_version()
-        return (shown("NPU_DRIVER_VERSION", driver, driver > 0), *self._counters.proof())
+        return (shown("NPU_DRIVER_VERSION", driver, driver > 0), *self.counters.proof())

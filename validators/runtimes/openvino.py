@@ -22,13 +22,10 @@ from validators.contract import (
     Runtime,
     only_known,
 )
-from validators.cpu_info import cpu_info
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     IrRuntime,
-    described,
-    device_family,
-    device_proofs,
+    compiled_evidence,
     gpu_counters,
     inputs_of,
     one_device,
@@ -43,7 +40,6 @@ PINNED: Mapping[str, str] = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
 NUMERICS = ("pinned", "default")
-DESCRIBING = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "OPTIMIZATION_CAPABILITIES")
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
@@ -91,18 +87,14 @@ class _OpenvinoRuntime(IrRuntime):
 
     def executed_on(self) -> ExecutionEvidence:
         compiled = self.compiled()
-        on_cpu = self.device == "CPU"
-        return ExecutionEvidence(
-            device=device_family(list(compiled.get_property("EXECUTION_DEVICES"))),
+        return compiled_evidence(
+            self.core,
+            compiled,
+            self.device,
+            self.counters,
             how="EXECUTION_DEVICES of the compiled model; the pipeline is given the same device",
-            proof=(
-                *device_proofs(self.core, compiled, self.device),
-                *(() if on_cpu else self.counters.proof()),
-            ),
             pinned=self._pinned,
             details={
-                **described(self.core, self.device, DESCRIBING),
                 "properties": {name: str(compiled.get_property(name)) for name in PINNED},
-                "cpu": cpu_info(),
             },
         )

@@ -16,25 +16,11 @@ from optimum.intel import OVModelForCausalLM
 from optimum.intel.openvino.modeling_base import core
 from transformers import AutoConfig, AutoTokenizer
 
-from validators.contract import (
-    ExecutionEvidence,
-    Generation,
-    Limits,
-    LogProbabilities,
-    Runtime,
-    only_known,
-)
-from validators.cpu_info import cpu_info
+from validators.contract import ExecutionEvidence, Limits, LogProbabilities, Runtime, only_known
 from validators.metrics import log_probabilities
-from validators.openvino_pipeline import (
-    described,
-    device_family,
-    device_proofs,
-    gpu_counters,
-    one_device,
-)
-from validators.runtimes.openvino import DESCRIBING, PINNED
-from validators.transformers_loop import answer
+from validators.openvino_pipeline import compiled_evidence, gpu_counters, one_device
+from validators.runtimes.openvino import PINNED
+from validators.transformers_runtime import TransformersRuntime
 
 TOOLCHAIN = ("openvino", "optimum", "optimum-intel", "transformers", "torch", "numpy")
 
@@ -51,52 +37,39 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     return _OptimumRuntime(artifact, one_device(str(settings.get("device", "GPU.0"))))
 
 
-class _OptimumRuntime:
+class _OptimumRuntime(TransformersRuntime):
     def __init__(self, artifact: Path, device: str) -> None:
         self._device = device
         self._pinned = PINNED if device == "CPU" else {}
         self._properties = {**GUIDE, **self._pinned}
-        self._counters = gpu_counters(core, device)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
-        self._model: Any = OVModelForCausalLM.from_pretrained(
-            str(artifact),  # a Path makes optimum stumble over its own file search
+        counters = gpu_counters(core, device)
+        model = OVModelForCausalLM.from_pretrained(
+            str(artifact),  # optimum's file search fails on a Path
             export=False,
             device=device,
             ov_config=dict(self._properties),
             config=AutoConfig.from_pretrained(artifact, local_files_only=True),
             local_files_only=True,
         )
+        tokenizer = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
+        super().__init__(model, tokenizer, counters)
 
     def limits(self) -> Limits:
         return Limits()
 
-    def encode(self, text: str) -> list[int]:
-        return [int(token) for token in self._tokenizer(text)["input_ids"]]
-
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        watch = self._counters.watch("it answered")
-        return answer(self._model, self._tokenizer, token_ids, max_new_tokens, watch)
-
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         inputs = torch.tensor([list(token_ids)])
-        with self._counters.watch("it was scored"):
-            logits = self._model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
+        with self.counters.watch("it was scored"):
+            logits = self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits
         return log_probabilities(logits[0][list(positions)].float().numpy())
 
     def executed_on(self) -> ExecutionEvidence:
-        compiled = self._model.request.get_compiled_model()
-        on_cpu = self._device == "CPU"
-        return ExecutionEvidence(
-            device=device_family(list(compiled.get_property("EXECUTION_DEVICES"))),
+        return compiled_evidence(
+            core,
+            self.model.request.get_compiled_model(),
+            self._device,
+            self.counters,
             how="EXECUTION_DEVICES of the model that OVModelForCausalLM compiled",
-            proof=(
-                *device_proofs(core, compiled, self._device),
-                *(() if on_cpu else self._counters.proof()),
-            ),
             pinned=self._pinned,
-            details={
-                **described(core, self._device, DESCRIBING),
-                "ov_config": self._properties,
-                "cpu": cpu_info(),
-            },
+            details={"ov_config": self._properties},
         )

@@ -1,0 +1,63 @@
+"""What runtimes share whose model answers through transformers' own `generate`."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from validators.contract import Generation, cut_at_stop
+from validators.device_counters import DeviceCounters
+
+
+class TransformersRuntime:
+    """A model and its tokenizer; the runtime adds how to score and what proves the device."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, counters: DeviceCounters, **options: Any
+    ) -> None:
+        """Take a loaded model; ``options`` are of ``model.generate``, besides the greedy ones."""
+        self.model, self.counters = model, counters
+        self._tokenizer, self._options = tokenizer, options
+
+    def encode(self, text: str) -> list[int]:
+        """See `validators.contract.Runtime.encode`."""
+        return [int(token) for token in self._tokenizer(text)["input_ids"]]
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+        """See `validators.contract.Runtime.generate`."""
+        inputs = torch.tensor([list(token_ids)])
+        first_token = _FirstToken()
+        started = time.perf_counter()
+        with self.counters.watch("it answered"):
+            output = self.model.generate(
+                inputs,
+                attention_mask=torch.ones_like(inputs),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                streamer=first_token,
+                **self._options,
+            )
+        total_s = time.perf_counter() - started
+        stop = self.model.generation_config.eos_token_id
+        stop_ids = frozenset([stop] if isinstance(stop, int) else stop or [])
+        tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return Generation(tokens, stopped, text, first_token.seconds, total_s)
+
+
+class _FirstToken:
+    """A streamer that times the first new token; `generate` puts the prompt before it."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._puts = 0
+        self.seconds: float | None = None
+
+    def put(self, value: Any) -> None:
+        self._puts += 1
+        if self._puts == 2:
+            self.seconds = time.perf_counter() - self._started
+
+    def end(self) -> None:
+        """Do nothing: there is nothing to flush."""
