@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from phiforge.errors import PhiforgeError, run_command
-from phiforge.publish.outgoing import Outgoing, RevokedError, claimed, outgoing
 from phiforge.publish.policy import Hub, Policy, PublishError, Storage, read_policy
-from phiforge.publish.revocations import Revocations, standing
-from phiforge.publish.shelf import Removal, Shelf
-from phiforge.publish.store import Store
+from phiforge.publish.revocations import Revocations, local_revocations
+from phiforge.publish.snapshot import (
+    ReleaseSnapshot,
+    RevokedError,
+    publish_lock,
+    release_snapshot,
+)
+from phiforge.publish.storage_client import StorageClient
+from phiforge.publish.storage_repository import Removal, StorageRepository
 from phiforge.release.card import readable_size
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.plan import plan
@@ -23,8 +28,8 @@ from phiforge.settings.settings import CONFIG, load
 class Destination(Protocol):
     """One variant's place somewhere."""
 
-    def revoke(self, ours: Revocations) -> str | None: ...
-    def publish(self, release: Outgoing, ours: Revocations) -> str: ...
+    def push_revocations(self, ours: Revocations) -> str | None: ...
+    def publish(self, release: ReleaseSnapshot, ours: Revocations) -> str: ...
     def removals(self, keep: int) -> list[Removal]: ...
     def remove(self, removals: list[Removal]) -> None: ...
 
@@ -65,7 +70,7 @@ def _publish(pairs: list[tuple[str, str]], policy: Policy, root: Path) -> None:
         folder = root / "release" / model / variant
         scratch = root / "publishing" / f"{model}.{variant}"
         try:
-            with claimed(folder, scratch):
+            with publish_lock(folder, scratch):
                 _publish_one(folder, policy, scratch)
         except PhiforgeError as error:
             refused += 1
@@ -83,13 +88,13 @@ def _publish_one(folder: Path, policy: Policy, scratch: Path) -> None:
     A place that is in trouble keeps nothing from the others.
     """
     model, variant = folder.parent.name, folder.name
-    ours = standing(folder.parent, variant)
+    ours = local_revocations(folder.parent, variant)
     troubles: list[PhiforgeError] = []
     ready: list[Hub | Storage] = []
     for place in _places(policy):
         try:
             with _opened(place, model, variant) as destination:
-                told = destination.revoke(ours)
+                told = destination.push_revocations(ours)
         except PhiforgeError as error:
             troubles.append(error)
         else:
@@ -97,7 +102,7 @@ def _publish_one(folder: Path, policy: Policy, scratch: Path) -> None:
             if told:
                 print(told, flush=True)
     try:
-        with outgoing(folder, policy, scratch) as release:
+        with release_snapshot(folder, policy, scratch) as release:
             for place in ready:
                 with _opened(place, model, variant) as destination:
                     print(destination.publish(release, ours), flush=True)
@@ -118,7 +123,7 @@ def _prune(pairs: list[tuple[str, str]], policy: Policy, keep: int, yes: bool) -
         for place in _places(policy):
             with _opened(place, model, variant) as destination:
                 removals = destination.removals(keep)
-                where = place.repo_of(model, variant) if isinstance(place, Hub) else place.prefix
+                where = place.repo_of(model, variant) if isinstance(place, Hub) else place.url
                 for removal in removals:
                     size = f", {readable_size(removal.size)}" if removal.size else ""
                     files = f", {len(removal.names)} files" if removal.names else ""
@@ -141,10 +146,11 @@ def _places(policy: Policy) -> list[Hub | Storage]:
 @contextmanager
 def _opened(place: Hub | Storage, model: str, variant: str) -> Iterator[Destination]:
     if isinstance(place, Storage):
-        with Store(place) as store:
-            yield Shelf(store, model, variant)
+        yield StorageRepository(StorageClient(place), model, variant)
     else:
-        from phiforge.publish.hub import HubRepository  # the client, where there is a Hub to ask
+        from phiforge.publish.hub_repository import (
+            HubRepository,
+        )  # the client, where there is a Hub to ask
 
         yield HubRepository(place, model, variant)
 

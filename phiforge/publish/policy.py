@@ -33,11 +33,10 @@ class Hub:
 
 @dataclass(frozen=True)
 class Storage:
-    """One item of ``publish.storage``: a storage plugin, a folder as it names it, its settings."""
+    """One item of ``publish.storage``: the URL of a folder, and its file system's options."""
 
-    provider: str
-    prefix: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""What was taken back of a variant, as signed records that a destination keeps and never loses.
+"""Hold the revocations of a variant, as signed records that a destination keeps and never loses.
 
 A destination's list only grows: what it holds stays, and what is revoked here joins it. It is read
 as any reader does, every signature checked, and has the form that `verify` reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from phiforge.artifact.record import canonical
 from phiforge.publish.policy import PublishError
@@ -23,73 +23,66 @@ from phiforge.verify.revocations import (
 Revocations = tuple[Revocation, ...]
 
 
-def standing(model_folder: Path, variant: str) -> Revocations:
-    """The variant's revocations in ``artifacts/release/<model>/revocations.json``, oldest first.
+def local_revocations(model_folder: Path, variant: str) -> Revocations:
+    """Read the variant's revocations in ``artifacts/release/<model>/revocations.json``.
 
     Raises:
         PublishError: the list is not one.
     """
     path = model_folder / REVOCATIONS
-    if not path.is_file():
+    if not path.exists():
         return ()
-    try:
-        return _of(read_revocations(path), f"{model_folder.name}/{variant}")
-    except Refusal as refusal:
-        raise PublishError(
-            f"is no list of revocations ({refusal.finding.name}: {refusal.finding.what})",
-            where=path,
-            remedy="restore the file; a revocation that is lost here protects nobody",
-        ) from None
+    with _refused(path, "restore the file; a revocation that is lost here protects nobody"):
+        listed = revocations_in(read_revocations(path), REVOCATIONS)
+        return tuple(one for one in listed if one.name == f"{model_folder.name}/{variant}")
 
 
-def published(data: bytes, name: str, where: str) -> Revocations:
-    """The revocations that a destination holds of ``name`` (``<model>/<variant>``).
+def parse_published(data: bytes | None, name: str, where: str) -> Revocations:
+    """Parse what a destination holds of ``name`` (``<model>/<variant>``); None: no list.
 
     Raises:
-        PublishError: they are not what phiforge writes there.
+        PublishError: it is not what phiforge writes there.
     """
-    try:
-        return _of(parse_revocations(data, REVOCATIONS), name)
-    except Refusal as refusal:
-        raise PublishError(
-            f"is no list of revocations ({refusal.finding.name}: {refusal.finding.what})",
-            where=where,
-            remedy="restore the file there; nothing is published over it",
-        ) from None
+    if data is None:
+        return ()
+    with _refused(where, "restore the file there; nothing is published over it"):
+        listed = revocations_in(parse_revocations(data, REVOCATIONS), REVOCATIONS)
+        return tuple(one for one in listed if one.name == name)
 
 
-def _of(listed: Mapping[str, Any], name: str) -> Revocations:
-    return tuple(one for one in revocations_in(listed, REVOCATIONS) if one.name == name)
+def merge(published: Revocations, local: Revocations) -> Revocations:
+    """Append the local records that are not published; one that was signed again is another."""
+    return (*published, *(one for one in local if one not in published))
 
 
-def joined(there: Revocations, ours: Revocations) -> Revocations:
-    """What is there, and what of ours is not."""
-    return (*there, *(one for one in ours if one not in there))
-
-
-def document(revocations: Revocations) -> bytes:
-    """The list as a file."""
+def encode(revocations: Revocations) -> bytes:
+    """Write the list as a file."""
     keys = {one.keyid: one.public_pem for one in revocations}
     envelopes = [one.envelope for one in revocations]
     return canonical({"schema": SCHEMA, "keys": keys, "revocations": envelopes}).encode()
 
 
-def revoking(
+def versions_of(revocations: Revocations) -> str:
+    """List the versions that are revoked, for messages."""
+    return ", ".join(dict.fromkeys(one.version for one in revocations))
+
+
+def find_revocation(
     revocations: Revocations, name: str, version: str, artifact_sha256: str
 ) -> Revocation | None:
-    """The first that takes this release back; None: it stands."""
+    """Find the first revocation of a release; None: it is not revoked."""
     return next((one for one in revocations if one.concerns(name, version, artifact_sha256)), None)
 
 
 def refuse_revoked(
     revocations: Revocations, name: str, version: str, artifact_sha256: str, where: str
 ) -> None:
-    """A destination's own list counts too: another machine may have revoked what stands here.
+    """Refuse a release that a destination's own list revokes: another machine may have done so.
 
     Raises:
-        PublishError: the release was taken back.
+        PublishError: the release was revoked.
     """
-    found = revoking(revocations, name, version, artifact_sha256)
+    found = find_revocation(revocations, name, version, artifact_sha256)
     if found is not None:
         what = f"version {version} was revoked there"
         if found.version != version:
@@ -97,6 +90,18 @@ def refuse_revoked(
         raise PublishError(
             f"{what}: {found.reason}",
             where=where,
-            remedy="bring that revocations.json here, raise 'version' in config/config.yaml and"
+            remedy="copy that revocations.json to here, raise 'version' in config/config.yaml and"
             " build other bytes",
         )
+
+
+@contextmanager
+def _refused(where: Path | str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        raise PublishError(
+            f"is no list of revocations ({refusal.finding.name}: {refusal.finding.what})",
+            where=where,
+            remedy=remedy,
+        ) from None

@@ -114,21 +114,17 @@ class Hub(Block):
 
 
 class Storage(Block):
-    """A folder that one of Snakemake's storage plugins reaches."""
+    """A folder in a storage that fsspec reaches."""
 
-    provider: str = Field(
-        pattern="^[a-z0-9][a-z0-9-]*$",
-        description="name of an installed storage plugin, as in snakemake-storage-plugin-PROVIDER",
-        examples=["s3"],
-    )
-    prefix: Text = Field(
-        description="the folder as the plugin names it, s3://bucket/folder or a path",
+    url: Text = Field(
+        description="s3://bucket/folder, a path, or the URL of another file system that fsspec "
+        "knows and whose package is installed",
         examples=["s3://bucket/releases"],
     )
-    settings: dict[str, str | bool | int | float] = Field(
+    options: dict[str, str | bool | int | float] = Field(
         {},
-        description="the plugin's settings; secrets come from its environment variables "
-        "(SNAKEMAKE_STORAGE_…)",
+        description="options of that file system (s3: endpoint_url, region, retries); secrets come "
+        "from its environment variables (s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
         examples=[{"region": "eu-central-1"}],
     )
 
@@ -140,12 +136,12 @@ class Publish(Block):
         "stable",
         description="the least that is published: stable, or candidate to let both through",
     )
-    keys: Items[Text] = Field(
+    keys: Items[File] = Field(
         (),
         description="PEM files of the public keys that a release must be signed with",
         examples=[["release.pub"]],
     )
-    authorities: Items[Text] = Field(
+    authorities: Items[File] = Field(
         (),
         description="PEM files of the authorities that a signing certificate must lead to",
         examples=[["authority.crt"]],
@@ -156,7 +152,7 @@ class Publish(Block):
         description="how many versions `python -m phiforge.publish prune` leaves of each variant",
     )
     hub: Hub | None = Field(None, description="a Hugging Face Hub; null: none")
-    storage: Items[Storage] = Field((), description="folders that storage plugins reach")
+    storage: Items[Storage] = Field((), description="folders in storages")
 
 
 class Config(Block):

@@ -94,7 +94,7 @@ def test_what_a_receiver_downloads_is_verified_as_it_lies_there(
     publisher.take(received)  # someone publishes what they downloaded
     done = publisher.publish(check=False)
     assert done.returncode == 1
-    assert "holds what is not the release's: .cache/huggingface/" in done.stderr
+    assert "holds files that are not the release's: .cache/huggingface/" in done.stderr
 
 
 def test_publishing_twice_changes_nothing(

@@ -1,4 +1,4 @@
-"""Releases in a folder and in an S3 bucket, through Snakemake's storage plugins."""
+"""Releases in a folder and in an S3 bucket, through fsspec."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ Versions = Callable[[str], Path]
 def folder(publisher: Publisher, tmp_path: Path) -> Path:
     """A folder that the command publishes to."""
     shelf = tmp_path / "shelf"
-    publisher.policy["storage"] = [{"provider": "fs", "prefix": str(shelf)}]
+    publisher.policy["storage"] = [{"url": str(shelf)}]
     return shelf / NAME
 
 
@@ -62,7 +62,6 @@ def test_a_version_is_published_once_and_then_the_next(
     publisher.publish()
     assert latest(folder) != first
     assert not verify(first, Trust()).refused
-    assert not (folder / "unfinished.json").exists()
     assert not list(publisher.root.rglob("publishing/*.lock/*"))
 
 
@@ -81,7 +80,7 @@ def test_what_was_uploaded_is_not_uploaded_again_unless_it_is_spoilt(
     latest(folder)
     after = files(folder)
     again = {name for name in before if name in after and before[name][0] != after[name][0]}
-    assert again - {"unfinished.json"} == {spoilt.relative_to(folder).as_posix()}
+    assert again == {spoilt.relative_to(folder).as_posix()}
 
 
 def test_only_what_verify_and_the_policy_accept_is_published(
@@ -237,7 +236,7 @@ def test_one_places_trouble_keeps_nothing_from_the_others(
     publisher: Publisher, folder: Path, versions: Versions, tmp_path: Path
 ) -> None:
     publisher.take(versions("0.1.0"))
-    publisher.policy["storage"].insert(0, {"provider": "fs", "prefix": str(tmp_path / "other")})
+    publisher.policy["storage"].insert(0, {"url": str(tmp_path / "other")})
     publisher.publish()
     spoilt = tmp_path / "other" / NAME / "revocations.json"
     spoilt.write_text("{}")
@@ -262,7 +261,7 @@ def test_the_target_publishes_where_the_configuration_says(
     pipeline: Checkout, tmp_path: Path
 ) -> None:
     variant = f"variants={NAME.split('/')[1]}"
-    storage = [{"provider": "fs", "prefix": str(tmp_path / "shelf")}]
+    storage = [{"url": str(tmp_path / "shelf")}]
     policy = f"publish={json.dumps({'channel': 'candidate', 'storage': storage})}"
     for told in ("published phi3-tiny/", "is published already"):
         done = pipeline.snakemake("--cores", "1", "publish", "--config", variant, policy)
@@ -273,20 +272,21 @@ def test_the_target_publishes_where_the_configuration_says(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"provider": "s4"}, "there is no storage plugin 's4'"),
-        ({"prefix": "/somewhere"}, "must start with s3"),
-        ({"settings": {"regoin": "eu"}}, "has no setting 'regoin'"),
-        ({"settings": {"secret_key": "s"}}, "SNAKEMAKE_STORAGE_S3_SECRET_KEY"),
+        ({"url": "s4://bucket/x"}, "Protocol not known: s4"),
+        ({"url": "gs://bucket/x"}, "Please install gcsfs"),
+        ({"url": "sftp://me:s3cret@host/x"}, "a password does not belong in the configuration"),
+        ({"options": {"regoin": "eu"}}, "'s3' has no option 'regoin'. Remedy: write 'region'"),
+        ({"options": {"secret_key": "s3cret"}}, "AWS_SECRET_ACCESS_KEY"),
     ],
 )
 def test_a_mistaken_storage_is_named(
     publisher: Publisher, versions: Versions, change: dict[str, Any], told: str
 ) -> None:
     publisher.take(versions("0.1.0"))
-    publisher.policy["storage"] = [{"provider": "s3", "prefix": "s3://bucket/x", **change}]
+    publisher.policy["storage"] = [{"url": "s3://bucket/x", **change}]
     done = publisher.publish(check=False)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert told in done.stderr and "s3cret" not in done.stderr
 
 
 class Bucket:
@@ -326,14 +326,13 @@ def bucket(publisher: Publisher) -> Iterator[Bucket]:
     address = f"http://{host}:{port}"
     publisher.policy["storage"] = [
         {
-            "provider": "s3",
-            "prefix": "s3://releases/models",
-            "settings": {"endpoint_url": address, "region": "us-east-1"},
+            "url": "s3://releases/models",
+            "options": {"endpoint_url": address, "region": "us-east-1"},
         }
     ]
     publisher.environment |= {
-        "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key",
-        "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
     }
     try:
         yield Bucket(address)
@@ -384,11 +383,9 @@ def test_a_storage_that_does_not_answer_is_one_line(
     publisher: Publisher, versions: Versions
 ) -> None:
     publisher.take(versions("0.1.0"))
-    settings = {"endpoint_url": "http://127.0.0.1:9", "region": "us-east-1", "retries": 1}
-    publisher.policy["storage"] = [
-        {"provider": "s3", "prefix": "s3://releases", "settings": settings}
-    ]
-    keys = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "k", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "s3cret"}
+    options = {"endpoint_url": "http://127.0.0.1:9", "region": "us-east-1", "retries": 1}
+    publisher.policy["storage"] = [{"url": "s3://releases", "options": options}]
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s3cret"}
     done = publisher.publish(check=False, **keys)
     assert done.returncode == 1
     assert "not published: s3://releases/phi3-tiny/" in done.stderr

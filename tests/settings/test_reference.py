@@ -12,7 +12,7 @@ def test_the_reference_is_what_the_models_say() -> None:
 
 def test_nested_keys_of_every_kind_are_listed() -> None:
     for key in (
-        "publish.storage[].provider",
+        "publish.storage[].url",
         "runtimes.<name>.module",
         "source.revision",
         "source.checksums",

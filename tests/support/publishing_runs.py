@@ -20,7 +20,7 @@ NAME = f"phi3-tiny/{SIGNED_VARIANT}"
 # within one: after its bytes were written and before they were renamed into place.
 KILLED = """
 import os, runpy, signal, sys
-import phiforge.publish.store as store
+from phiforge.publish.storage_client import StorageClient
 left = int(sys.argv.pop(1))
 where = sys.argv.pop(1)
 def killing(function):
@@ -37,8 +37,8 @@ def killing(function):
 if where == "within":
     os.fsync = killing(os.fsync)
 else:
-    store.Store.put = killing(store.Store.put)
-    store.Store.remove = killing(store.Store.remove)
+    StorageClient.upload = killing(StorageClient.upload)
+    StorageClient.remove_folder = killing(StorageClient.remove_folder)
 sys.argv[0] = "publishing"
 runpy.run_module("phiforge.publish", run_name="__main__", alter_sys=True)
 """

@@ -28,17 +28,17 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars
 
 from phiforge.artifact.tree import git_blob_id
-from phiforge.publish.outgoing import File, Outgoing
 from phiforge.publish.policy import Hub, PublishError
 from phiforge.publish.revocations import (
     Revocations,
-    document,
-    joined,
-    published,
+    encode,
+    find_revocation,
+    merge,
+    parse_published,
     refuse_revoked,
-    revoking,
 )
-from phiforge.publish.shelf import Removal
+from phiforge.publish.snapshot import File, ReleaseSnapshot
+from phiforge.publish.storage_repository import Removal
 from phiforge.sources.request import HubSource
 from phiforge.sources.retry import Patience, TransientError
 from phiforge.verify.findings import Refusal
@@ -76,7 +76,7 @@ class HubRepository:
             disable_progress_bars()
         self._api = HfApi(token=told, library_name="phiforge")
 
-    def revoke(self, ours: Revocations) -> str | None:
+    def push_revocations(self, ours: Revocations) -> str | None:
         """Tell of what was taken back, in one commit; None: there is nothing to do."""
         return self._patiently(lambda: self._revoke(ours))
 
@@ -86,13 +86,13 @@ class HubRepository:
         except RepositoryNotFoundError:
             return None  # nothing was ever published there
         known = self._revocations(info)
-        revocations = joined(known, ours)
+        revocations = merge(known, ours)
         if RELEASE not in _files(info) or not revocations:
             return None
         self._refuse_public(info)
         version, artifact_sha256 = self._shown(info)
         changes = _recording(known, revocations)
-        found = revoking(revocations, self._name, version, artifact_sha256)
+        found = find_revocation(revocations, self._name, version, artifact_sha256)
         if found is not None:
             card = self._text(info, CARD)
             if with_notice(card, found) != card:
@@ -113,7 +113,7 @@ class HubRepository:
             return None
         return f"published the revocation of {self._name} {versions}: {self._page}"
 
-    def publish(self, release: Outgoing, ours: Revocations) -> str:
+    def publish(self, release: ReleaseSnapshot, ours: Revocations) -> str:
         """Bring the repository to exactly this release; what was done, in one line.
 
         Args:
@@ -128,13 +128,13 @@ class HubRepository:
             return f"{release.name} is published already: {self._page}"
         return f"published {release.name}: {self._page}, commit {commit[:12]}"
 
-    def _commit(self, release: Outgoing, ours: Revocations) -> tuple[str, bool]:
+    def _commit(self, release: ReleaseSnapshot, ours: Revocations) -> tuple[str, bool]:
         """The commit that holds the release, and whether it had to be made."""
         info = self._info(None)
         self._refuse_public(info)
         self._refuse_other_bytes(release)
         known = self._revocations(info)
-        revocations = joined(known, ours)
+        revocations = merge(known, ours)
         refuse_revoked(
             revocations, self._name, release.version, release.artifact_sha256, self._page
         )
@@ -187,7 +187,9 @@ class HubRepository:
         """What the repository says was taken back."""
         if REVOCATIONS not in _files(info):
             return ()
-        return published(self._bytes(info, REVOCATIONS), self._name, f"{self._page}: {REVOCATIONS}")
+        return parse_published(
+            self._bytes(info, REVOCATIONS), self._name, f"{self._page}: {REVOCATIONS}"
+        )
 
     def _text(self, info: Any, name: str) -> str:
         return self._bytes(info, name).decode("utf-8")
@@ -202,7 +204,7 @@ class HubRepository:
         with source.open(name, 0) as (_, blocks):
             return b"".join(blocks)
 
-    def _refuse_other_bytes(self, release: Outgoing) -> None:
+    def _refuse_other_bytes(self, release: ReleaseSnapshot) -> None:
         """A version's tag never comes to mean another artifact."""
         if _tag_of(release.version) not in self._tags():
             return
@@ -328,7 +330,7 @@ def _recording(known: Revocations, revocations: Revocations) -> list[CommitOpera
     """What lets a repository that tells of ``known`` tell of all; nothing where it does."""
     if revocations == known:
         return []
-    data = document(revocations)
+    data = encode(revocations)
     return [CommitOperationAdd(path_in_repo=REVOCATIONS, path_or_fileobj=data)]
 
 

@@ -1,4 +1,4 @@
-"""A release that may leave: a snapshot of its folder that `verify` has accepted."""
+"""Take a snapshot of a release folder that `verify` and the policy accept."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from phiforge.verify.verification import verify
 
 @dataclass(frozen=True)
 class File:
-    """One file of a release: where it lies, its size in bytes and its hex SHA-256."""
+    """One file of a release: its path, its size in bytes and its hex SHA-256."""
 
     path: Path
     size: int
@@ -27,7 +27,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class ReleaseSnapshot:
     """A verified release.
 
     Attributes:
@@ -47,20 +47,20 @@ class Outgoing:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name the release in messages."""
         return f"{self.model}/{self.variant} {self.version} ({self.channel})"
 
 
 class RevokedError(PublishError):
-    """The release was taken back, and nothing else stands against it."""
+    """The release was revoked, and nothing else speaks against it."""
 
 
 @contextmanager
-def claimed(release: Path, scratch: Path) -> Iterator[None]:
-    """Let nobody else publish this variant from here meanwhile.
+def publish_lock(release: Path, scratch: Path) -> Iterator[None]:
+    """Hold the lock of a variant: one process at a time publishes it from here.
 
     Raises:
-        PublishError: someone does already.
+        PublishError: another process does.
     """
     with file_lock(
         scratch.with_name(f"{scratch.name}.lock"),
@@ -72,27 +72,27 @@ def claimed(release: Path, scratch: Path) -> Iterator[None]:
 
 
 @contextmanager
-def outgoing(release: Path, policy: Policy, scratch: Path) -> Iterator[Outgoing]:
-    """Yield the release as it is now; what becomes of the folder meanwhile does not matter.
+def release_snapshot(release: Path, policy: Policy, scratch: Path) -> Iterator[ReleaseSnapshot]:
+    """Yield the release as it is now; the folder may change meanwhile.
 
     Args:
-        release: ``artifacts/release/<model>/<variant>``, which the caller has `claimed`.
-        scratch: where the snapshot (hard links where they reach) is; it is removed at the end.
+        release: ``artifacts/release/<model>/<variant>``, whose `publish_lock` the caller holds.
+        scratch: folder of the snapshot (hard links where possible); it is removed at the end.
 
     Raises:
-        RevokedError: it was taken back.
-        PublishError: it is not there, or the policy does not let it through.
+        RevokedError: it was revoked.
+        PublishError: there is none, or the policy refuses it.
     """
     snapshot = scratch / release.name
     remove_tree(scratch)
     try:
-        _snapshot(release, snapshot)
+        _link(release, snapshot)
         yield _verified(snapshot, release, policy)
     finally:
         remove_tree(scratch)
 
 
-def _snapshot(release: Path, snapshot: Path) -> None:
+def _link(release: Path, snapshot: Path) -> None:
     """Link the release's files while no job replaces them (the lock of `fresh_tree`)."""
     if not (release / MANIFEST).is_file():
         raise PublishError("there is no release", where=release, remedy="run 'snakemake all'")
@@ -101,61 +101,61 @@ def _snapshot(release: Path, snapshot: Path) -> None:
             link_or_copy(release / name, snapshot / name)
 
 
-def _verified(snapshot: Path, release: Path, policy: Policy) -> Outgoing:
+def _verified(snapshot: Path, release: Path, policy: Policy) -> ReleaseSnapshot:
     revocations = release.parent / REVOCATIONS
-    found = verify(
+    stable = policy.channel == "stable"
+    verification = verify(
         snapshot,
         _trust(policy),
-        channel="stable" if policy.channel == "stable" else None,
+        channel="stable" if stable else None,
         revocations=revocations if revocations.is_file() else None,
     )
-    against = [finding.line() for finding in found.findings if finding.refuses]
-    if against and all(one.name == "revoked-version" for one in found.findings if one.refuses):
-        raise RevokedError(f"{found.model}/{found.variant} {found.version} was revoked")
-    if against:
+    name = f"{verification.model}/{verification.variant}"
+    refusals = [finding for finding in verification.findings if finding.refuses]
+    if refusals and all(finding.name == "revoked-version" for finding in refusals):
+        raise RevokedError(f"{name} {verification.version} was revoked")
+    if refusals:
         raise PublishError(
-            f"verify refuses it: {'; '.join(against)}",
+            f"verify refuses it: {'; '.join(finding.line() for finding in refusals)}",
             where=release,
-            remedy="repair what it names"
-            + (", or lower 'publish.channel'" if policy.channel == "stable" else ""),
+            remedy="repair what it names" + (", or lower 'publish.channel'" if stable else ""),
         )
-    if found.added:
+    if verification.added:
         raise PublishError(
-            f"holds what is not the release's: {', '.join(found.added[:3])}",
+            f"holds files that are not the release's: {', '.join(verification.added[:3])}",
             where=release,
-            remedy="remove it; only a release's own files are published",
+            remedy="remove them; only a release's own files are published",
         )
-    if (found.model, found.variant) != (release.parent.name, release.name):
+    expected = f"{release.parent.name}/{release.name}"
+    if name != expected:
         raise PublishError(
-            "is the release of something else",
-            where=release,
-            expected=f"{release.parent.name}/{release.name}",
-            found=f"{found.model}/{found.variant}",
+            "is the release of something else", where=release, expected=expected, found=name
         )
-    files = {
-        name.as_posix(): File(
-            snapshot / name, (snapshot / name).stat().st_size, sha256_file(snapshot / name)
-        )
-        for name in files_under(snapshot)
-    }
+    files = {}
+    for path in files_under(snapshot):
+        file = snapshot / path
+        files[path.as_posix()] = File(file, file.stat().st_size, sha256_file(file))
     listing = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items()))
-    return Outgoing(
-        found.model,
-        found.variant,
-        found.version,
-        found.channel,
-        found.artifact_sha256,
+    return ReleaseSnapshot(
+        verification.model,
+        verification.variant,
+        verification.version,
+        verification.channel,
+        verification.artifact_sha256,
         hashlib.sha256(listing.encode()).hexdigest(),
         files,
     )
 
 
 def _trust(policy: Policy) -> Trust:
-    keys = tuple(read_key(_read(path), str(path)) for path in policy.keys)
-    authorities = tuple(
-        one for path in policy.authorities for one in read_certificates(_read(path), str(path))
+    return Trust(
+        tuple(read_key(_read(path), str(path)) for path in policy.keys),
+        tuple(
+            certificate
+            for path in policy.authorities
+            for certificate in read_certificates(_read(path), str(path))
+        ),
     )
-    return Trust(keys, authorities)
 
 
 def _read(path: Path) -> bytes:
