@@ -7,6 +7,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any
 
 from phiforge.settings.blocks import Block, expectations, resolve, values_of
@@ -57,11 +58,7 @@ def reference() -> str:
         _section("config.yaml", "One file.", _rows_of(Config)),
         _section("models/*.yaml and `model_files`", "One file a model.", _rows_of(Model)),
         _section("variants.yaml", "One block a variant, `<name>:`.", _rows_of(Variant)),
-        *(
-            _section(f"options of converter {name}", options_of(name).__doc__, _rows_of(options))
-            for name in converter_names()
-            for options in (options_of(name),)
-        ),
+        *map(_options, converter_names()),
         _section(
             "devices.yaml and `device_files`", "One block a row, `<name>:`.", _rows_of(Device)
         ),
@@ -84,13 +81,22 @@ def reference() -> str:
             ],
         ),
         _section("hardware.yaml", "One block a kind of hardware, `<name>:`.", _rows_of(Hardware)),
-        _section("regression.yaml", Regression.__doc__, _rows_of(Regression)),
+        _section("regression.yaml", _summary(Regression), _rows_of(Regression)),
     ]
     return "\n".join([_HEAD, *sections])
 
 
-def _section(title: str, text: str | None, rows: list[_Row]) -> str:
+def _section(title: str, text: str, rows: list[_Row]) -> str:
     return f"## {title}\n\n{text}\n\n{_TABLE}{''.join(map(str, rows))}"
+
+
+def _options(converter: str) -> str:
+    options = options_of(converter)
+    return _section(f"options of converter {converter}", _summary(options), _rows_of(options))
+
+
+def _summary(model: type[Block]) -> str:
+    return cleandoc(model.__doc__ or "").partition("Attributes:")[0].strip()
 
 
 def _rows_of(model: type[Block]) -> list[_Row]:
@@ -130,8 +136,9 @@ def _default(schema: Mapping[str, Any], required: bool) -> str:
 
 
 def _example(schema: Mapping[str, Any]) -> str:
+    if "examples" in schema:
+        return f"`{schema['examples'][0]}`"
     values = [
-        *schema.get("examples", []),
         *schema.get("enum", [])[-1:],
         *([schema["const"]] if "const" in schema else []),
         *([schema["default"]] if schema.get("default") is not None else []),

@@ -2,19 +2,18 @@
 
 from typing import Literal
 
-from pydantic import Field
-
 from converters.openvino.options import PipelineOptions
 
 
 class Options(PipelineOptions):
-    """`from:` names a variant with an npu block."""
+    """`from:` names a variant with an npu block.
 
-    platform: Literal["3720", "4000", "5010", "5020"] = Field(
-        description="NPU_PLATFORM, in quotes: 3720 (Meteor Lake, Arrow Lake), 4000 (Lunar Lake), "
-        "5010 and 5020 (Panther Lake and later)"
-    )
-    cache_mode: Literal["OPTIMIZE_SPEED", "OPTIMIZE_SIZE"] = Field(
-        description="CACHE_MODE: OPTIMIZE_SPEED puts the weights into the blob, OPTIMIZE_SIZE "
-        "leaves them in the IR's .bin"
-    )
+    Attributes:
+        platform: NPU_PLATFORM, in quotes: 3720 (Meteor Lake, Arrow Lake), 4000 (Lunar Lake), 5010
+            and 5020 (Panther Lake and later)
+        cache_mode: CACHE_MODE: OPTIMIZE_SPEED puts the weights into the blob, OPTIMIZE_SIZE leaves
+            them in the IR's .bin
+    """
+
+    platform: Literal["3720", "4000", "5010", "5020"]
+    cache_mode: Literal["OPTIMIZE_SPEED", "OPTIMIZE_SIZE"]

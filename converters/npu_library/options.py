@@ -8,19 +8,15 @@ from phiforge.settings.blocks import Block
 
 
 class Options(Block):
-    """The library's `use_to` and `training` are left out: they give other modules, or none."""
+    """The library's `use_to` and `training` are left out: they give other modules, or none.
 
-    dtype: Literal["int8", "int4", "fp16"] = Field(
-        description="of the matrices: int8 or int4, symmetric with one scale an output channel, "
-        "or fp16"
-    )
-    attn_implementation: Literal["sdpa", "eager"] = Field(
-        "sdpa", description="transformers' attention, computed beside the library's matrices"
-    )
-    max_length: int | None = Field(
-        None,
-        ge=16,
-        description="longest prompt with its answer, in tokens, that the artifact is meant for "
-        "and checked with; null: no limit but the model's",
-        examples=[1024],
-    )
+    Attributes:
+        dtype: of the matrices: int8 or int4, symmetric with one scale an output channel, or fp16
+        attn_implementation: transformers' attention, computed beside the library's matrices
+        max_length: longest prompt with its answer, in tokens, that the artifact is meant for and
+            checked with; null: no limit but the model's; e.g. 1024
+    """
+
+    dtype: Literal["int8", "int4", "fp16"]
+    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
+    max_length: int | None = Field(None, ge=16)

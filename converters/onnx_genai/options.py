@@ -8,33 +8,27 @@ from phiforge.settings.blocks import Block, mistake
 
 
 class Options(Block):
-    """INT4 options have no meaning for precision fp16."""
+    """INT4 options have no meaning for precision fp16.
 
-    precision: Literal["fp16", "int4"] = Field(
-        description="fp16: the builder's float16 graph (cuda and dml); int4: its graph with INT4 "
-        "matrices"
-    )
-    execution_provider: Literal["cpu", "cuda", "dml"] = Field(
-        description="which of onnxruntime's execution providers runs it: cpu, cuda (NVIDIA) or "
-        "dml (DirectML)"
-    )
-    block_size: Literal[16, 32, 64, 128, 256] = Field(
-        32, description="int4: how many weights along the input side share a scale"
-    )
-    is_symmetric: bool = Field(True, description="int4: scales without zero points")
-    algo_config: Literal["default", "rtn", "k_quant"] = Field(
-        "default",
-        description="int4: how codes are chosen, default (onnxruntime's round to nearest), rtn or "
-        "k_quant",
-    )
-    accuracy_level: int | None = Field(
-        None,
-        ge=1,
-        le=4,
-        description="int4: least precision of activations in the product, 1 float32, 2 float16, "
-        "3 bfloat16, 4 int8; null: not said, as DirectML needs it",
-        examples=[4],
-    )
+    Attributes:
+        precision: fp16: the builder's float16 graph (cuda and dml); int4: its graph with INT4
+            matrices
+        execution_provider: which of onnxruntime's execution providers runs it: cpu, cuda (NVIDIA)
+            or dml (DirectML)
+        block_size: int4: how many weights along the input side share a scale
+        is_symmetric: int4: scales without zero points
+        algo_config: int4: how codes are chosen, default (onnxruntime's round to nearest), rtn or
+            k_quant
+        accuracy_level: int4: least precision of activations in the product, 1 float32, 2 float16, 3
+            bfloat16, 4 int8; null: not said, as DirectML needs it; e.g. 4
+    """
+
+    precision: Literal["fp16", "int4"]
+    execution_provider: Literal["cpu", "cuda", "dml"]
+    block_size: Literal[16, 32, 64, 128, 256] = 32
+    is_symmetric: bool = True
+    algo_config: Literal["default", "rtn", "k_quant"] = "default"
+    accuracy_level: int | None = Field(None, ge=1, le=4)
 
     @model_validator(mode="after")
     def _fits_its_precision(self) -> "Options":

@@ -1,76 +1,67 @@
 """Options of the OpenVINO converter: the precision of an IR's matrices."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from phiforge.settings.blocks import Block, mistake
 
+# What the NPU's documented forms have, and how to get there.
+_NPU: Mapping[str, tuple[tuple[float, ...], str]] = {
+    "symmetric": ((True,), "say true, or take the npu block out"),
+    "group_size": ((128, -1), "take groups of 128, or -1 for channel by channel"),
+    "ratio": ((1.0,), "every layer is INT4: say 1.0, or take the npu block out"),
+    "all_layers": ((False,), "embedding and LM head stay in INT8: say false"),
+}
+
 
 class PipelineOptions(Block):
-    """Options of ``openvino_genai.LLMPipeline(folder, "NPU", **options)``."""
+    """Options of ``openvino_genai.LLMPipeline(folder, "NPU", **options)``.
 
-    MAX_PROMPT_LEN: int = Field(
-        ge=1,
-        description="longest prompt in tokens; the NPU's graph is compiled for this length",
-        examples=[1024],
-    )
-    MIN_RESPONSE_LEN: int = Field(
-        ge=1, description="room for at least so many generated tokens", examples=[128]
-    )
-    PREFILL_HINT: Literal["DYNAMIC", "STATIC"] = Field(
-        description="how the prompt is processed: DYNAMIC in chunks, STATIC at full length"
-    )
-    GENERATE_HINT: Literal["FAST_COMPILE", "BEST_PERF"] = Field(
-        description="what compilation favours for generation: FAST_COMPILE or BEST_PERF (slower "
-        "to compile)"
-    )
+    Attributes:
+        MAX_PROMPT_LEN: longest prompt in tokens; the NPU's graph is compiled for this length; e.g.
+            1024
+        MIN_RESPONSE_LEN: room for at least so many generated tokens; e.g. 128
+        PREFILL_HINT: how the prompt is processed: DYNAMIC in chunks, STATIC at full length
+        GENERATE_HINT: what compilation favours for generation: FAST_COMPILE or BEST_PERF (slower to
+            compile)
+    """
+
+    MAX_PROMPT_LEN: int = Field(ge=1)
+    MIN_RESPONSE_LEN: int = Field(ge=1)
+    PREFILL_HINT: Literal["DYNAMIC", "STATIC"]
+    GENERATE_HINT: Literal["FAST_COMPILE", "BEST_PERF"]
 
 
 class Options(Block):
-    """Every `weight_format` but fp16 is derived from the payload that `from:` names."""
+    """Every `weight_format` but fp16 is derived from the payload that `from:` names.
 
-    weight_format: Literal["fp16", "int8", "int4"] = Field(
-        description="fp16: exported from the source; int8: asymmetric, channel by channel; int4: "
-        "by the options below, which fp16 and int8 do not have"
-    )
-    symmetric: bool | None = Field(
-        None,
-        description="int4, required: scales without zero points (i4); false: with zero points "
-        "(u4), which the NPU cannot run",
-        examples=[True],
-    )
-    group_size: Literal[-1, 32, 64, 128] | None = Field(
-        None,
-        description="int4, required: how many weights along the input side share a scale; -1: a "
-        "whole row (channel by channel)",
-    )
-    ratio: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="int4, required: the share of the layers' weights that becomes INT4; the most "
-        "sensitive rest takes backup_mode",
-        examples=[0.6],
-    )
-    all_layers: bool = Field(
-        False,
-        description="int4: also the embedding and the LM head become INT4, which else take "
-        "backup_mode",
-    )
-    awq: bool = Field(
-        False,
-        description="int4: scale by each channel's magnitude before rounding (data-free AWQ)",
-    )
-    backup_mode: Literal["int8_asym", "int8_sym"] = Field(
-        "int8_asym", description="int4: what the weights that do not become INT4 become"
-    )
-    npu: PipelineOptions | None = Field(
-        None,
-        description="int4: write npu-profile.json with these options of "
-        'openvino_genai.LLMPipeline(folder, "NPU", **options), and hold the weights to what the '
-        "NPU can run",
-    )
+    Attributes:
+        weight_format: fp16: exported from the source; int8: asymmetric, channel by channel; int4:
+            by the options below, which fp16 and int8 do not have
+        symmetric: int4, required: scales without zero points (i4); false: with zero points (u4),
+            which the NPU cannot run; e.g. true
+        group_size: int4, required: how many weights along the input side share a scale; -1: a whole
+            row (channel by channel)
+        ratio: int4, required: the share of the layers' weights that becomes INT4; the most
+            sensitive rest takes backup_mode; e.g. 0.6
+        all_layers: int4: also the embedding and the LM head become INT4, which else take
+            backup_mode
+        awq: int4: scale by each channel's magnitude before rounding (data-free AWQ)
+        backup_mode: int4: what the weights that do not become INT4 become
+        npu: int4: write npu-profile.json with these options of openvino_genai.LLMPipeline(folder,
+            "NPU", **options), and hold the weights to what the NPU can run
+    """
+
+    weight_format: Literal["fp16", "int8", "int4"]
+    symmetric: bool | None = None
+    group_size: Literal[-1, 32, 64, 128] | None = None
+    ratio: float | None = Field(None, gt=0, le=1)
+    all_layers: bool = False
+    awq: bool = False
+    backup_mode: Literal["int8_asym", "int8_sym"] = "int8_asym"
+    npu: PipelineOptions | None = None
 
     @model_validator(mode="after")
     def _fits_its_weight_format(self) -> "Options":
@@ -86,34 +77,8 @@ class Options(Block):
             if getattr(self, key) is None:
                 description = type(self).model_fields[key].description
                 raise mistake("is missing", f"add it: {description}", key=key)
-        if self.npu is not None:
-            self._fit_the_npu()
+        for key, (values, remedy) in _NPU.items():
+            value = getattr(self, key)
+            if self.npu is not None and value not in values:
+                raise mistake(f"has a value that the NPU cannot run ({value})", remedy, key=key)
         return self
-
-    def _fit_the_npu(self) -> None:
-        for key, fits, remedy in (
-            (
-                "symmetric",
-                self.symmetric,
-                "the NPU runs symmetric INT4 only: say true, or take the npu block out",
-            ),
-            (
-                "group_size",
-                self.group_size in (128, -1),
-                "the NPU's documented forms are groups of 128 and channel by channel (-1)",
-            ),
-            (
-                "ratio",
-                self.ratio == 1,
-                "the NPU's documented form has every layer in INT4: say 1.0, or take the npu "
-                "block out",
-            ),
-            (
-                "all_layers",
-                not self.all_layers,
-                "the NPU's documented form keeps embedding and LM head in INT8: say false",
-            ),
-        ):
-            if not fits:
-                found = repr(getattr(self, key))
-                raise mistake(f"has a value that the NPU cannot run ({found})", remedy, key=key)

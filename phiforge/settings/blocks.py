@@ -3,7 +3,9 @@
 Only what reads the configuration imports this: pydantic is not on devices, nor in the verifier.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,14 +16,26 @@ from phiforge.settings.documents import NAME, ConfigurationError, beside, did_yo
 
 
 class Block(BaseModel):
-    """A mapping of a configuration file, with these keys and no others."""
+    """A mapping of a configuration file, with these keys and no others.
+
+    The docstrings of subclasses describe each key below ``Attributes:``, perhaps with an example
+    after "e.g."; error messages and config/README.md say the same.
+    """
 
     # Deferred: the model of a whole file contains those of its blocks, which are not built alone.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
+        _, _, attributes = cleandoc(cls.__doc__ or "").partition("Attributes:\n")
+        for match in re.finditer(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE):
+            description, _, example = " ".join(match[2].split()).partition("; e.g. ")
+            field = cls.model_fields[match[1]]
+            field.description, field.examples = description, [example] if example else None
+
     def plain(self) -> dict[str, Any]:
-        """Return the keys that the file gives, as JSON has them; defaults are left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        """Return the keys that have another value than their default, as JSON has them."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 _BlockT = TypeVar("_BlockT", bound=Block)

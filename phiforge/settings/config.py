@@ -31,14 +31,15 @@ Files = Annotated[Items[File], BeforeValidator(_split)]
 
 
 class Library(Block):
-    """One library of Intel's NPU compiler."""
+    """One library of Intel's NPU compiler.
 
-    path: str = Field(
-        pattern="^/",
-        description="absolute path of the file",
-        examples=["/opt/openvino/libopenvino_intel_npu_compiler.so"],
-    )
-    sha256: Sha256 = Field(description="SHA-256 of the file as you trust it, 64 hex digits")
+    Attributes:
+        path: absolute path of the file; e.g. /opt/openvino/libopenvino_intel_npu_compiler.so
+        sha256: SHA-256 of the file as you trust it, 64 hex digits
+    """
+
+    path: str = Field(pattern="^/")
+    sha256: Sha256
 
     @field_validator("path")
     @classmethod
@@ -53,47 +54,47 @@ class Library(Block):
 
 
 class NPUCompiler(Block):
-    """Two libraries of the same OpenVINO release as the wheel (docs/npu-blob.md)."""
+    """Two libraries of the same OpenVINO release as the wheel (docs/npu-blob.md).
 
-    loader: Library = Field(description="libopenvino_intel_npu_compiler_loader.so")
-    compiler: Library = Field(description="libopenvino_intel_npu_compiler.so")
+    Attributes:
+        loader: libopenvino_intel_npu_compiler_loader.so
+        compiler: libopenvino_intel_npu_compiler.so
+    """
+
+    loader: Library
+    compiler: Library
 
 
 class Signing(Block):
-    """The private release key and its certificate (docs/releases.md)."""
+    """The private release key and its certificate (docs/releases.md).
 
-    key: File | None = Field(
-        None,
-        description="PEM file of the private release key (ECDSA P-256), outside artifacts/; "
-        "relative to this checkout or to ~; PHIFORGE_SIGNING_KEY goes before it",
-        examples=["~/keys/release.pem"],
-    )
-    certificate: File | None = Field(
-        None,
-        description="PEM file of the certificate issued for that key",
-        examples=["release.crt"],
-    )
-    certificate_chain: Items[File] = Field(
-        (),
-        description="PEM files of the certificates between it and its authority, in that order",
-        examples=[["intermediate.crt"]],
-    )
-    password_env: str | None = Field(
-        None,
-        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
-        description="name of the environment variable that holds the key's password",
-        examples=["RELEASE_KEY_PASSWORD"],
-    )
+    Attributes:
+        key: PEM file of the private release key (ECDSA P-256), outside artifacts/; relative to this
+            checkout or to ~; PHIFORGE_SIGNING_KEY goes before it; e.g. ~/keys/release.pem
+        certificate: PEM file of the certificate issued for that key; e.g. release.crt
+        certificate_chain: PEM files of the certificates between it and its authority, in that
+            order; e.g. ["intermediate.crt"]
+        password_env: name of the environment variable that holds the key's password; e.g.
+            RELEASE_KEY_PASSWORD
+    """
+
+    key: File | None = None
+    certificate: File | None = None
+    certificate_chain: Items[File] = ()
+    password_env: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class Hub(Block):
-    """A Hugging Face Hub; the token comes from HF_TOKEN, the address from HF_ENDPOINT."""
+    """A Hugging Face Hub; the token comes from HF_TOKEN, the address from HF_ENDPOINT.
 
-    repo: str = Field(
-        description="owner/name of the repository, with {model} and {variant} in the name",
-        examples=["acme/{model}-{variant}"],
-    )
-    private: bool = Field(True, description="whether the repository is private")
+    Attributes:
+        repo: owner/name of the repository, with {model} and {variant} in the name; e.g.
+            acme/{model}-{variant}
+        private: whether the repository is private
+    """
+
+    repo: str
+    private: bool = True
 
     @field_validator("repo")
     @classmethod
@@ -114,112 +115,78 @@ class Hub(Block):
 
 
 class Storage(Block):
-    """A folder in a storage that fsspec reaches."""
+    """A folder in a storage that fsspec reaches.
 
-    url: Text = Field(
-        description="s3://bucket/folder, a path, or the URL of another file system that fsspec "
-        "knows and whose package is installed",
-        examples=["s3://bucket/releases"],
-    )
-    options: dict[str, str | bool | int | float] = Field(
-        {},
-        description="options of that file system (s3: endpoint_url, region, retries); secrets come "
-        "from its environment variables (s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
-        examples=[{"region": "eu-central-1"}],
-    )
+    Attributes:
+        url: s3://bucket/folder, a path, or the URL of another file system that fsspec knows and
+            whose package is installed; e.g. s3://bucket/releases
+        options: options of that file system (s3: endpoint_url, region, retries); secrets come from
+            its environment variables (s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY); e.g.
+            {"region": "eu-central-1"}
+    """
+
+    url: Text
+    options: dict[str, str | bool | int | float] = Field({})
 
 
 class Publish(Block):
-    """Where `snakemake publish` takes releases (docs/publishing.md)."""
+    """Where `snakemake publish` takes releases (docs/publishing.md).
 
-    channel: Literal["stable", "candidate"] = Field(
-        "stable",
-        description="the least that is published: stable, or candidate to let both through",
-    )
-    keys: Items[File] = Field(
-        (),
-        description="PEM files of the public keys that a release must be signed with",
-        examples=[["release.pub"]],
-    )
-    authorities: Items[File] = Field(
-        (),
-        description="PEM files of the authorities that a signing certificate must lead to",
-        examples=[["authority.crt"]],
-    )
-    keep: int = Field(
-        5,
-        ge=1,
-        description="how many versions `python -m phiforge.publish prune` leaves of each variant",
-    )
-    hub: Hub | None = Field(None, description="a Hugging Face Hub; null: none")
-    storage: Items[Storage] = Field((), description="folders in storages")
+    Attributes:
+        channel: the least that is published: stable, or candidate to let both through
+        keys: PEM files of the public keys that a release must be signed with; e.g. ["release.pub"]
+        authorities: PEM files of the authorities that a signing certificate must lead to; e.g.
+            ["authority.crt"]
+        keep: how many versions `python -m phiforge.publish prune` leaves of each variant
+        hub: a Hugging Face Hub; null: none
+        storage: folders in storages
+    """
+
+    channel: Literal["stable", "candidate"] = "stable"
+    keys: Items[File] = ()
+    authorities: Items[File] = ()
+    keep: int = Field(5, ge=1)
+    hub: Hub | None = None
+    storage: Items[Storage] = ()
 
 
 class Config(Block):
-    """config/config.yaml; each key can be given on the command line, `--config key=value`."""
+    """config/config.yaml; each key can be given on the command line, `--config key=value`.
 
-    models: Names = Field(
-        description="names of the models to build, from config/models/ or model_files",
-        examples=[["phi-3-mini-4k"]],
-    )
-    variants: Names = Field(
-        ("all",),
-        description="names of the variants to build; all: every variant of config/variants.yaml",
-        examples=[["openvino-int4", "genai-dml-int4"]],
-    )
-    model_files: Files = Field(
-        (),
-        description="model YAML files outside this repository; their relative paths are relative "
-        "to the file",
-        examples=[["/models/my-phi.yaml"]],
-    )
-    device_files: Files = Field(
-        (),
-        description="device YAML files outside this repository, a lab's own; a row of the same "
-        "name replaces config/devices.yaml's",
-        examples=[["/lab/devices.yaml"]],
-    )
-    version: str = Field(
-        "0.1.0",
-        pattern=VERSION,
-        description="semantic version of the releases; a model's own goes before it, and other "
-        "bytes need another version (docs/releases.md)",
-    )
-    channel: Literal["candidate"] = Field(
-        "candidate",
-        description="the standard a release must meet; stable comes by promotion, see "
-        "docs/releases.md",
-    )
-    score_positions: int = Field(
-        512,
-        ge=16,
-        le=65536,
-        description="positions per model that are scored against the reference, spread over the "
-        "golden prompts",
-    )
-    kit_payload: Annotated[bool, Field(strict=False)] = Field(
-        True,
-        description="whether a kit for a device without a connection holds the payload, or only "
-        "its manifest",
-    )
-    builder: str = Field(
-        "urn:phiforge:builder:unnamed",
-        pattern="^[a-z][a-z0-9+.-]*:[^ ]+$",
-        description="URI of who runs this pipeline, the builder id of the provenance; no path or "
-        "host of a machine",
-        examples=["https://ci.example/phiforge"],
-    )
-    npu_compiler: NPUCompiler | None = Field(
-        None,
-        description="what compiles for the NPU: two libraries of the same OpenVINO release as the "
-        "wheel (docs/npu-blob.md); null: nothing",
-    )
-    signing: Annotated[Signing, BeforeValidator(_empty_for_null)] = Field(
-        default_factory=Signing,
-        description="who signs releases; null: the key that PHIFORGE_SIGNING_KEY names, or an "
-        "ephemeral one",
-    )
-    publish: Annotated[Publish, BeforeValidator(_empty_for_null)] = Field(
-        default_factory=Publish,
-        description="where `snakemake publish` takes releases; null: nowhere",
-    )
+    Attributes:
+        models: names of the models to build, from config/models/ or model_files; e.g.
+            ["phi-3-mini-4k"]
+        variants: names of the variants to build; all: every variant of config/variants.yaml; e.g.
+            ["openvino-int4", "genai-dml-int4"]
+        model_files: model YAML files outside this repository; their relative paths are relative to
+            the file; e.g. ["/models/my-phi.yaml"]
+        device_files: device YAML files outside this repository, a lab's own; a row of the same name
+            replaces config/devices.yaml's; e.g. ["/lab/devices.yaml"]
+        version: semantic version of the releases; a model's own goes before it, and other bytes
+            need another version (docs/releases.md)
+        channel: the standard a release must meet; stable comes by promotion, see docs/releases.md
+        score_positions: positions per model that are scored against the reference, spread over the
+            golden prompts
+        kit_payload: whether a kit for a device without a connection holds the payload, or only its
+            manifest
+        builder: URI of who runs this pipeline, the builder id of the provenance; no path or host of
+            a machine; e.g. https://ci.example/phiforge
+        npu_compiler: what compiles for the NPU: two libraries of the same OpenVINO release as the
+            wheel (docs/npu-blob.md); null: nothing
+        signing: who signs releases; null: the key that PHIFORGE_SIGNING_KEY names, or an ephemeral
+            one
+        publish: where `snakemake publish` takes releases; null: nowhere
+    """
+
+    models: Names
+    variants: Names = ("all",)
+    model_files: Files = ()
+    device_files: Files = ()
+    version: str = Field("0.1.0", pattern=VERSION)
+    channel: Literal["candidate"] = "candidate"
+    score_positions: int = Field(512, ge=16, le=65536)
+    kit_payload: Annotated[bool, Field(strict=False)] = True
+    builder: str = Field("urn:phiforge:builder:unnamed", pattern="^[a-z][a-z0-9+.-]*:[^ ]+$")
+    npu_compiler: NPUCompiler | None = None
+    signing: Annotated[Signing, BeforeValidator(_empty_for_null)] = Field(default_factory=Signing)
+    publish: Annotated[Publish, BeforeValidator(_empty_for_null)] = Field(default_factory=Publish)

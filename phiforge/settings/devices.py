@@ -51,92 +51,74 @@ def _public_key(key: Path) -> Path:
 
 
 class LabHost(Block):
-    """How a device-lab host is reached."""
+    """How a device-lab host is reached.
 
-    host: Text = Field(description="name or address", examples=["npu.lab.example"])
-    port: int = Field(22, ge=1, le=65535, description="port of its sshd")
-    user: Text = Field(description="the account on the host", examples=["phiforge"])
+    Attributes:
+        host: name or address; e.g. npu.lab.example
+        port: port of its sshd
+        user: the account on the host; e.g. phiforge
+        host_key: the host's public key, the line of its ssh_host_…_key.pub; any other key is
+            refused; e.g. ssh-ed25519 AAAAC3Nza…
+        identity: private key file that opens the connection, relative to this file or to ~; e.g.
+            ~/.ssh/lab
+        python: Python 3.11 on the host, by name or path, without spaces. Where it has the locked
+            packages it runs the check, else an environment is made from the lock
+        folder: working folder on the host, relative to the account's home
+        time_limit_s: a check that takes longer is ended, in seconds
+        heartbeat_s: a check on the host ends when this machine is silent for so many seconds
+        runner_key: path on the host of the private key that signs receipts; it never leaves the
+            host. null: the host's own PHIFORGE_RUNNER_KEY, or an ephemeral key; e.g.
+            ~/keys/runner.pem
+    """
+
+    host: Text
+    port: int = Field(22, ge=1, le=65535)
+    user: Text
     host_key: Annotated[str, AfterValidator(_real_host_key)] = Field(
-        pattern="^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]+( .*)?$",
-        description="the host's public key, the line of its ssh_host_…_key.pub; any other key is "
-        "refused",
-        examples=["ssh-ed25519 AAAAC3Nza…"],
+        pattern="^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]+( .*)?$"
     )
     identity: Annotated[
         RelativePath, existing_file("name the private key that opens the connection")
-    ] = Field(
-        description="private key file that opens the connection, relative to this file or to ~",
-        examples=["~/.ssh/lab"],
-    )
-    python: str = Field(
-        "python",
-        pattern=r"^[A-Za-z0-9_.:/\\-]+$",
-        description="Python 3.11 on the host, by name or path, without spaces. Where it has the "
-        "locked packages it runs the check, else an environment is made from the lock",
-    )
-    folder: str = Field(
-        "phiforge-lab",
-        pattern=r"^[^~\s]+$",
-        description="working folder on the host, relative to the account's home",
-    )
-    time_limit_s: float = Field(
-        6 * 3600.0, gt=0, description="a check that takes longer is ended, in seconds"
-    )
-    heartbeat_s: float = Field(
-        60.0,
-        ge=2,
-        description="a check on the host ends when this machine is silent for so many seconds",
-    )
-    runner_key: Text | None = Field(
-        None,
-        description="path on the host of the private key that signs receipts; it never leaves the "
-        "host. null: the host's own PHIFORGE_RUNNER_KEY, or an ephemeral key",
-        examples=["~/keys/runner.pem"],
-    )
+    ]
+    python: str = Field("python", pattern=r"^[A-Za-z0-9_.:/\\-]+$")
+    folder: str = Field("phiforge-lab", pattern=r"^[^~\s]+$")
+    time_limit_s: float = Field(6 * 3600.0, gt=0)
+    heartbeat_s: float = Field(60.0, ge=2)
+    runner_key: Text | None = None
 
 
 class Detect(Block):
-    """What must be on this machine for a row to run; nothing means always."""
+    """What must be on this machine for a row to run; nothing means always.
 
-    platform: str | None = Field(
-        None, description="what Python's sys.platform starts with", examples=["win32"]
-    )
-    files: Items[Annotated[str, Field(pattern="^/")]] = Field(
-        (),
-        description="absolute glob patterns that must each match a file",
-        examples=[["/dev/accel/accel*"]],
-    )
-    containing: str | None = Field(
-        None, description="text that one matched file must contain", examples=["0x8086"]
-    )
-    distributions: Items[str] = Field(
-        (),
-        description="Python packages that must be installed",
-        examples=[["onnxruntime-genai-winml"]],
-    )
+    Attributes:
+        platform: what Python's sys.platform starts with; e.g. win32
+        files: absolute glob patterns that must each match a file; e.g. ["/dev/accel/accel*"]
+        containing: text that one matched file must contain; e.g. 0x8086
+        distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
+    """
+
+    platform: str | None = None
+    files: Items[Annotated[str, Field(pattern="^/")]] = ()
+    containing: str | None = None
+    distributions: Items[str] = ()
 
 
 class Runtime(Block):
-    """The runtime of one artifact format on a row."""
+    """The runtime of one artifact format on a row.
 
-    module: str = Field(
-        pattern="^[a-z_]+$", description="module of validators/runtimes", examples=["openvino"]
-    )
-    environment: Literal["npu-library"] | None = Field(
-        None,
-        description="locked environment that it runs in, made by `make NAME` as .venv-NAME; "
-        "null: the main one",
-    )
-    lock: str | None = Field(
-        None,
-        pattern="^device-[a-z0-9-]+$",
-        description="locked environment of a device elsewhere, the name of envs/NAME.lock; "
-        "rows with another runner than local need it",
-        examples=["device-openvino"],
-    )
-    settings: dict[str, Any] = Field(
-        {}, description="settings of the runtime module", examples=[{"device": "CPU"}]
-    )
+    Attributes:
+        module: module of validators/runtimes; e.g. openvino
+        environment: locked environment that it runs in, made by `make NAME` as .venv-NAME; null:
+            the main one
+        lock: locked environment of a device elsewhere, the name of envs/NAME.lock; rows with
+            another runner than local need it; e.g. device-openvino
+        settings: settings of the runtime module; e.g. {"device": "CPU"}
+    """
+
+    module: str = Field(pattern="^[a-z_]+$")
+    environment: Literal["npu-library"] | None = None
+    lock: str | None = Field(None, pattern="^device-[a-z0-9-]+$")
+    settings: dict[str, Any] = Field({})
 
     @field_validator("lock")
     @classmethod
@@ -149,30 +131,35 @@ class Runtime(Block):
 
 
 class Device(Block):
-    """One row of config/devices.yaml or of `device_files`, under the row's name."""
+    """One row of config/devices.yaml or of `device_files`, under the row's name.
+
+    Attributes:
+        summary: what the row is, in a few words that fit 'no … here'; e.g. Intel NPU
+        kind: device: the artifact's real target; standin: the same pipeline on another processor
+        standin_for: the row that this stand-in stands in for; e.g. npu
+        runner: how the device is reached: local is this machine, ssh a lab host, courier a kit that
+            is carried
+        executes: what must have done the work, for a receipt to pass
+        key: PEM file of the public key that signs the row's receipts, relative to this file; stable
+            needs it; e.g. keys/npu.pub
+        ssh: the lab host of a row with runner: ssh
+        detect: what must be on this machine for the row to run; {} means always; rows with runner:
+            local need it
+        remedy: how to get this device's receipt where the device is not; e.g. run this on a Linux
+            machine with an NPU
+        runtimes: artifact format to the runtime that runs it on this row
+    """
 
     name: SkipJsonSchema[str]
     file: SkipJsonSchema[Path]
     lacks: SkipJsonSchema[frozenset[str]] = frozenset()
     """Formats that only the row which this one replaces has a runtime for."""
 
-    summary: Text = Field(
-        description="what the row is, in a few words that fit 'no … here'", examples=["Intel NPU"]
-    )
-    kind: Literal["device", "standin"] = Field(
-        description="device: the artifact's real target; standin: the same pipeline on another "
-        "processor"
-    )
-    standin_for: str | None = Field(
-        None, description="the row that this stand-in stands in for", examples=["npu"]
-    )
-    runner: Literal["local", "ssh", "courier"] = Field(
-        description="how the device is reached: local is this machine, ssh a lab host, courier a "
-        "kit that is carried"
-    )
-    executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"] = Field(
-        description="what must have done the work, for a receipt to pass"
-    )
+    summary: Text
+    kind: Literal["device", "standin"]
+    standin_for: str | None = None
+    runner: Literal["local", "ssh", "courier"]
+    executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"]
     key: (
         Annotated[
             RelativePath,
@@ -180,26 +167,11 @@ class Device(Block):
             existing_file("name the public key that signs the row's receipts"),
         ]
         | None
-    ) = Field(
-        None,
-        description="PEM file of the public key that signs the row's receipts, relative to this "
-        "file; stable needs it",
-        examples=["keys/npu.pub"],
-    )
-    ssh: LabHost | None = Field(None, description="the lab host of a row with runner: ssh")
-    detect: Detect = Field(
-        default_factory=Detect,
-        description="what must be on this machine for the row to run; {} means always; rows with "
-        "runner: local need it",
-    )
-    remedy: str = Field(
-        "",
-        description="how to get this device's receipt where the device is not",
-        examples=["run this on a Linux machine with an NPU"],
-    )
-    runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)] = Field(
-        description="artifact format to the runtime that runs it on this row"
-    )
+    ) = None
+    ssh: LabHost | None = None
+    detect: Detect = Field(default_factory=Detect)
+    remedy: str = ""
+    runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _fits_its_runner(self) -> "Device":

@@ -12,45 +12,50 @@ _Names = Annotated[Items[str], Field(min_length=1)]
 
 
 class Driver(Block):
-    """A driver and its version."""
+    """A driver and its version.
 
-    name: str = Field(description="name of the driver", examples=["Intel NPU driver"])
-    lowest: str | None = Field(
-        description="the lowest version known to suffice; null: not known", examples=["0.18.0"]
-    )
+    Attributes:
+        name: name of the driver; e.g. Intel NPU driver
+        lowest: the lowest version known to suffice; null: not known; e.g. 0.18.0
+    """
+
+    name: str
+    lowest: str | None
 
 
 class Package(Block):
-    """A Python package and its version."""
+    """A Python package and its version.
 
-    package: str = Field(description="name of the package", examples=["openvino-genai"])
-    lowest: str | None = Field(
-        description="the lowest version known to suffice; null: not known", examples=["0.18.0"]
-    )
+    Attributes:
+        package: name of the package; e.g. openvino-genai
+        lowest: the lowest version known to suffice; null: not known; e.g. 0.18.0
+    """
+
+    package: str
+    lowest: str | None
 
 
 class Hardware(Block):
-    """One kind of hardware of config/hardware.yaml, under its own name."""
+    """One kind of hardware of config/hardware.yaml, under its own name.
 
-    title: Text = Field(
-        description="name of the hardware in the table", examples=["Intel NPU (Core Ultra)"]
-    )
-    devices: _Names = Field(
-        description="the device rows whose receipts prove a variant there", examples=[["npu"]]
-    )
-    choose: _Names = Field(
-        description="variants, the best first; those that are not released are left out",
-        examples=[["openvino-int4-npu"]],
-    )
-    when: Text = Field(
-        description="what speaks for it", examples=["leaves CPU and GPU to other work"]
-    )
-    system: str | None = Field(
-        description="the lowest operating system known to suffice; null: not known",
-        examples=["Windows 11"],
-    )
-    driver: Driver = Field(description="the driver it needs")
-    runtime: Package = Field(description="the package that loads it")
+    Attributes:
+        title: name of the hardware in the table; e.g. Intel NPU (Core Ultra)
+        devices: the device rows whose receipts prove a variant there; e.g. ["npu"]
+        choose: variants, the best first; those that are not released are left out; e.g.
+            ["openvino-int4-npu"]
+        when: what speaks for it; e.g. leaves CPU and GPU to other work
+        system: the lowest operating system known to suffice; null: not known; e.g. Windows 11
+        driver: the driver it needs
+        runtime: the package that loads it
+    """
+
+    title: Text
+    devices: _Names
+    choose: _Names
+    when: Text
+    system: str | None
+    driver: Driver
+    runtime: Package
 
 
 def load_hardware(path: Path) -> dict[str, Hardware]:

@@ -22,35 +22,31 @@ VERSION = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.
 
 
 class HubSource(Block):
-    """A pinned commit of a repository on the Hugging Face Hub."""
+    """A pinned commit of a repository on the Hugging Face Hub.
 
-    repo: str = Field(
-        pattern="^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="owner/name on the Hugging Face Hub",
-        examples=["microsoft/Phi-3-mini-4k-instruct"],
-    )
-    revision: str = Field(
-        pattern="^[0-9a-f]{40}$",
-        description="the full commit id, 40 hex digits (a branch or tag moves, a commit does not)",
-        examples=["f39ac1d28e925b323eae81227eaba4464caced4e"],
-    )
-    sha256: dict[str, Sha256] = Field(
-        {},
-        description="extra pins: file name to the SHA-256 that the file must have",
-        examples=[{"config.json": "4c49…"}],
-    )
+    Attributes:
+        repo: owner/name on the Hugging Face Hub; e.g. microsoft/Phi-3-mini-4k-instruct
+        revision: the full commit id, 40 hex digits (a branch or tag moves, a commit does not); e.g.
+            f39ac1d28e925b323eae81227eaba4464caced4e
+        sha256: extra pins: file name to the SHA-256 that the file must have; e.g. {"config.json":
+            "4c49…"}
+    """
+
+    repo: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    revision: str = Field(pattern="^[0-9a-f]{40}$")
+    sha256: dict[str, Sha256] = Field({})
 
 
 class LocalSource(Block):
-    """A folder with a checkpoint and its recorded checksums."""
+    """A folder with a checkpoint and its recorded checksums.
 
-    path: RelativePath = Field(
-        description="folder of the checkpoint, relative to this file", examples=["weights"]
-    )
-    checksums: Text = Field(
-        description="name of the folder's own checksum file, as sha256sum writes it",
-        examples=["SHA256SUMS"],
-    )
+    Attributes:
+        path: folder of the checkpoint, relative to this file; e.g. weights
+        checksums: name of the folder's own checksum file, as sha256sum writes it; e.g. SHA256SUMS
+    """
+
+    path: RelativePath
+    checksums: Text
 
 
 def _kind_of_source(value: Any) -> str:
@@ -66,94 +62,69 @@ Source = Annotated[
 
 
 class Gates(Block):
-    """A model's own gates for one precision; what is left out is config/acceptance.yaml's."""
+    """A model's own gates for one precision; what is left out is config/acceptance.yaml's.
 
-    top1_agreement: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="smallest accepted share of positions with the reference's first choice",
-        examples=[0.97],
-    )
-    mean_kl: float | None = Field(
-        None, gt=0, description="largest accepted mean KL divergence, in nats", examples=[0.02]
-    )
-    max_kl: float | None = Field(
-        None,
-        gt=0,
-        description="largest accepted KL divergence at any position, in nats",
-        examples=[0.5],
-    )
-    perplexity_ratio: float | None = Field(
-        None,
-        ge=1,
-        description="largest accepted perplexity, as a multiple of the reference's",
-        examples=[1.05],
-    )
+    Attributes:
+        top1_agreement: smallest accepted share of positions with the reference's first choice; e.g.
+            0.97
+        mean_kl: largest accepted mean KL divergence, in nats; e.g. 0.02
+        max_kl: largest accepted KL divergence at any position, in nats; e.g. 0.5
+        perplexity_ratio: largest accepted perplexity, as a multiple of the reference's; e.g. 1.05
+    """
+
+    top1_agreement: float | None = Field(None, ge=0, le=1)
+    mean_kl: float | None = Field(None, gt=0)
+    max_kl: float | None = Field(None, gt=0)
+    perplexity_ratio: float | None = Field(None, ge=1)
 
 
 class Acceptance(Block):
-    """Gates that differ from config/acceptance.yaml, by precision of the weights."""
+    """Gates that differ from config/acceptance.yaml, by precision of the weights.
 
-    fp16: Gates = Field(default_factory=Gates, description="gates of variants with FP16 weights")
-    int8: Gates = Field(default_factory=Gates, description="gates of variants with INT8 weights")
-    int4: Gates = Field(default_factory=Gates, description="gates of variants with INT4 weights")
+    Attributes:
+        fp16: gates of variants with FP16 weights
+        int8: gates of variants with INT8 weights
+        int4: gates of variants with INT4 weights
+    """
+
+    fp16: Gates = Field(default_factory=Gates)
+    int8: Gates = Field(default_factory=Gates)
+    int4: Gates = Field(default_factory=Gates)
 
 
 class Model(Block):
-    """One file of config/models/ or of `model_files`."""
+    """One file of config/models/ or of `model_files`.
 
-    name: str = Field(
-        pattern="^[a-z0-9]+([.-][a-z0-9]+)*$",
-        description="kebab-case name, used in paths",
-        examples=["my-phi"],
-    )
-    title: Text = Field(
-        description="the name people know the model by", examples=["My fine-tuned Phi-3"]
-    )
-    license: Text = Field(description="SPDX identifier of the model's licence", examples=["MIT"])
-    parameters: int = Field(
-        ge=1,
-        description="number of weights; memory estimates follow from it",
-        examples=[3821079552],
-    )
-    source: Source = Field(
-        description="a pinned Hub commit (repo, revision) or a local folder with recorded "
-        "checksums (path, checksums)"
-    )
-    golden: Annotated[RelativePath, existing_file("correct the path or add the file")] = Field(
-        description="file with the golden prompts, relative to this file", examples=["golden.yaml"]
-    )
-    version: str | None = Field(
-        None,
-        pattern=VERSION,
-        description="semantic version of this model's releases; null: the run's",
-        examples=["1.2.0"],
-    )
-    check_tokens: int = Field(
-        2560,
-        ge=64,
-        description="longest golden prompt that is run, in tokens; a longer one is left out and "
-        "named in the receipt",
-    )
-    minimum_validated_tokens: int = Field(
-        64,
-        ge=1,
-        description="an artifact must have run a golden prompt of at least this many tokens, its "
-        "answer included, or its check fails as too-short-validation",
-    )
-    synthetic: bool = Field(
-        False, description="true for random weights: converted and scored, never released"
-    )
-    variants: Annotated[Items[str], Field(min_length=1)] | None = Field(
-        None,
-        description="names of the variants this model is built as; null: all",
-        examples=[["openvino-int4"]],
-    )
-    acceptance: Acceptance = Field(
-        default_factory=Acceptance,
-        description="gates that differ from config/acceptance.yaml: precision to metric to gate",
-    )
+    Attributes:
+        name: kebab-case name, used in paths; e.g. my-phi
+        title: the name people know the model by; e.g. My fine-tuned Phi-3
+        license: SPDX identifier of the model's licence; e.g. MIT
+        parameters: number of weights; memory estimates follow from it; e.g. 3821079552
+        source: a pinned Hub commit (repo, revision) or a local folder with recorded checksums
+            (path, checksums)
+        golden: file with the golden prompts, relative to this file; e.g. golden.yaml
+        version: semantic version of this model's releases; null: the run's; e.g. 1.2.0
+        check_tokens: longest golden prompt that is run, in tokens; a longer one is left out and
+            named in the receipt
+        minimum_validated_tokens: an artifact must have run a golden prompt of at least this many
+            tokens, its answer included, or its check fails as too-short-validation
+        synthetic: true for random weights: converted and scored, never released
+        variants: names of the variants this model is built as; null: all; e.g. ["openvino-int4"]
+        acceptance: gates that differ from config/acceptance.yaml: precision to metric to gate
+    """
+
+    name: str = Field(pattern="^[a-z0-9]+([.-][a-z0-9]+)*$")
+    title: Text
+    license: Text
+    parameters: int = Field(ge=1)
+    source: Source
+    golden: Annotated[RelativePath, existing_file("correct the path or add the file")]
+    version: str | None = Field(None, pattern=VERSION)
+    check_tokens: int = Field(2560, ge=64)
+    minimum_validated_tokens: int = Field(64, ge=1)
+    synthetic: bool = False
+    variants: Annotated[Items[str], Field(min_length=1)] | None = None
+    acceptance: Acceptance = Field(default_factory=Acceptance)
     file: SkipJsonSchema[Path]
 
 

@@ -10,19 +10,18 @@ _Fraction = Annotated[float, Field(ge=0)]
 
 
 class Regression(Block):
-    """What `phiforge diff` accepts as no worse, in fractions of the old value."""
+    """What `phiforge diff` accepts as no worse, in fractions of the old value.
 
-    size: _Fraction = Field(description="growth of the payload's bytes", examples=[0.02])
-    mean_kl: _Fraction = Field(
-        description="growth of the mean KL divergence from the reference, on each row",
-        examples=[0.25],
-    )
-    max_kl: _Fraction = Field(
-        description="growth of the largest KL divergence, on each row", examples=[0.5]
-    )
-    first_token_ms: _Fraction = Field(
-        description="growth of the median time to the first token, on each row", examples=[0.5]
-    )
-    tokens_per_s: _Fraction = Field(
-        description="loss of the median tokens per second, on each row", examples=[0.33]
-    )
+    Attributes:
+        size: growth of the payload's bytes; e.g. 0.02
+        mean_kl: growth of the mean KL divergence from the reference, on each row; e.g. 0.25
+        max_kl: growth of the largest KL divergence, on each row; e.g. 0.5
+        first_token_ms: growth of the median time to the first token, on each row; e.g. 0.5
+        tokens_per_s: loss of the median tokens per second, on each row; e.g. 0.33
+    """
+
+    size: _Fraction
+    mean_kl: _Fraction
+    max_kl: _Fraction
+    first_token_ms: _Fraction
+    tokens_per_s: _Fraction

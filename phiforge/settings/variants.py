@@ -18,21 +18,19 @@ CONVERTERS = ROOT / "converters"
 
 
 class Requires(Block):
-    """What must be on this machine to make a variant."""
+    """What must be on this machine to make a variant.
 
-    files: Items[Text] = Field(
-        (),
-        description="glob patterns, absolute or below the checkout, that must each match a file",
-        examples=[[".venv-npu-library/.installed"]],
-    )
-    config: Literal["npu_compiler"] | None = Field(
-        None,
-        description="a key of config/config.yaml that must not be null; its value is given to the "
-        "converter",
-    )
-    remedy: Text = Field(
-        description="how to get what is missing, in one sentence", examples=["make npu-library"]
-    )
+    Attributes:
+        files: glob patterns, absolute or below the checkout, that must each match a file; e.g.
+            [".venv-npu-library/.installed"]
+        config: a key of config/config.yaml that must not be null; its value is given to the
+            converter
+        remedy: how to get what is missing, in one sentence; e.g. make npu-library
+    """
+
+    files: Items[Text] = ()
+    config: Literal["npu_compiler"] | None = None
+    remedy: Text
 
     @model_validator(mode="after")
     def _names_something(self) -> "Requires":
@@ -69,56 +67,39 @@ def _known_converter(name: str) -> str:
 
 
 class Variant(Block):
-    """One block of config/variants.yaml, under the variant's name."""
+    """One block of config/variants.yaml, under the variant's name.
+
+    Attributes:
+        summary: what it is and for which hardware, in one line of the card; e.g. OpenVINO IR with
+            FP16 weights, for Intel GPUs and CPUs.
+        notice: what its users must know before they take it, at the top of the card; e.g. Not for
+            new programs.
+        snippet: how the card shows to load it: a file of phiforge/release/snippets/, without its
+            ending; e.g. openvino
+        converter: package of converters/ that makes it; e.g. openvino
+        format: what kind of artifact it is; a device row says which runtime runs it; e.g. openvino
+        precision: precision of the weights; the acceptance gates follow from it
+        base: the variant it is derived from; null: from the source; e.g. openvino-fp16
+        options: options of the converter, see below; e.g. {"weight_format": "fp16"}
+        devices: device rows it is checked on; one receipt each; e.g. ["cpu", "gpu"]
+        memory_bytes_per_parameter: peak resident memory of the conversion, in bytes per weight
+            (measured: benchmarks/full_size); e.g. 2.2
+        requires: what must be here to make it; where it is not, the variant is blocked and `all`
+            ends well without it
+    """
 
     name: SkipJsonSchema[str]
-    summary: Text = Field(
-        description="what it is and for which hardware, in one line of the card",
-        examples=["OpenVINO IR with FP16 weights, for Intel GPUs and CPUs."],
-    )
-    notice: str = Field(
-        "",
-        description="what its users must know before they take it, at the top of the card",
-        examples=["Not for new programs."],
-    )
-    snippet: Annotated[Path, BeforeValidator(_snippet_file)] = Field(
-        description="how the card shows to load it: a file of phiforge/release/snippets/, without "
-        "its ending",
-        examples=["openvino"],
-    )
-    converter: Annotated[str, AfterValidator(_known_converter)] = Field(
-        description="package of converters/ that makes it", examples=["openvino"]
-    )
-    format: Name = Field(
-        description="what kind of artifact it is; a device row says which runtime runs it",
-        examples=["openvino"],
-    )
-    precision: Literal["fp16", "int8", "int4"] = Field(
-        description="precision of the weights; the acceptance gates follow from it"
-    )
-    base: str | None = Field(
-        None,
-        alias="from",
-        description="the variant it is derived from; null: from the source",
-        examples=["openvino-fp16"],
-    )
-    options: dict[str, Any] = Field(
-        description="options of the converter, see below", examples=[{"weight_format": "fp16"}]
-    )
-    devices: Annotated[Items[str], Field(min_length=1)] = Field(
-        description="device rows it is checked on; one receipt each", examples=[["cpu", "gpu"]]
-    )
-    memory_bytes_per_parameter: float = Field(
-        gt=0,
-        description="peak resident memory of the conversion, in bytes per weight (measured: "
-        "benchmarks/full_size)",
-        examples=[2.2],
-    )
-    requires: Requires | None = Field(
-        None,
-        description="what must be here to make it; where it is not, the variant is blocked and "
-        "`all` ends well without it",
-    )
+    summary: Text
+    notice: str = ""
+    snippet: Annotated[Path, BeforeValidator(_snippet_file)]
+    converter: Annotated[str, AfterValidator(_known_converter)]
+    format: Name
+    precision: Literal["fp16", "int8", "int4"]
+    base: str | None = Field(None, alias="from")
+    options: dict[str, Any]
+    devices: Annotated[Items[str], Field(min_length=1)]
+    memory_bytes_per_parameter: float = Field(gt=0)
+    requires: Requires | None = None
 
     @field_validator("devices")
     @classmethod
