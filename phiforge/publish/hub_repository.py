@@ -39,8 +39,8 @@ from phiforge.publish.revocations import (
 )
 from phiforge.publish.snapshot import File, ReleaseSnapshot
 from phiforge.publish.storage_repository import Removal
-from phiforge.sources.request import HubSource
-from phiforge.sources.retry import Patience, TransientError
+from phiforge.sources.retry import TransientError, retry
+from phiforge.sources.source import HubSource
 from phiforge.verify.findings import Refusal
 from phiforge.verify.folder import MAX_DOCUMENT, member, parse_json
 from phiforge.verify.payload import CARD
@@ -200,8 +200,8 @@ class HubRepository:
             raise PublishError(
                 f"is larger than {MAX_DOCUMENT} bytes", where=f"{self._page}: {name}"
             )
-        source = client.HubClient(HubSource(self._repo, str(info.sha)))
-        with source.open(name, 0) as (_, blocks):
+        source = client.HubCommit(HubSource(self._repo, str(info.sha)))
+        with source.open(name) as (_, blocks):
             return b"".join(blocks)
 
     def _refuse_other_bytes(self, release: ReleaseSnapshot) -> None:
@@ -274,13 +274,12 @@ class HubRepository:
 
     def _patiently(self, question: Callable[[], _Result]) -> _Result:
         """Ask again where that may help; each question starts from what the Hub has by then."""
-        patience = Patience(self._page)
-        while True:
-            try:
-                with self._explained():
-                    return question()
-            except TransientError as trouble:
-                patience.wait(trouble)
+
+        def attempt() -> _Result:
+            with self._explained():
+                return question()
+
+        return retry(self._page, attempt)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -294,7 +293,7 @@ class HubRepository:
         except HfHubHTTPError as error:
             raise self._refusal(error) from None
         except httpx.RequestError as error:
-            raise TransientError(client.in_words(error)) from None
+            raise TransientError(client.describe(error)) from None
         except (HFValidationError, httpx.InvalidURL):
             raise PublishError("the client refuses this name", where=self._page) from None
         except RuntimeError:  # the client wraps what an upload thread raised

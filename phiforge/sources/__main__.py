@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phiforge.errors import run_command
 from phiforge.sources.fetch import fetch
-from phiforge.sources.request import parse_source
+from phiforge.sources.source import parse_source
 
 
 def main() -> None:

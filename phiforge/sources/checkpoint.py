@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.safetensors_header import read_header
-from phiforge.sources.request import SourceError, is_plain
+from phiforge.sources.source import SourceError, is_plain
 
 SINGLE_WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -144,7 +144,7 @@ def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
 def _read_json(path: Path, name: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{name} is not JSON ({error})", where=where) from None
     if not isinstance(value, dict):
         raise SourceError(f"{name} is not a JSON object", where=where)

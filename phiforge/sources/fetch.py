@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phiforge.artifact.tree import fresh_tree, make_read_only
 from phiforge.sources.local import copy_local
-from phiforge.sources.request import LocalSource, Source, SourceError
+from phiforge.sources.source import LocalSource, Source, SourceError
 from phiforge.sources.tree import SourceFile, SourceTree
 
 
@@ -31,8 +31,8 @@ def fetch(model: str, source: Source, into: Path) -> None:
     with fresh_tree(tree.files) as scratch:
         files = _fill(source, tree, scratch, f"fetch {model}")
         make_read_only(scratch)
-        tree.forget()
-    tree.remember(source, files)
+        tree.invalidate()
+    tree.save_state(source, files)
     size = sum(file.size for file in files)
     print(f"fetch {model}: {len(files)} verified files, {size / 1e9:.2f} GB", file=sys.stderr)
 

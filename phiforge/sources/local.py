@@ -11,7 +11,7 @@ from phiforge.sources.checkpoint import (
     is_pickle,
     shards,
 )
-from phiforge.sources.request import LocalSource, SourceError
+from phiforge.sources.source import LocalSource, SourceError
 from phiforge.sources.tree import SourceFile, check_disk
 
 
@@ -66,6 +66,7 @@ def read_checksums(path: Path) -> dict[str, str]:
         listed = parse_checksums(path.read_text(encoding="utf-8"), path)
     except UnicodeDecodeError:
         raise SourceError("not a text of checksums", where=path) from None
+    listed.pop(path.name, None)  # made by "sha256sum *" a second time, it lists itself
     if not listed:
         raise SourceError("lists no file", where=path)
     return listed

@@ -1,90 +1,72 @@
-"""Patience with a server: exponential waits, its own wishes honoured, and an end to it."""
+"""Retries with exponential backoff, for the Hub and for publishing."""
 
-import math
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import TypeVar
 
-from phiforge.sources.request import SourceError
+from phiforge.sources.source import SourceError
 
-FIRST_WAIT = "PHIFORGE_RETRY_SECONDS"
-"""Environment variable: seconds before the first repetition (default 1; tests set less)."""
-
+_FIRST_WAIT = "PHIFORGE_RETRY_SECONDS"  # seconds before the first repetition; tests set less
 _REPETITIONS = 5
 _LONGEST_WAIT = 60.0
-_LONGEST_WISH = 900.0
+_LONGEST_RETRY_AFTER = 900.0
+
+Result = TypeVar("Result")
 
 
 class TransientError(Exception):
-    """Something that may be gone on the next attempt.
+    """A failure that the next attempt may not have.
 
     Attributes:
-        wish: seconds that the server asked to wait, or None.
+        retry_after: seconds that the server asked to wait.
         start_over: the bytes so far are of no use to the next attempt.
+        progressed: this attempt came further than all before it, so the count starts again.
     """
 
-    def __init__(self, what: str, *, wish: float | None = None, start_over: bool = False) -> None:
+    def __init__(self, what: str, *, retry_after: float = 0.0, start_over: bool = False) -> None:
         super().__init__(what)
-        self.wish = wish
+        self.retry_after = retry_after
         self.start_over = start_over
+        self.progressed = False
 
 
-@dataclass
-class Patience:
-    """Counts what goes wrong with one request and waits between its repetitions.
+def retry(subject: str, attempt: Callable[[], Result]) -> Result:
+    """Call ``attempt`` until it returns, and return its result.
 
-    Attributes:
+    Args:
         subject: what is asked for, named in messages.
-        failures: how often it went wrong since the last progress.
+
+    Raises:
+        SourceError: it failed too often, or the server asks for too long a wait.
     """
-
-    subject: str
-    failures: int = 0
-
-    def wait(self, trouble: TransientError) -> None:
-        """Sleep before the next attempt.
-
-        Raises:
-            SourceError: it went wrong too often, or the server asks for too long a wait.
-        """
-        self.failures += 1
-        if self.failures > _REPETITIONS:
-            raise SourceError(
-                f"{trouble}; gave up after {self.failures} attempts",
-                where=self.subject,
-                remedy="run again later: what is complete is kept",
-            )
-        seconds = min(_LONGEST_WAIT, _first_wait() * 2 ** (self.failures - 1))
-        if trouble.wish is not None:
-            if trouble.wish > _LONGEST_WISH:
-                raise SourceError(
-                    f"{trouble}, and the server asks to wait {trouble.wish:.0f} s",
-                    where=self.subject,
-                    remedy="run again after that time",
-                )
-            seconds = max(seconds, trouble.wish)
-        print(
-            f"{self.subject}: {trouble}; again in {seconds:.3g} s "
-            f"({self.failures} of {_REPETITIONS})",
-            file=sys.stderr,
-            flush=True,
-        )
-        time.sleep(seconds)
-
-    def progressed(self) -> None:
-        """Forget earlier failures: there is more now than there ever was."""
-        self.failures = 0
-
-
-def _first_wait() -> float:
-    text = os.environ.get(FIRST_WAIT, "1")
     try:
-        seconds = float(text)
+        first_wait = max(0.0, float(os.environ.get(_FIRST_WAIT, "1")))
     except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= _LONGEST_WAIT:
-        raise SourceError(
-            "not a number of seconds", where=FIRST_WAIT, expected="0 to 60", found=repr(text)
-        )
-    return seconds
+        raise SourceError("not a number of seconds", where=_FIRST_WAIT) from None
+    failures = 0
+    while True:
+        try:
+            return attempt()
+        except TransientError as error:
+            failures = 1 if error.progressed else failures + 1
+            if failures > _REPETITIONS:
+                raise SourceError(
+                    f"{error}; gave up after {failures} attempts",
+                    where=subject,
+                    remedy="run again later: what is complete is kept",
+                ) from None
+            if error.retry_after > _LONGEST_RETRY_AFTER:
+                raise SourceError(
+                    f"{error}, and the server asks to wait {error.retry_after:.0f} s",
+                    where=subject,
+                    remedy="run again after that time",
+                ) from None
+            wait = max(min(_LONGEST_WAIT, first_wait * 2 ** (failures - 1)), error.retry_after)
+            print(
+                f"{subject}: {error}; again in {wait:.3g} s ({failures} of {_REPETITIONS})",
+                file=sys.stderr,
+                flush=True,
+            )
+            time.sleep(wait)

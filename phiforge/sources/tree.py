@@ -1,16 +1,15 @@
-"""The source tree in its place: what it holds, its record, and what is remembered of it."""
+"""The source tree on disk: its files, its record, and the state that a later run starts from."""
 
 import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.record import RecordError, read_record, write_record
-from phiforge.artifact.tree import TreeError, files_under, link_or_copy, sha256_file
+from phiforge.artifact.tree import link_or_copy, sha256_file
 from phiforge.sources.checkpoint import SELECTION
-from phiforge.sources.request import HubSource, Source, SourceError
+from phiforge.sources.source import HubSource, Source, SourceError
 
 _SPARE_BYTES = 64 << 20
 
@@ -25,11 +24,9 @@ class SourceFile:
     git_blob: str | None = None
 
     def entry(self) -> dict[str, Any]:
-        """The file as SOURCE.json lists it."""
+        """Return the file as SOURCE.json lists it."""
         entry: dict[str, Any] = {"path": self.path, "sha256": self.sha256, "size": self.size}
-        if self.git_blob:
-            entry["git_blob"] = self.git_blob
-        return entry
+        return {**entry, "git_blob": self.git_blob} if self.git_blob else entry
 
 
 @dataclass(frozen=True)
@@ -50,78 +47,78 @@ class SourceTree:
 
     @property
     def unfinished(self) -> Path:
-        """Downloads that are not placed yet, each named by the digest its bytes must have."""
+        """Downloads that are not in place yet, each named by the digest its bytes must have."""
         return self.folder / ".download"
 
     @property
-    def _memory(self) -> Path:
+    def _state(self) -> Path:
+        # Snakemake deletes SOURCE.json before it runs the job again; this stays.
         return self.folder / ".verified.json"
 
-    def forget(self) -> None:
-        """Take the records away before the files that they describe change."""
+    def invalidate(self) -> None:
+        """Remove the records before the files that they describe change."""
         self.record.unlink(missing_ok=True)
-        self._memory.unlink(missing_ok=True)
+        self._state.unlink(missing_ok=True)
 
-    def remember(self, source: Source, files: Sequence[SourceFile]) -> None:
+    def save_state(self, source: Source, files: Sequence[SourceFile]) -> None:
         """Write the records of ``files``, which are in their place."""
-        record = _record(source, files)
+        entries = [file.entry() for file in sorted(files, key=lambda file: file.path)]
         if isinstance(source, HubSource):
-            # Snakemake deletes SOURCE.json before it runs the job again; this stays.
-            write_record(self._memory, {**record, "selection": list(SELECTION)})
-        write_record(self.record, record)
+            write_record(self._state, {**_state_of(source), "files": entries})
+        write_record(self.record, {**_origin(source), "files": entries})
         if self.unfinished.exists():
             shutil.rmtree(self.unfinished)
 
-    def recall(self, source: HubSource, scratch: Path) -> list[SourceFile] | None:
-        """Link the files of an earlier run into ``scratch`` where all of them still verify.
+    def load_cached(self, source: HubSource, scratch: Path) -> list[SourceFile] | None:
+        """Link the files of an earlier run into ``scratch`` if all of them still verify.
 
-        Returns None, with ``scratch`` empty, where this commit is not here or not intact.
+        Returns None, with ``scratch`` empty, if this commit is not complete on disk.
         """
         try:
-            memory = read_record(self._memory)
-            files = [SourceFile(**entry) for entry in memory.pop("files")]
+            state = read_record(self._state)
+            files = [SourceFile(**entry) for entry in state.pop("files")]
         except (RecordError, KeyError, TypeError):
             return None
-        pinned = {file.path: file.sha256 for file in files if file.path in source.sha256}
-        asked = {**_record(source, ()), "selection": list(SELECTION)}
-        del asked["files"]
-        if memory != asked or pinned != source.sha256 or not self.files.is_dir():
+        digests = {file.path: file.sha256 for file in files}
+        if state != _state_of(source) or not source.sha256.items() <= digests.items():
             return None
-        if not self._holds(files):
-            print(f"{self.files}: not as it was verified; repairing it", file=sys.stderr)
+        if not all(self._present(file) for file in files):
             return None
         for file in files:
             link_or_copy(self.files / file.path, scratch / file.path)
         return files
 
-    def _holds(self, files: Sequence[SourceFile]) -> bool:
-        try:
-            names = {path.as_posix() for path in files_under(self.files)}
-        except TreeError:
-            return False
-        return names == {file.path for file in files} and all(
-            sha256_file(self.files / file.path) == file.sha256 for file in files
-        )
+    def _present(self, file: SourceFile) -> bool:
+        path = self.files / file.path
+        return path.is_file() and not path.is_symlink() and sha256_file(path) == file.sha256
+
+    def drop_stale(self, digests: Collection[str]) -> None:
+        """Remove the unfinished downloads of other commits."""
+        for path in self.unfinished.glob("*"):
+            if path.name not in digests:
+                path.unlink()
 
     def reuse(self, name: str, size: int, target: Path) -> None:
-        """Link a file of the present tree as ``target`` where it may be the one wanted."""
-        present = self.files / name
-        usable = present.is_file() and not present.is_symlink() and present.stat().st_size == size
+        """Link a file of the present tree as ``target`` if it can be the wanted one."""
+        path = self.files / name
+        usable = path.is_file() and not path.is_symlink() and path.stat().st_size == size
         if usable and (not target.exists() or target.stat().st_size != size):
             target.unlink(missing_ok=True)
-            link_or_copy(present, target)
+            link_or_copy(path, target)
 
 
-def _record(source: Source, files: Sequence[SourceFile]) -> dict[str, Any]:
-    origin: dict[str, Any] = {"kind": "local"}
+def _origin(source: Source) -> dict[str, Any]:
     if isinstance(source, HubSource):
-        origin = {"kind": "hub", "repo": source.repo, "revision": source.revision}
-    ordered = sorted(files, key=lambda file: file.path)
-    return {**origin, "files": [file.entry() for file in ordered]}
+        return {"kind": "hub", "repo": source.repo, "revision": source.revision}
+    return {"kind": "local"}
+
+
+def _state_of(source: HubSource) -> dict[str, Any]:
+    return {**_origin(source), "selection": list(SELECTION)}
 
 
 def check_disk(folder: Path, wanted: int) -> None:
-    """See that ``wanted`` more bytes fit below ``folder``.
+    """Check that ``wanted`` more bytes fit below ``folder``.
 
     Raises:
         SourceError: they do not.

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from support.fetching import NEEDED, SHARDS, Fetch, make_checkpoint
+from support.fetching import INDEX, NEEDED, SHARDS, Fetch, make_checkpoint
 
 SHARD = SHARDS[0]
+SUMS = "SHA256SUMS"
 
 
 class Folder:
@@ -24,19 +25,18 @@ class Folder:
                 (path / name).write_bytes(data)
         self.record()
 
-    def record(self, leave_out: str | None = None) -> None:
-        """Write SHA256SUMS for what is there."""
+    def record(self) -> None:
+        """Write SHA256SUMS of the files that are there; a second time it lists itself."""
         lines = [
             f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
             for path in sorted(self.path.iterdir())
-            if path.name not in ("SHA256SUMS", leave_out)
         ]
-        (self.path / "SHA256SUMS").write_text("".join(lines))
+        (self.path / SUMS).write_text("".join(lines))
 
     @property
     def source(self) -> dict[str, object]:
-        """For ``--source``."""
-        return {"path": str(self.path), "checksums": "SHA256SUMS"}
+        """The source block."""
+        return {"path": str(self.path), "checksums": SUMS}
 
     @property
     def needed(self) -> dict[str, bytes]:
@@ -51,14 +51,14 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_a_folder_is_copied_without_what_is_not_needed(fetch: Fetch, folder: Folder) -> None:
     fetch.succeeds(folder.source, folder.needed)
-    assert str(folder.path) not in (fetch.into / "SOURCE.json").read_text()
-    first = (fetch.into / "SOURCE.json").read_bytes()
+    first = (fetch.into / "SOURCE.json").read_text()
+    assert str(folder.path) not in first
     fetch.succeeds(folder.source, folder.needed)
-    assert (fetch.into / "SOURCE.json").read_bytes() == first
+    assert (fetch.into / "SOURCE.json").read_text() == first
 
 
 def test_lines_of_sha256sum_in_binary_mode_are_read(fetch: Fetch, folder: Folder) -> None:
-    sums = folder.path / "SHA256SUMS"
+    sums = folder.path / SUMS
     sums.write_text(sums.read_text().replace("  ", " *./"))
     fetch.succeeds(folder.source, folder.needed)
 
@@ -75,152 +75,64 @@ def test_a_changed_folder_changes_the_tree_and_a_bad_one_keeps_it(
     fetch.succeeds(folder.source, folder.needed)
 
 
-def _flip(folder: Folder) -> None:
-    data = bytearray((folder.path / SHARD).read_bytes())
-    data[-1] ^= 1
-    (folder.path / SHARD).write_bytes(data)
+def index(**weight_map: str) -> bytes:
+    """Return the bytes of a weights index."""
+    return json.dumps({"weight_map": weight_map}).encode()
 
 
-def _truncate(folder: Folder) -> None:
-    (folder.path / SHARD).write_bytes((folder.path / SHARD).read_bytes()[:-1000])
-    folder.record()
-
-
-def _truncate_header(folder: Folder) -> None:
-    (folder.path / SHARD).write_bytes((folder.path / SHARD).read_bytes()[:20])
-    folder.record()
-
-
-def _empty(folder: Folder) -> None:
-    (folder.path / SHARD).write_bytes(b"")
-    folder.record()
-
-
-def _lose(folder: Folder) -> None:
-    (folder.path / "tokenizer.json").unlink()
-
-
-def _lose_recorded(folder: Folder) -> None:
-    (folder.path / SHARD).unlink()
-    folder.record()
-
-
-def _lose_config(folder: Folder) -> None:
-    (folder.path / "config.json").unlink()
-    folder.record()
-
-
-def _break_config(folder: Folder) -> None:
-    (folder.path / "config.json").write_text("{")
-    folder.record()
-
-
-def _add_unlisted(folder: Folder) -> None:
-    (folder.path / "chat_template.jinja").write_text("x")
-
-
-def _leave_out_shard(folder: Folder) -> None:
-    folder.record(leave_out=SHARD)
-
-
-def _list_pickle(folder: Folder) -> None:
-    (folder.path / "training_args.bin").write_bytes(b"x")
-    folder.record()
-
-
-def _only_pickles(folder: Folder) -> None:
-    for path in folder.path.glob("model*"):
-        path.unlink()
-    folder.record()
-    (folder.path / "pytorch_model.bin").write_bytes(b"x")
-
-
-def _link(folder: Folder) -> None:
-    elsewhere = folder.path.parent / "blob"
-    shutil.move(folder.path / SHARD, elsewhere)
-    (folder.path / SHARD).symlink_to(elsewhere)
-
-
-def _no_checksums(folder: Folder) -> None:
-    (folder.path / "SHA256SUMS").unlink()
-
-
-def _empty_checksums(folder: Folder) -> None:
-    (folder.path / "SHA256SUMS").write_text("")
-
-
-def _checksums_of_another_tool(folder: Folder) -> None:
-    (folder.path / "SHA256SUMS").write_text("MD5 (config.json) = 0\n")
-
-
-def _checksums_binary(folder: Folder) -> None:
-    (folder.path / "SHA256SUMS").write_bytes(b"\xff\xfe\x00")
-
-
-def _checksums_outside(folder: Folder) -> None:
-    with (folder.path / "SHA256SUMS").open("a") as sums:
-        sums.write(f"{'0' * 64}  ../../etc/passwd\n")
-
-
-def _checksums_twice(folder: Folder) -> None:
-    with (folder.path / "SHA256SUMS").open("a") as sums:
-        sums.write(f"{'0' * 64}  config.json\n")
-
-
-def _index_outside(folder: Folder) -> None:
-    index = {"weight_map": {"embed": "../blob.safetensors"}}
-    (folder.path / "model.safetensors.index.json").write_text(json.dumps(index))
-    folder.record()
-
-
-def _index_lies(folder: Folder) -> None:
-    index = {"weight_map": {"embed": SHARD, "lost": SHARD}}
-    (folder.path / "model.safetensors.index.json").write_text(json.dumps(index))
-    folder.record()
-
-
-def _not_there(folder: Folder) -> None:
-    shutil.rmtree(folder.path)
+Edit = Callable[[bytes], bytes | None]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("name", "edit", "recorded", "words"),
     [
-        (_flip, [SHARD, "SHA256SUMS records", "expected"]),
-        (_truncate, [SHARD, "truncated or damaged"]),
-        (_truncate_header, [SHARD, "truncated or damaged"]),
-        (_empty, [SHARD, "truncated or damaged"]),
-        (_lose, ["SHA256SUMS lists tokenizer.json, which is not there"]),
-        (_lose_recorded, [f"names {SHARD}, which is not there"]),
-        (_lose_config, ["no config.json"]),
-        (_break_config, ["config.json is not JSON"]),
-        (_add_unlisted, ["chat_template.jinja", "no checksum"]),
-        (_leave_out_shard, [SHARD, "no checksum"]),
-        (_list_pickle, ["training_args.bin is a pickle"]),
-        (_only_pickles, ["pytorch_model.bin", "pickle"]),
-        (_link, [SHARD, "a link is no source"]),
-        (_no_checksums, ["checksums file is missing", "sha256sum"]),
-        (_empty_checksums, ["SHA256SUMS", "lists no file"]),
-        (_checksums_of_another_tool, ["SHA256SUMS:1", "not a line of sha256sum"]),
-        (_checksums_binary, ["SHA256SUMS", "not a text"]),
-        (_checksums_outside, ["leaves its folder", "../../etc/passwd"]),
-        (_checksums_twice, ["lists 'config.json' twice"]),
-        (_index_outside, ["outside its folder", "../blob.safetensors"]),
-        (_index_lies, [f"{SHARD} holds no tensor lost"]),
-        (_not_there, ["no such folder"]),
+        (SHARD, lambda data: data[:-1] + b"\x00", False, [SHARD, f"{SUMS} records", "expected"]),
+        (SHARD, lambda data: data[:-1000], True, [SHARD, "truncated or damaged"]),
+        (SHARD, lambda data: data[:20], True, [SHARD, "truncated or damaged"]),
+        (SHARD, lambda _: b"", True, [SHARD, "truncated or damaged"]),
+        (SHARD, lambda _: None, True, [f"names {SHARD}, which is not there"]),
+        ("tokenizer.json", lambda _: None, False, [f"{SUMS} lists tokenizer.json, which is not"]),
+        ("config.json", lambda _: None, True, ["no config.json"]),
+        ("config.json", lambda _: b"{", True, ["config.json is not JSON"]),
+        ("chat_template.jinja", lambda _: b"x", False, ["chat_template.jinja", "no checksum"]),
+        ("training_args.bin", lambda _: b"x", True, ["training_args.bin is a pickle"]),
+        (INDEX, lambda _: index(embed="../blob.safetensors"), True, ["../blob.safetensors"]),
+        (INDEX, lambda _: index(embed=SHARD, lost=SHARD), True, ["holds no tensor lost"]),
+        (SUMS, lambda _: None, False, ["checksums file is missing", "sha256sum"]),
+        (SUMS, lambda _: b"", False, [SUMS, "lists no file"]),
+        (SUMS, lambda _: b"MD5 (config.json) = 0\n", False, [f"{SUMS}:1", "not a line of"]),
+        (SUMS, lambda _: b"\xff\xfe\x00", False, [SUMS, "not a text"]),
+        (SUMS, lambda data: data + b"0" * 64 + b"  ../../etc/passwd\n", False, ["../etc/passwd"]),
+        (SUMS, lambda data: data + b"0" * 64 + b"  config.json\n", False, ["config.json' twice"]),
+        (SUMS, lambda data: data.replace(SHARD.encode(), b"LICENSE-MIT"), False, ["LICENSE-MIT"]),
+        (SUMS, lambda data: data[data.index(b"\n") + 1 :], False, ["LICENSE", "no checksum"]),
     ],
 )
 def test_a_folder_that_is_not_what_it_records_is_refused(
-    fetch: Fetch, folder: Folder, spoil: Callable[[Folder], None], words: list[str]
+    fetch: Fetch, folder: Folder, name: str, edit: Edit, recorded: bool, words: list[str]
 ) -> None:
-    spoil(folder)
+    path = folder.path / name
+    data = edit(path.read_bytes() if path.exists() else b"")
+    path.unlink(missing_ok=True)
+    if data is not None:
+        path.write_bytes(data)
+    if recorded:
+        (folder.path / SUMS).unlink()
+        folder.record()
     fetch.fails(folder.source, *words)
+
+
+def test_a_link_is_refused(fetch: Fetch, folder: Folder) -> None:
+    shutil.move(folder.path / SHARD, folder.path.parent / "blob")
+    (folder.path / SHARD).symlink_to("../blob")
+    fetch.fails(folder.source, SHARD, "a link is no source")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"checksums": "../SHA256SUMS"}, "checksums"),
+        ({"path": "no such folder"}, "no such folder"),
         ({"path": ""}, "checksums file is missing"),
         ({"path": 3}, "not a source"),
         ({"revision": "main"}, "revision"),
@@ -234,7 +146,7 @@ def test_a_source_block_that_is_not_valid_is_refused(
 
 def test_a_place_that_is_a_file_is_refused(fetch: Fetch, folder: Folder) -> None:
     fetch.into.parent.mkdir()
-    fetch.into.write_text("here first")
+    fetch.into.write_text("in the way")
     code, output = fetch.run(folder.source)
     assert code == 1
     assert "not a folder" in output

@@ -16,6 +16,7 @@ from support.hub_server import Repository
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_aSecretThatNobodyMaySee"
+INDEX = "model.safetensors.index.json"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
@@ -29,7 +30,7 @@ def make_checkpoint() -> dict[str, bytes]:
     weight_map = {tensor: shard for shard, held in tensors.items() for tensor in held}
     files = {shard: save(held) for shard, held in tensors.items()}
     files |= {
-        "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode(),
+        INDEX: json.dumps({"weight_map": weight_map}).encode(),
         "config.json": json.dumps({"auto_map": {"AutoModel": "modeling_phi3.Phi3"}}).encode(),
         "generation_config.json": b'{"eos_token_id": 1}',
         "tokenizer.json": b'{"model": {}}',
@@ -45,7 +46,7 @@ def make_checkpoint() -> dict[str, bytes]:
 
 
 NEEDED = {
-    *SHARDS, "model.safetensors.index.json", "config.json", "generation_config.json",
+    *SHARDS, INDEX, "config.json", "generation_config.json",
     "tokenizer.json", "tokenizer_config.json", "LICENSE", "NOTICE.md",
 }  # fmt: skip
 

@@ -1,17 +1,16 @@
-"""What a model's ``source`` block asks for: one pinned Hub commit, or one local folder."""
+"""The source of a model: one pinned Hub commit, or one local folder."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.checksums import name_problem
 from phiforge.errors import PhiforgeError
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class SourceError(PhiforgeError):
@@ -33,7 +32,7 @@ class HubSource:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """See that this names one commit."""
+        """Refuse what does not name one commit."""
         if not _REPO.fullmatch(self.repo):
             raise SourceError("repo", expected="owner/name", found=repr(self.repo))
         if not _REVISION.fullmatch(self.revision):
@@ -59,7 +58,7 @@ class LocalSource:
     checksums: str
 
     def __post_init__(self) -> None:
-        """See that the checksums are those of this folder."""
+        """Refuse a checksums file outside the folder."""
         if not is_plain(self.checksums):
             raise SourceError(
                 "checksums",
@@ -73,10 +72,9 @@ Source = HubSource | LocalSource
 
 
 def parse_source(block: Mapping[str, Any]) -> Source:
-    """Make the source that a model's ``source`` block names.
+    """Return the source that a model's ``source`` block names.
 
-    The settings have validated the block already; what must hold for every source, whoever asks
-    for it, is checked by the types themselves.
+    The settings validate the block; the types check again what must hold for every source.
 
     Raises:
         SourceError: it is neither of the two forms, or a value is not valid.
@@ -94,23 +92,9 @@ def parse_source(block: Mapping[str, Any]) -> Source:
 
 
 def is_plain(name: str) -> bool:
-    """Whether ``name`` is one printable file name with no folder in it.
+    """Say whether ``name`` is one file name with no folder in it.
 
     >>> is_plain("config.json"), is_plain("../config.json"), is_plain("..")
     (True, False, False)
     """
-    return stays_inside(name) and name.isprintable() and "/" not in name
-
-
-def stays_inside(name: str) -> bool:
-    """Whether ``name`` is a relative path that cannot leave the folder it is joined to.
-
-    >>> stays_inside("onnx/model.onnx"), stays_inside("a/../../b"), stays_inside("/etc/passwd")
-    (True, False, False)
-    """
-    return (
-        not any(letter == "\\" or unicodedata.category(letter) == "Cc" for letter in name)
-        and name == PurePosixPath(name).as_posix()
-        and not PurePosixPath(name).is_absolute()
-        and not {"", ".", ".."} & set(name.split("/"))
-    )
+    return "/" not in name and name_problem(name) is None
