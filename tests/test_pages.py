@@ -18,7 +18,6 @@ PAGES = [
     )
     if (ROOT / name).is_file()
 ] + sorted((ROOT / "docs").glob("*.md"))  # fmt: skip
-MADE_UP = {"config/keys/npu-lab.pub", "validators/runtimes/openvino_first.py"}  # in examples
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -76,8 +75,9 @@ def test_named_files_exist(page: Path) -> None:
     folders = (
         "rules|profiles|config|converters|validators|phiforge|models|envs|tests|benchmarks|docs"
     )
+    made = set(re.findall(r"(?:--public |# file: )(\S+)", code(page)))  # by the page's examples
     for path in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]+\.\w+)(?![\w*<])", code(page)):
-        assert path in MADE_UP or (ROOT / path).exists(), f"{page.name}: {path}"
+        assert path in made or (ROOT / path).exists(), f"{page.name}: {path}"
 
 
 @each_page

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 from support.checkout import ROOT, Checkout, make_checkout
 from support.onnx_genai_parity import changed_model, twin_of_the_head
+from support.pages import shown_commands, shown_files
 
 TINY = ROOT / "models/phi3-tiny"
 
@@ -50,15 +52,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return make_checkout(tmp_path_factory.mktemp("outside") / "phiforge")
 
 
-def test_an_outside_model_is_built_checked_and_released(checkout: Checkout, tmp_path: Path) -> None:
-    file = write_model(tmp_path, "outsider")
-    checkout.snakemake(
-        "--cores", "4", "all",
-        "--config", f"model_files={file}", "models=outsider", "variants=openvino-int8",
-    )  # fmt: skip
-    release = checkout.folder / "artifacts/release/outsider/openvino-int8"
-    assert (release / "MANIFEST.json").is_file()
-    assert not (checkout.folder / "artifacts/release/outsider/openvino-fp16").exists()
+def test_the_page_adds_a_model(checkout: Checkout, tmp_path: Path) -> None:
+    """Built, checked and released by the blocks of docs/adding.md, with phi3-tiny's weights."""
+    write_model(tmp_path, "replaced")
+    (tmp_path / "weights/SHA256SUMS").unlink()
+    for name, text in shown_files("adding.md")[:2]:
+        (tmp_path / name).write_text(text)
+    checksums, build = shown_commands("adding.md")
+    checkout.run("sh", "-c", checksums.replace("cd weights", f"cd {tmp_path}/weights"))
+    build = build.replace("/path/", f"{tmp_path}/").removeprefix("snakemake ")
+    checkout.snakemake(*shlex.split(build))
+    releases = checkout.folder / "artifacts/release/my-phi"
+    assert (releases / "openvino-int8/MANIFEST.json").is_file()
+    assert not (releases / "openvino-fp16").exists()
 
 
 def test_one_failed_variant_leaves_the_others_and_is_named(
