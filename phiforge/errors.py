@@ -30,7 +30,18 @@ class PhiforgeError(Exception):
         line = "; ".join(parts)
         if remedy:
             line += f". Remedy: {remedy}"
-        super().__init__(" ".join(line.split()))
+        super().__init__(printable(" ".join(line.split())))
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Replace what a terminal obeys instead of showing: control characters but those in ``keep``.
+
+    >>> printable("\x1b[2Jwhite\tspace", keep="\t")
+    '\ufffd[2Jwhite\tspace'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else "\ufffd" for char in text)
 
 
 def run_command(main: Callable[[], None]) -> None:

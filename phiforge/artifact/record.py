@@ -51,7 +51,7 @@ def read_record(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError("record is missing", where=path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         raise RecordError(
             f"not a JSON record ({error})", where=path, remedy="delete it and run again"
         ) from None

@@ -14,7 +14,7 @@ _PLAIN, _PROGRAM = 0o644, 0o755
 RUN_SH = """\
 #!/bin/sh
 # ./run.sh [RELEASE_FOLDER]: does the job of this kit on this device. Needs Python 3.11.
-cd "$(dirname "$0")" && exec "${PYTHON:-python3}" run.py "$@"
+exec "${PYTHON:-python3}" "$(dirname "$0")/run.py" "$@"
 """
 
 RUN_PS1 = """\

@@ -5,14 +5,14 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from phiforge.remote.agent import held
+from phiforge.remote.agent import exclusive_lock, report_to_person
 
 
 def device_lock(device: str, folder: Path | None = None) -> AbstractContextManager[None]:
     """Hold ``device`` (``NPU``, ``GPU``, …) until the block ends; wait, saying so, if it is in use.
 
     The system frees the lock when this process ends, however. Two jobs at once would slow each
-    other's measures, and each would pass for the other's activity.
+    other's measurements, and each would pass for the other's activity.
 
     Args:
         folder: where the lock's file is; by default the system's folder for temporary files.
@@ -20,4 +20,4 @@ def device_lock(device: str, folder: Path | None = None) -> AbstractContextManag
     name = f"phiforge-{getpass.getuser()}-{device}.lock"
     path = (folder or Path(tempfile.gettempdir())) / name
     waiting = f"another job uses the {device} of this machine; waiting for it"
-    return held(path, lambda: print(waiting, flush=True))
+    return exclusive_lock(path, waiting, report_to_person)

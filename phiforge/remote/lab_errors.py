@@ -1,11 +1,9 @@
-"""What can go wrong between here and a lab host, each cause under its own name, in one line."""
+"""Name what can go wrong on the way to a lab host, each cause in one line."""
 
 import asyncio
-import re
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import asyncssh
 
@@ -23,9 +21,16 @@ _CUT = (
 )
 
 
+@dataclass
+class Progress:
+    """The step that a session is at, as a participle: ``sending payload/model.bin``."""
+
+    step: str = "connecting"
+
+
 @contextmanager
-def by_name(host: LabHost, doing: Namespace) -> Iterator[None]:
-    """Turn what asyncssh raises into a `RunnerError`; ``doing.what`` says at which step."""
+def named_errors(host: LabHost, progress: Progress) -> Iterator[None]:
+    """Turn what asyncssh raises into a `RunnerError` that names the step."""
     place = f"{host.user}@{host.host}:{host.port}"
     try:
         yield
@@ -54,21 +59,30 @@ def by_name(host: LabHost, doing: Namespace) -> Iterator[None]:
             remedy="name a private key without a passphrase (ssh.identity)",
         ) from None
     except _CUT as error:
-        if doing.what == "connecting":
+        if progress.step == "connecting":
             raise _unreachable(place, error) from None
-        raise _cut(place, doing.what) from None
+        raise _cut(place, progress.step) from None
     except asyncssh.SFTPError as error:
         raise RunnerError(
             "transfer",
-            f"the lab host refused it while {doing.what}: {error.reason}",
+            f"the lab host refused it while {progress.step}: {error.reason}",
             where=place,
             remedy="look whether its disk is full and the working folder may be written, "
             "then run again",
         ) from None
-    except (TimeoutError, OSError) as error:
-        if doing.what != "connecting":
-            raise
-        raise _unreachable(place, error) from None
+    except OSError as error:
+        if progress.step == "connecting":
+            raise _unreachable(place, error) from None
+        if isinstance(error, TimeoutError):
+            raise _silent(place, progress.step, host.heartbeat_s) from None
+        raise
+    except asyncssh.Error as error:
+        raise RunnerError(
+            "connection-failed",
+            f"the ssh connection failed while {progress.step}: {error.reason}",
+            where=place,
+            remedy="run again; what was sent is kept there",
+        ) from None
 
 
 def _unreachable(place: str, error: Exception) -> RunnerError:
@@ -80,40 +94,53 @@ def _unreachable(place: str, error: Exception) -> RunnerError:
     )
 
 
-def _cut(place: str, doing: str) -> RunnerError:
+def _cut(place: str, step: str) -> RunnerError:
     return RunnerError(
         "connection-cut",
-        f"the connection was cut while {doing}",
+        f"the connection was cut while {step}",
         where=place,
-        remedy="run again; what came over is kept there",
+        remedy="run again; what was sent is kept there",
+    )
+
+
+def _silent(place: str, step: str, heartbeat_s: float) -> RunnerError:
+    return RunnerError(
+        "silent",
+        f"the lab host has been silent for {heartbeat_s:.0f} s while {step}",
+        where=place,
+        remedy="look whether it hangs or lost its network, then run again; where it is only slow, "
+        "raise ssh.heartbeat_s",
     )
 
 
 def ended_early(
-    host: LabHost, doing: str, ended: Any, noise: Sequence[str], lost: bool
+    host: LabHost,
+    step: str,
+    ended: asyncssh.SSHCompletedProcess,
+    output: Collection[str],
+    lost: bool,
 ) -> RunnerError:
-    """The far side's Python ended without an answer.
+    """Return the error for a Python on the host that ended without an answer.
 
     Args:
-        ended: asyncssh's completed process.
-        noise: what it printed.
+        output: the last lines that it printed.
         lost: whether the connection is gone.
     """
     place = f"{host.user}@{host.host}:{host.port}"
-    last = next((line for line in reversed(noise) if line), "nothing was printed")
+    last = next((line for line in reversed(list(output)) if line), "nothing was printed")
     if ended.exit_signal is not None or (ended.exit_status or 0) > 128:
         how = ended.exit_signal[0] if ended.exit_signal else f"exit code {ended.exit_status}"
         return RunnerError(
             "killed",
-            f"phiforge's process there was killed ({how}) while {doing}",
+            f"phiforge's process there was killed ({how}) while {step}",
             where=place,
             remedy="look whether the host ran out of memory, then run again",
         )
     if lost or ended.exit_status is None:
-        return _cut(place, doing)
-    if ended.exit_status == 0 or any(re.match("Traceback", line) for line in noise):
+        return _cut(place, step)
+    if ended.exit_status == 0 or any(line.startswith("Traceback") for line in output):
         return RunnerError(
-            "host", f"phiforge's process there failed while {doing}: {last}", where=place
+            "host", f"phiforge's process there failed while {step}: {last}", where=place
         )
     return RunnerError(
         "python-missing",
