@@ -28,10 +28,12 @@ from validators.code_digest import check_modules
 
 try:
     SETTINGS = load(config)
-    INBOX = inbox.scan()
+    INBOX, INBOX_NOTES = inbox.scan()
 except PhiforgeError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
+for note in INBOX_NOTES:
+    print(f"note: {note}", file=sys.stderr)
 
 # Which key signs: where its file is, not the key. Told to the jobs in their environment and not as
 # params: who runs this without the key is no reason to sign again.

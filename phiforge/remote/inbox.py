@@ -1,85 +1,120 @@
-"""artifacts/inbox/: receipts that a courier brought, in files of any name.
+"""Read artifacts/inbox/: receipts that a courier brought, in files of any name.
 
 A file is a zip that holds a receipt and its envelope, as a kit makes it, or the receipt itself
-(``X.json``) with ``X.dsse.json`` beside it. What a file is about is read from the receipt.
+(``X.json``) with ``X.dsse.json`` beside it. What a file is about is read from the receipt. People
+and other systems put files there: every read is bounded, and one bad file does not stop the rest.
 """
 
 import json
+import stat
 import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from phiforge.errors import PhiforgeError
+from phiforge.errors import printable
 from phiforge.receipts.receipt_files import ENVELOPE, envelope_path
 from phiforge.remote import RunnerError
 
 INBOX = Path("artifacts/inbox")
-_LONGEST = 1 << 26  # bytes; a receipt has some hundred kilobytes
+_LONGEST = 8 << 20  # bytes of a file, and of a zip's member; a receipt has some hundred thousand
+_SUFFIXES = (".zip", ".json")
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # whose reading is bounded
 
 Key = tuple[str, str, str]
 
 
-def scan(folder: Path = INBOX) -> dict[Key, list[str]]:
-    """(model, variant, row) to the inbox's files about it, in the order of their names.
+def scan(folder: Path = INBOX) -> tuple[dict[Key, list[str]], list[str]]:
+    """Find the inbox's receipts; light enough for parse time, and nothing is believed yet.
 
-    Light enough for parse time; nothing is believed yet.
-
-    Raises:
-        RunnerError: a file is no receipt.
+    Returns:
+        (model, variant, row) to the files about it, in the order of their names; and a note for
+        each file that is ignored.
     """
     found: dict[Key, list[str]] = {}
-    files = [*folder.glob("*.zip"), *folder.glob("*.json")] if folder.is_dir() else []
-    for path in sorted(files):
-        if not path.name.endswith(ENVELOPE):
-            receipt, _ = read(path)
-            told = _json(path, receipt)
-            found.setdefault((told["model"], told["variant"], told["device"]), []).append(str(path))
-    return found
+    notes: list[str] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name = path.name.lower()
+        if name.startswith(".") or not name.endswith(_SUFFIXES) or name.endswith(ENVELOPE):
+            continue  # ``._x.zip`` is what a Mac leaves beside x.zip
+        try:
+            found.setdefault(_subject(path, read(path)[0]), []).append(str(path))
+        except RunnerError as error:
+            notes.append(f"ignored: {error}")
+        except OSError as error:
+            notes.append(printable(f"ignored: {path}: {error.strerror or error}"))
+    return found, notes
 
 
 def companions(path: str) -> list[str]:
-    """The files that belong to an inbox file, itself first."""
+    """Return the files that belong to an inbox file, itself first."""
     envelope = envelope_path(Path(path))
-    return [path, str(envelope)] if path.endswith(".json") and envelope.is_file() else [path]
+    return [path, str(envelope)] if envelope.is_file() else [path]
 
 
 def read(path: Path) -> tuple[bytes, bytes | None]:
-    """The receipt and the envelope that an inbox file holds.
+    """Read the receipt and the envelope that an inbox file holds.
 
     Raises:
         RunnerError: it holds no receipt.
+        OSError: it cannot be read.
     """
-    if path.suffix == ".json":
-        beside = envelope_path(path)
-        return path.read_bytes(), beside.read_bytes() if beside.is_file() else None
+    data = path.stat()
+    if not stat.S_ISREG(data.st_mode):
+        raise _no_receipt(path, "a folder" if stat.S_ISDIR(data.st_mode) else "no file")
+    if data.st_size > _LONGEST:
+        raise _no_receipt(path, f"{data.st_size} bytes")
+    if path.suffix.lower() == ".json":
+        envelope = envelope_path(path)
+        return path.read_bytes(), read(envelope)[0] if envelope.exists() else None
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [one for one in archive.infolist() if one.file_size <= _LONGEST]
-            receipts = [
-                one
-                for one in members
-                if one.filename.endswith(".json") and not one.filename.endswith(ENVELOPE)
-            ]
-            envelopes = [one for one in members if one.filename.endswith(ENVELOPE)]
-            if len(receipts) != 1 or len(envelopes) > 1:
-                raise _no_receipt(path, f"{len(receipts)} receipts, {len(envelopes)} envelopes")
-            envelope = archive.read(envelopes[0]) if envelopes else None
-            return archive.read(receipts[0]), envelope
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise _no_receipt(path, str(error)) from None
+            return _read_members(path, archive)
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+    ) as error:  # fmt: skip
+        raise _no_receipt(path, str(error) or type(error).__name__) from None
 
 
-def _json(path: Path, receipt: bytes) -> dict[str, str]:
+def _read_members(path: Path, archive: zipfile.ZipFile) -> tuple[bytes, bytes | None]:
+    names = [name for name in archive.namelist() if name.endswith(".json") and not _of_a_mac(name)]
+    envelopes = [name for name in names if name.endswith(ENVELOPE)]
+    receipts = [name for name in names if name not in envelopes]
+    if len(receipts) != 1 or len(envelopes) > 1:
+        raise _no_receipt(path, f"{len(receipts)} receipts, {len(envelopes)} envelopes")
+    receipt, *envelope = (_read_member(path, archive, name) for name in receipts + envelopes)
+    return receipt, envelope[0] if envelope else None
+
+
+def _of_a_mac(name: str) -> bool:
+    """Return whether a member is what a Mac adds to a zip."""
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or parts[-1].startswith("._")
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    member = archive.getinfo(name)
+    if member.compress_type not in _METHODS:
+        raise _no_receipt(path, f"{name}, packed in a way that no kit uses")
+    with archive.open(member) as stream:
+        data = stream.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise _no_receipt(path, f"{name} of more than {_LONGEST} bytes")
+    return data
+
+
+def _subject(path: Path, receipt: bytes) -> Key:
     try:
-        told = json.loads(receipt)
-    except ValueError:
+        document = json.loads(receipt)
+    except (ValueError, RecursionError):
         raise _no_receipt(path, "not JSON") from None
-    if not isinstance(told, dict) or not all(
-        isinstance(told.get(noun), str) for noun in ("model", "variant", "device")
-    ):
+    fields = document if isinstance(document, dict) else {}
+    subject = [fields.get(name) for name in ("model", "variant", "device")]
+    if not all(isinstance(name, str) for name in subject):
         raise _no_receipt(path, "it names no model, variant and device")
-    return told
+    model, variant, row = map(str, subject)
+    return model, variant, row
 
 
 def _no_receipt(path: Path, found: str) -> RunnerError:
@@ -114,19 +149,17 @@ def take(files: Sequence[Path], options: Namespace, key: Path | None) -> tuple[b
         )
     expects = expectations(options, "courier")
     notes: list[str] = []
-    taken = False
     for path in files:
         receipt, envelope = read(path)
         try:
             verdict = accept(
                 receipt, envelope, key=key, expects=expects, into=options.receipt, came=str(path)
             )
-        except PhiforgeError as error:
-            if not isinstance(error, RunnerError) or error.name != "stale-receipt":
+        except RunnerError as error:
+            if error.name != "stale-receipt":
                 raise
             notes.append(f"{path.name} is ignored: {str(error).split(': ', 1)[1]}")
             continue
-        if not taken:
-            print(f"{options.model} {options.variant} on {options.row}: {verdict}, from {path}")
-        taken = True
-    return taken, notes
+        print(f"{options.model} {options.variant} on {options.row}: {verdict}, from {path}")
+        return True, notes
+    return False, notes

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -123,14 +122,3 @@ def test_a_stale_receipt_is_ignored_with_a_note(
     receipt = read_record(bench.receipt)
     assert receipt["verdict"] == "blocked"
     assert "is ignored: the receipt is stale, it is about other gates" in receipt["reason"]
-
-
-def test_a_kit_has_the_same_bytes_every_time(bench: Bench, tmp_path: Path) -> None:
-    made = []
-    for name in ("one.zip", "two.zip"):
-        command = bench.arguments(runner="courier")
-        command[3:6] = ["kit", "--into", str(tmp_path / name)]
-        assert run(command).returncode == 0
-        made.append((tmp_path / name).read_bytes())
-        time.sleep(1.1)
-    assert made[0] == made[1]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from phiforge.remote import RunnerError, ssh
-from phiforge.remote.kit import Kit, kit_file
 from phiforge.settings.devices import LabHost
+from support.lab_bench import small_kit
 from support.lab_host import SSHD, CuttingProxy, LabServer, free_port, new_ssh_key
 from support.small_disk import give_room, small_disk
 
@@ -30,25 +30,6 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def kit_of(folder: Path, job: str, payload: bytes = b"") -> Kit:
-    """A kit whose job is a Python module with the text ``job``."""
-    folder.mkdir(exist_ok=True)
-    sources = {"code/job.py": job.encode(), "device.lock": b"", "payload/weights": payload}
-    files = []
-    for name, data in sources.items():
-        source = folder / Path(name).name
-        source.write_bytes(data)
-        files.append(kit_file(name, source))
-    document = {
-        "title": "a job",
-        "module": "job",
-        "executes": "CPU",
-        "arguments": [],
-        "files": {file.name: {"sha256": file.sha256, "size": file.size} for file in files},
-    }
-    return Kit(document, tuple(files), {"device": "cpu"})
-
-
 def host_of(server: LabServer, folder: Path, **ssh: Any) -> LabHost:
     own = {"folder": str(folder / "lab"), "python": sys.executable, "heartbeat_s": 20}
     return LabHost(**server.row(**{**own, **ssh}))
@@ -56,7 +37,7 @@ def host_of(server: LabServer, folder: Path, **ssh: Any) -> LabHost:
 
 def refusal(server: LabServer, folder: Path, *, job: str = RUNS, **ssh_block: Any) -> RunnerError:
     """The error of a job on the host; it is one line, and no receipt is written."""
-    kit = kit_of(folder / "kit", job, ssh_block.pop("payload", b""))
+    kit = small_kit(folder / "kit", job, ssh_block.pop("payload", b""))
     receipt = folder / "out/cpu.json"
     with pytest.raises(RunnerError) as caught:
         ssh.check_over_ssh(kit, host_of(server, folder, **ssh_block), key=None, into=receipt)

@@ -10,12 +10,10 @@ from typing import Any
 
 import yaml
 
-from phiforge.receipts.receipt_files import envelope_path
-from phiforge.receipts.signed_receipt import read_signed
+from phiforge.remote.kit import Kit, kit_file
 from phiforge.settings.devices import load_devices
 from phiforge.settings.plan import row_settings
 from phiforge.settings.settings import load
-from phiforge.trust.keys import read_public
 from support.checkout import ROOT, Checkout
 from support.lab_host import LabServer
 
@@ -39,6 +37,27 @@ ROWS: Mapping[str, Any] = {
         },
     }
 }
+
+
+def small_kit(folder: Path, job: str, payload: bytes = b"") -> Kit:
+    """A kit whose job is a Python module with the text ``job``; it needs no package."""
+    folder.mkdir(exist_ok=True)
+    sources = {"code/job.py": job.encode(), "device.lock": b"", "payload/weights": payload}
+    files = []
+    for name, data in sources.items():
+        source = folder / Path(name).name
+        source.write_bytes(data)
+        files.append(kit_file(name, source))
+    document = {
+        "title": "a job",
+        "module": "job",
+        "executes": "CPU",
+        "arguments": [],
+        "python": "3.11",
+        "result": "job.receipt.zip",
+        "files": {file.name: {"sha256": file.sha256, "size": file.size} for file in files},
+    }
+    return Kit(document, tuple(files), {"device": "cpu"})
 
 
 @dataclass(frozen=True)
@@ -91,26 +110,6 @@ class Bench:
             "--golden", str(ROOT / "models/phi3-tiny/golden.yaml"),
             "--acceptance", "config/acceptance.yaml", "--receipt", str(self.receipt), *extra,
         ]  # fmt: skip
-
-    def ssh(self, **ssh: Any) -> subprocess.CompletedProcess[str]:
-        return run(self.arguments(runner="ssh", ssh=self.host(**ssh)))
-
-    def fails(self, expected: str, **ssh: Any) -> str:
-        """A lab host's trouble: one line, exit code 1, no receipt; that line."""
-        done = self.ssh(**ssh)
-        assert done.returncode == 1, done.stdout + done.stderr
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("error: ") and expected in line
-        assert not self.receipt.exists() and not envelope_path(self.receipt).exists()
-        return line
-
-    def passes(self, **ssh: Any) -> str:
-        """A run whose signed receipt came back; what was printed."""
-        done = self.ssh(**ssh)
-        assert done.returncode == 0, done.stdout + done.stderr
-        told = read_signed(self.receipt, [read_public(self.public)])
-        assert (told["verdict"], told["kind"], told["runner"]) == ("passed", "device", "ssh")
-        return done.stdout
 
     def inbox(self, *files: Path, **row: Any) -> subprocess.CompletedProcess[str]:
         """A check of a row that is not here, with what a courier brought."""
