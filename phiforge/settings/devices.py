@@ -65,10 +65,10 @@ class LabHost(Block):
             packages it runs the check, else an environment is made from the lock
         folder: working folder on the host, relative to the account's home
         time_limit_s: a check that takes longer is ended, in seconds
-        heartbeat_s: a check on the host ends when this machine is silent for so many seconds
-        runner_key: path on the host of the private key that signs receipts; it never leaves the
-            host. null: the host's own PHIFORGE_RUNNER_KEY, or an ephemeral key; e.g.
-            ~/keys/runner.pem
+        heartbeat_s: a check ends when this machine or the host is silent for so many seconds
+        runner_key: path on the host, relative to the account's home, of the private key that signs
+            receipts; it never leaves the host. null: the host's own PHIFORGE_RUNNER_KEY, or an
+            ephemeral key; e.g. keys/runner.pem
     """
 
     host: Text
