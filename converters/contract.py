@@ -1,6 +1,7 @@
 """What every converter takes and gives.
 
-A converter is a module ``converters/<name>.py`` with one public function::
+A converter is a package ``converters/<name>/`` with the model of its options in ``options.py``
+(`phiforge.settings.blocks.Block`) and one public function::
 
     def convert(source: Path, into: Path, *, options: Options, base: Path | None = None
                 ) -> BuildRecord: ...

@@ -1,7 +1,9 @@
 """config/variants.yaml: what is made of a model, by which converter, for which devices."""
 
+import sys
 from collections.abc import Mapping
-from importlib import import_module
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,9 +56,19 @@ def converter_names() -> list[str]:
     return sorted(file.parent.name for file in CONVERTERS.glob("*/options.py"))
 
 
+@cache
 def options_of(converter: str) -> type[Block]:
-    """Return the model of a converter's options; its toolchain is not imported."""
-    options: type[Block] = import_module(f"converters.{converter}.options").Options
+    """Return the model of a converter's options.
+
+    The module is executed alone: its package may import a toolchain, which planning must not.
+    """
+    name = f"converters.{converter}.options"
+    spec = spec_from_file_location(name, CONVERTERS / converter / "options.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    options: type[Block] = module.Options
     return options
 
 
