@@ -1,13 +1,14 @@
-"""What a `snakemake --cores 4 all` costs that has nothing to do, beside Snakemake's own cost.
+"""Time a `snakemake --cores 4 all` that has nothing to do, and the same for trivial rules.
 
     python benchmarks/no_op.py
 
-Runs `all` once, so that everything is there, and writes a Snakefile beside it with the same rules,
-output patterns, wildcards, jobs and files between them, but nothing else: no configuration, no
-params, no modules as inputs, `touch` for commands. Both no-ops are then timed in turn. The result
-goes to no-op.json beside this file.
+Runs `all` once in this checkout, and writes a Snakefile with the same rules, output patterns,
+wildcards, jobs and files between them, but nothing else: no configuration, no params, no modules as
+inputs, `touch` for commands. Both no-ops are then timed in turn. The result goes to no-op.json
+beside this file.
 """
 
+import argparse
 import csv
 import datetime
 import io
@@ -30,6 +31,9 @@ RUNS = 7
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     subprocess.run([SNAKEMAKE, "--cores", "4", "all"], cwd=ROOT, check=True)
     edges = between(summary())
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +62,7 @@ def main() -> None:
 
 
 def seconds(folder: Path) -> float:
-    """Wall time of an `all` with nothing to do."""
+    """Time an `all` that has nothing to do, in seconds of wall clock."""
     command = [SNAKEMAKE, "--cores", "4", "all"]
     started = time.monotonic()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
@@ -69,7 +73,7 @@ def seconds(folder: Path) -> float:
 
 
 def summary() -> list[dict[str, str]]:
-    """Snakemake's own account of every file that `all` needs."""
+    """List every file that `all` needs, as Snakemake reports it."""
     command = [SNAKEMAKE, "--cores", "4", "all", "--detailed-summary", "--quiet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     table = done.stdout[done.stdout.index("output_file") :]
@@ -77,7 +81,7 @@ def summary() -> list[dict[str, str]]:
 
 
 def between(table: list[dict[str, str]]) -> dict[str, list[str]]:
-    """Output file to those of its inputs that lie in artifacts/."""
+    """Map each output file to its inputs in artifacts/."""
     return {
         row["output_file"]: sorted(
             name for name in row["input-file(s)"].split(",") if name.startswith("artifacts/")
@@ -87,7 +91,7 @@ def between(table: list[dict[str, str]]) -> dict[str, list[str]]:
 
 
 def snakefile(edges: dict[str, list[str]]) -> str:
-    """Our rules with their output patterns, and nothing else in them."""
+    """Write our rules with their output patterns, and nothing else in them."""
     text = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
     lines = [
         "import json",
@@ -102,9 +106,9 @@ def snakefile(edges: dict[str, list[str]]) -> str:
         name = block[len("rule ") : block.index(":")]
         outputs = re.search(r"^    output:\n((?:        .*\n)+)", block, flags=re.MULTILINE)
         patterns = re.findall(r'"(artifacts/[^"]+)"', outputs[1]) if outputs else []
-        used = [one for one in patterns if any(matches(one, made) for made in edges)]
+        used = [pattern for pattern in patterns if any(matches(pattern, file) for file in edges)]
         if used:
-            known.update(made for made in edges for one in used if matches(one, made))
+            known.update(file for file in edges for pattern in used if matches(pattern, file))
             lines += [
                 f"rule {name}:",
                 f"    input: lambda wildcards: edges({used[0]!r}, wildcards)",
@@ -118,7 +122,7 @@ def snakefile(edges: dict[str, list[str]]) -> str:
 
 
 def matches(pattern: str, made: str) -> bool:
-    """Whether a file is one of a pattern's, whose wildcards have no slash."""
+    """Tell whether a file matches a pattern whose wildcards have no slash."""
     expression = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(pattern))
     return re.fullmatch(expression, made) is not None
 
