@@ -8,7 +8,6 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/devices.smk"
 include: "rules/fetch.smk"
 include: "rules/reference.smk"
 include: "rules/convert.smk"
@@ -31,31 +30,23 @@ localrules:
 
 
 rule all:
+    """Everything that is configured, built, checked and released."""
     default_target: True
     input:
-        release_manifests(),
-        wanted_receipts(),
-        indexes(),
+        JOBS.release_records(),
+        JOBS.receipts(),
+        JOBS.indexes(),
 
 
 rule receipts:
+    """Every receipt, released or not."""
     input:
-        wanted_receipts(),
-
-
-rule reproduce:
-    """Every variant built twice; ends non-zero naming those whose bytes differ."""
-    input:
-        records=reproduced_records(),
-    log:
-        "artifacts/logs/reproduce.log",
-    shell:
-        "python -m phiforge.reproduce require {input.records:q} 2>&1 | tee {log:q}"
+        JOBS.receipts(),
 
 
 onsuccess:
-    shell("python -m phiforge.release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m phiforge report {JOBS.summarized:q}")
 
 
 onerror:
-    shell("python -m phiforge.release summary {SUMMARY_ARGUMENTS:q}")
+    shell("python -m phiforge report {JOBS.summarized:q}")

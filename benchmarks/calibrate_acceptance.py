@@ -182,7 +182,7 @@ def _settings() -> Any:
 
 
 def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterator[Subject]:
-    from phiforge.settings.plan import availability, row_settings
+    from phiforge.settings.plan import blocked_row, row_of
 
     settings = _settings()
     for name, variant in settings.variants.items():
@@ -192,10 +192,10 @@ def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterat
         rows = {}
         for row in variant.devices:
             device = settings.devices[row]
-            told = row_settings(device, variant)
+            chosen = row_of(device, variant)
             # A runtime of another environment cannot be imported here.
-            if availability(device).available and told["environment"] is None:
-                rows[row] = (told["module"], told["settings"])
+            if blocked_row(device) is None and chosen.environment is None:
+                rows[row] = (chosen.runtime, chosen.settings)
         if rows:
             yield Subject(name, variant.precision, payload, rows)
 
@@ -306,6 +306,7 @@ ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
 
 def stability(source: Path, golden: Path) -> dict[str, Any]:
     """How far the reference moves with threads and instruction sets, against the first of them."""
+    from phiforge.jobs import Reference, to_json
     from validators.metrics import compare, concatenate
     from validators.reference_tree import load_reference
 
@@ -314,8 +315,10 @@ def stability(source: Path, golden: Path) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for name, environment in ENVIRONMENTS.items():
             into = Path(scratch) / str(len(made))
+            job = Path(scratch) / "job.json"
+            job.write_text(to_json(Reference("phi3-tiny", 256, 2560, synthetic=False)))
             command = [
-                sys.executable, "-m", "validators.reference",
+                sys.executable, "-m", "phiforge", "reference", str(job),
                 "--source", str(source), "--golden", str(golden), "--into", str(into),
             ]  # fmt: skip
             subprocess.run(command, env={**os.environ, **environment}, check=True)

@@ -212,13 +212,11 @@ def _name(model: Path) -> str:
 
 def _job(command: Sequence[str]) -> str | None:
     """What a process converts or checks, if it is one of those jobs."""
-    if "converters" in command and "--name" in command:
-        return command[command.index("--name") + 1]
-    if "validators.reference" in command:
-        return "reference"
-    if "runners" in command and "--variant" in command:
-        return command[command.index("--variant") + 1]
-    return None
+    name = next((word for word in command if word in ("convert", "reference", "check")), None)
+    if "phiforge" not in command or name is None:
+        return None
+    job = Path(command[command.index(name) + 1])  # artifacts/jobs/check/MODEL.VARIANT.ROW.json
+    return "reference" if name == "reference" else job.name.split(".")[-2 - (name == "check")]
 
 
 def floor(name: str, scratch: Path) -> dict[str, float]:

@@ -38,7 +38,7 @@ from phiforge.errors import run_command
 from phiforge.offline import OFFLINE, go_offline
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.models import Model
-from phiforge.settings.plan import availability, row_settings
+from phiforge.settings.plan import blocked_row, row_of
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Variant
 
@@ -117,8 +117,8 @@ def _checks(artifacts: Path, settings: Settings, model: Model) -> Iterator[tuple
         if (artifacts / "build" / model.name / variant.name / "payload").is_dir():
             for row in variant.devices:
                 device = settings.devices[row]
-                elsewhere = row_settings(device, variant)["environment"]
-                if availability(device).available and elsewhere is None:
+                elsewhere = row_of(device, variant).environment
+                if blocked_row(device) is None and elsewhere is None:
                     yield variant, row
 
 
@@ -141,8 +141,8 @@ def one(
     from validators.reference_tree import load_reference
     from validators.worker import observe
 
-    told = row_settings(settings.devices[row], variant)
-    module = importlib.import_module(f"validators.runtimes.{told['module']}")
+    device = row_of(settings.devices[row], variant)
+    module = importlib.import_module(f"validators.runtimes.{device.runtime}")
     payload = artifacts / "build" / model.name / variant.name / "payload"
     reference = load_reference(artifacts / "reference" / model.name)
     golden = load_golden(model.golden)
@@ -152,11 +152,11 @@ def one(
     )
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
         seen = observe(
-            module.open_runtime, {}, payload, told["settings"], reference, golden,
+            module.open_runtime, {}, payload, device.settings, reference, golden,
             Path(scratch) / "DOING",
         )  # fmt: skip
     found = judge(
-        seen, reference, golden, precision=variant.precision, executor=told["executes"], gates=gates
+        seen, reference, golden, precision=variant.precision, executor=device.executes, gates=gates
     )
     return {
         "precision": variant.precision,

@@ -25,8 +25,29 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
+    # What a person runs.
     "verify": Command("phiforge.verify.command", "check a release folder"),
-    "reference": Command("phiforge.reference", "print every key of the configuration"),
+    "diff": Command("phiforge.release.diff", "compare two releases of a variant"),
+    "report": Command("phiforge.release.report", "print the table of a run"),
+    "new-key": Command("phiforge.trust.new_key", "make a key pair"),
+    "revoke": Command("phiforge.release.revoke", "revoke a released version"),
+    "configuration": Command("phiforge.reference", "print every key of the configuration"),
+    # What a rule runs, with the job that the rule has written.
+    "fetch": Command("phiforge.sources.fetch", "fetch a model's source tree"),
+    "reference": Command("validators.reference", "answer the golden prompts with transformers"),
+    "convert": Command("converters.convert", "convert a model to a variant"),
+    "check": Command("phiforge.remote.check", "check a variant where its device row says"),
+    "check-here": Command("validators.check", "check a variant on this machine, as in a kit"),
+    "kit": Command("phiforge.remote.pack", "pack a check for a device without a connection"),
+    "gate": Command("phiforge.release.gate", "hold a variant's receipts against its channel"),
+    "release": Command("phiforge.release.stage", "lay out a release folder"),
+    "promote": Command("phiforge.release.promotion", "promote a release to stable"),
+    "stable": Command("phiforge.release.stable", "say what is stable and what is missing"),
+    "index": Command("phiforge.release.index", "write a model's index"),
+    "verifier": Command("phiforge.release.verifier", "write the one-file verifier"),
+    "rebuild": Command("phiforge.reproduce.rebuild", "convert again, under varied conditions"),
+    "compare": Command("phiforge.reproduce.identity", "compare two builds byte by byte"),
+    "reproduce": Command("phiforge.reproduce.attest", "require that all builds were reproduced"),
 }
 
 

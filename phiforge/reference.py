@@ -1,6 +1,6 @@
 """Print config/README.md: every key of the configuration, with type, default, meaning and example.
 
-phiforge reference > config/README.md
+phiforge configuration > config/README.md
 """
 
 import argparse
@@ -24,8 +24,8 @@ _HEAD = """\
 # The configuration
 
 Every key of every file that says what is built. This page is generated from the models that read
-the files: `phiforge reference > config/README.md`. A mistake ends a run before its first job, in
-one line that names file, key, value and remedy; keys that are not listed here are refused.
+the files: `phiforge configuration > config/README.md`. A mistake ends a run before its first job,
+in one line that names file, key, value and remedy; keys that are not listed here are refused.
 """
 _TABLE = "| key | type | default | meaning | example |\n|---|---|---|---|---|\n"
 

@@ -5,24 +5,22 @@ rule convert:
     """
     input:
         source="artifacts/source/{model}/SOURCE.json",
-        base=base_build,
-        modules=converter_modules,
+        base=JOBS.base_build,
     output:
         record="artifacts/build/{model}/{variant}/BUILD.json",
     log:
         "artifacts/logs/convert/{model}.{variant}.log",
     benchmark:
         "artifacts/benchmarks/convert/{model}.{variant}.tsv"
-    priority: convert_memory  # the largest first: what is small fits beside
+    priority: JOBS.convert_memory  # the largest first: what is small fits beside
     threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
     resources:
-        mem_mb=convert_memory,
+        mem_mb=JOBS.convert_memory,
     params:
-        variant=variant_block,
-        facts=model_facts,
-        toolchain=converter_toolchain,
-        tools=variant_tools,
-        blocked=blocked_variant,
+        job=param(JOBS.convert),
+        code=JOBS.converter_code,
+        toolchain=JOBS.converter_toolchain,
+        memory_mb=JOBS.needed_memory,
         into=subpath(output.record, parent=True),
     message:
         "convert {wildcards.model} to {wildcards.variant}"
@@ -32,9 +30,6 @@ rule convert:
         # https://www.gnu.org/software/libc/manual/html_node/Memory-Allocation-Tunables.html
         "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000"
         ":glibc.malloc.trim_threshold=4000000000"
-        " python -m converters --model {wildcards.model:q}"
-        " --name {wildcards.variant:q}"
-        " --facts {params.facts:q} --variant {params.variant:q}"
-        " --source {input.source:q} --base {input.base:q}"
-        " --memory-mb {resources.mem_mb} --tools {params.tools:q} --into {params.into:q}"
-        " {params.blocked:q} > {log:q} 2>&1"
+        " python -m phiforge convert {params.job.file:q} --source {input.source:q}"
+        " --base {input.base:q} --memory-mb {params.memory_mb} --into {params.into:q}"
+        " > {log:q} 2>&1"

@@ -1,8 +1,7 @@
 rule fetch:
     """A pinned Hub commit or a local folder becomes a verified, immutable source tree."""
     input:
-        local=local_source_files,
-        modules=module_files("phiforge.sources.__main__"),
+        local=JOBS.local_source_files,
     output:
         record="artifacts/source/{model}/SOURCE.json",
     log:
@@ -12,11 +11,11 @@ rule fetch:
     resources:
         mem_mb=500,
     params:
-        source=model_source,
+        job=param(JOBS.fetch),
+        code=modules_digest("phiforge.sources.fetch"),
+        toolchain=pinned_toolchain("phiforge.sources.fetch"),
         into=subpath(output.record, parent=True),
-        toolchain=pinned_toolchain("phiforge.sources.__main__"),
     message:
         "fetch {wildcards.model}"
     shell:
-        "python -m phiforge.sources --model {wildcards.model:q} --source {params.source:q}"
-        " --into {params.into:q} 2>&1 | tee {log:q}"
+        "python -m phiforge fetch {params.job.file:q} --into {params.into:q} 2>&1 | tee {log:q}"

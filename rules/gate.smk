@@ -2,12 +2,11 @@ rule gate:
     """Fails, naming the receipts, where they do not meet the channel's policy."""
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
-        receipts=receipts_of,
+        receipts=JOBS.receipts_of,
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=golden_file,
+        golden=JOBS.golden,
         acceptance=SETTINGS.acceptance,
-        public_keys=row_keys,
-        modules=module_files("phiforge.release.gate"),
+        public_keys=JOBS.public_keys,
     output:
         verdict="artifacts/gates/{model}/{variant}.json",
     log:
@@ -15,13 +14,13 @@ rule gate:
     resources:
         mem_mb=200,
     params:
+        job=param(JOBS.gate),
+        code=modules_digest("phiforge.release.gate"),
         channel=SETTINGS.channel,
-        rows=row_policies,
-        overrides=acceptance_overrides,
     message:
         "gate {wildcards.model} {wildcards.variant} for {params.channel}"
     shell:
-        "python -m phiforge.release gate --channel {params.channel:q} --build {input.build:q}"
-        " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
-        " --overrides {params.overrides:q} --rows {params.rows:q}"
-        " --verdict {output.verdict:q} {input.receipts:q} > {log:q} 2>&1"
+        "python -m phiforge gate {params.job.file:q} --build {input.build:q}"
+        " --golden {input.golden:q} --reference {input.reference:q}"
+        " --acceptance {input.acceptance:q} --verdict {output.verdict:q}"
+        " {input.receipts:q} > {log:q} 2>&1"

@@ -3,13 +3,9 @@ rule kit:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=golden_file,
+        golden=JOBS.golden,
         acceptance=SETTINGS.acceptance,
-        modules=runtime_modules,
-        runner=module_files(
-            "phiforge.remote.courier", "phiforge.remote.kit", "phiforge.remote.agent"
-        ),
-        lock=kit_lock,
+        lock=JOBS.kit_lock,
     output:
         kit="artifacts/kits/{model}/{variant}/{device}.zip",
     log:
@@ -17,19 +13,14 @@ rule kit:
     resources:
         mem_mb=200,
     params:
-        row=row_json,
-        variant=variant_block,
-        overrides=acceptance_overrides,
-        synthetic=synthetic_flag,
-        payload="yes" if SETTINGS.kit_payload else "no",
+        job=param(JOBS.kit),
+        code=JOBS.kit_code,
         artifact=subpath(input.build, parent=True),
         reference=subpath(input.reference, parent=True),
     message:
         "kit {wildcards.model} {wildcards.variant} for {wildcards.device}"
     shell:
-        "python -m phiforge.remote kit --lock {input.lock:q} --payload {params.payload} --into {output.kit:q}"
-        " --model {wildcards.model:q} --variant {wildcards.variant:q}"
-        " --row {wildcards.device:q} --row-config {params.row:q} --variant-config {params.variant:q}"
-        " --artifact {params.artifact:q} --reference {params.reference:q} --golden {input.golden:q}"
-        " --acceptance {input.acceptance:q} --overrides {params.overrides:q}"
-        " {params.synthetic:q} --receipt {output.kit:q} 2>&1 | tee {log:q}"
+        "python -m phiforge kit {params.job.file:q} --artifact {params.artifact:q}"
+        " --reference {params.reference:q} --golden {input.golden:q}"
+        " --acceptance {input.acceptance:q} --lock {input.lock:q} --into {output.kit:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,13 +1,12 @@
 rule promote:
     """A release whose device receipts satisfy the policy gets a signed promotion."""
     input:
-        manifest="artifacts/release/{model}/{variant}/MANIFEST.json",
+        release="artifacts/released/{model}/{variant}.json",
         build="artifacts/build/{model}/{variant}/BUILD.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=golden_file,
+        golden=JOBS.golden,
         acceptance=SETTINGS.acceptance,
-        public_keys=row_keys,
-        modules=module_files("phiforge.release.promotion"),
+        public_keys=JOBS.public_keys,
     output:
         record="artifacts/promotions/{model}/{variant}.json",
     log:
@@ -15,29 +14,26 @@ rule promote:
     resources:
         mem_mb=200,
     params:
-        release=subpath(input.manifest, parent=True),
-        rows=row_policies,
-        overrides=acceptance_overrides,
-        # A release key that appears is a reason to try again.
-        key_is_named="key" in SIGNING,
+        job=param(JOBS.promote),
+        code=modules_digest("phiforge.release.promotion"),
     message:
         "promote {wildcards.model} {wildcards.variant}"
     shell:
-        "python -m phiforge.release.promotion promote --release {params.release:q} --build {input.build:q}"
-        " --golden {input.golden:q} --reference {input.reference:q} --acceptance {input.acceptance:q}"
-        " --overrides {params.overrides:q} --rows {params.rows:q}"
-        " --record {output.record:q} 2>&1 | tee {log:q}"
+        "python -m phiforge promote {params.job.file:q} --build {input.build:q}"
+        " --release artifacts/release/{wildcards.model:q}/{wildcards.variant:q}"
+        " --golden {input.golden:q} --reference {input.reference:q}"
+        " --acceptance {input.acceptance:q} --record {output.record:q} 2>&1 | tee {log:q}"
 
 
 rule stable:
     """Says what is stable; fails, naming each missing receipt, where something is not."""
     input:
-        promotions(),
+        promotions=JOBS.promotions(),
     log:
         "artifacts/logs/stable.log",
     params:
-        blocked=not_built(),
+        job=param(JOBS.stable),
     message:
         "stable: what was promoted, and what the others lack"
     shell:
-        "python -m phiforge.release.promotion report {input:q} {params.blocked:q} 2>&1 | tee {log:q}"
+        "python -m phiforge stable {params.job.file:q} {input.promotions:q} 2>&1 | tee {log:q}"

@@ -4,12 +4,12 @@ rule publish:
     It has no output: whether a release is published is asked where it is published.
     """
     input:
-        releases_to_publish(),
+        releases=JOBS.releases_to_publish(),
     log:
         "artifacts/logs/publish.log",
     params:
-        policy=json.dumps(SETTINGS.publish.plain(), sort_keys=True),
-        releases=[f"{model}/{variant}" for model, variant in PLAN.releases],
+        policy=JOBS.publish_policy,
+        releases=[f"{model}/{variant}" for model, variant in JOBS.plan.releases],
     message:
         "publish"
     shell:

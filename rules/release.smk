@@ -1,48 +1,44 @@
 rule release:
-    """Payload, card and evidence appear together; a failure leaves the old release in place."""
+    """Payload, card and evidence appear together; a failure leaves the old release in place.
+
+    Snakemake tracks a link to the release's manifest: it deletes what it tracks before a job and
+    after a failed one.
+    """
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         verdict="artifacts/gates/{model}/{variant}.json",
-        receipts=receipts_of,
-        modules=module_files("phiforge.release.stage"),
+        receipts=JOBS.receipts_of,
         template="phiforge/release/card.md.j2",
-        snippet=snippet_file,
+        snippet=JOBS.snippet,
     output:
-        # update(): Snakemake would delete the old release's manifest before the job starts.
-        manifest=update("artifacts/release/{model}/{variant}/MANIFEST.json"),
+        record="artifacts/released/{model}/{variant}.json",
     log:
         "artifacts/logs/release/{model}.{variant}.log",
     resources:
         mem_mb=500,
     params:
-        into=subpath(output.manifest, parent=True),
-        summary=variant_summary,
-        notice=variant_notice,
-        version=release_version,
-        recipe=variant_block,
-        builder=SETTINGS.builder,
-        is_signed=is_signed,
+        job=param(JOBS.release),
+        code=modules_digest("phiforge.release.stage"),
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
-        "python -m phiforge.release stage --build {input.build:q} --verdict {input.verdict:q}"
-        " --summary {params.summary:q} {params.notice:q} --snippet {input.snippet:q} --into {params.into:q}"
-        " --version {params.version:q} --recipe {params.recipe:q} --builder {params.builder:q}"
-        " {input.receipts:q} > {log:q} 2>&1"
+        "python -m phiforge release {params.job.file:q} --build {input.build:q}"
+        " --verdict {input.verdict:q} --snippet {input.snippet:q}"
+        " --into artifacts/release/{wildcards.model:q}/{wildcards.variant:q}"
+        " --record {output.record:q} {input.receipts:q} > {log:q} 2>&1"
 
 
 rule verifier:
     """One file that checks a release folder, for teams that have nothing else of phiforge."""
-    input:
-        modules=module_files("phiforge.verify.command"),
-        writer=module_files("phiforge.release.verifier"),
     output:
         program="artifacts/phiforge-verify.pyz",
     log:
         "artifacts/logs/verifier.log",
     resources:
         mem_mb=200,
+    params:
+        code=modules_digest("phiforge.verify.command", "phiforge.release.verifier"),
     message:
         "write the verifier"
     shell:
-        "python -m phiforge.release verifier --into {output.program:q} > {log:q} 2>&1"
+        "python -m phiforge verifier --into {output.program:q} > {log:q} 2>&1"

@@ -1,31 +1,28 @@
 rule rebuild:
-    """The same conversion under other circumstances: folder, home, locale, threads, processor."""
+    """The same conversion under varied conditions: folder, home, locale, threads, processor."""
     input:
         source="artifacts/source/{model}/SOURCE.json",
-        base=rebuilt_base,
-        modules=converter_modules,
-        own=module_files("phiforge.reproduce.rebuild"),
+        base=JOBS.rebuilt_base,
     output:
         record="artifacts/rebuild/{model}/{variant}/BUILD.json",
     log:
         "artifacts/logs/rebuild/{model}.{variant}.log",
     threads: 2
     resources:
-        mem_mb=convert_memory,
+        mem_mb=JOBS.convert_memory,
     params:
-        variant=variant_block,
-        facts=model_facts,
-        toolchain=converter_toolchain,
-        tools=variant_tools,
+        job=param(JOBS.convert),
+        code=JOBS.converter_code,
+        own=modules_digest("phiforge.reproduce.rebuild"),
+        toolchain=JOBS.converter_toolchain,
+        memory_mb=JOBS.needed_memory,
         into=subpath(output.record, parent=True),
     message:
         "rebuild {wildcards.model} to {wildcards.variant}"
     shell:
-        "python -m phiforge.reproduce rebuild"
-        " --source {input.source:q} --base {input.base:q} --into {params.into:q}"
-        " --model {wildcards.model:q} --name {wildcards.variant:q}"
-        " --facts {params.facts:q} --variant {params.variant:q}"
-        " --memory-mb {resources.mem_mb} --tools {params.tools:q} > {log:q} 2>&1"
+        "python -m phiforge rebuild {params.job.file:q} --source {input.source:q}"
+        " --base {input.base:q} --memory-mb {params.memory_mb} --into {params.into:q}"
+        " > {log:q} 2>&1"
 
 
 rule compare:
@@ -33,15 +30,26 @@ rule compare:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         rebuilt="artifacts/rebuild/{model}/{variant}/BUILD.json",
-        modules=module_files("phiforge.reproduce.identity"),
     output:
         record="artifacts/reproduced/{model}/{variant}.json",
     log:
         "artifacts/logs/compare/{model}.{variant}.log",
     resources:
         mem_mb=1000,
+    params:
+        code=modules_digest("phiforge.reproduce.identity"),
     message:
         "compare {wildcards.model} {wildcards.variant} with its second build"
     shell:
-        "python -m phiforge.reproduce compare --build {input.build:q} --rebuilt {input.rebuilt:q}"
+        "python -m phiforge compare --build {input.build:q} --rebuilt {input.rebuilt:q}"
         " --into {output.record:q} > {log:q} 2>&1"
+
+
+rule reproduce:
+    """Every variant built twice; ends non-zero naming those whose bytes differ."""
+    input:
+        records=JOBS.reproduced_records(),
+    log:
+        "artifacts/logs/reproduce.log",
+    shell:
+        "python -m phiforge reproduce {input.records:q} 2>&1 | tee {log:q}"

@@ -1,13 +1,8 @@
-"""Check one variant on one device row and write its receipt.
-
-    python -m validators.check --model M --variant V --row ROW --row-config JSON
-        --variant-config JSON --artifact artifacts/build/M/V --reference artifacts/reference/M
-        --golden FILE --acceptance FILE --overrides JSON --receipt OUT.json
-        [--synthetic] [--blocked REASON --remedy TEXT]
+"""Check one variant on one device row of this machine, and write its receipt.
 
 The key that signs the receipt is the file that the variable PHIFORGE_RUNNER_KEY names (its
-password, if it has one: PHIFORGE_RUNNER_KEY_PASSWORD); without it a key made for the occasion
-signs, and the receipt says so.
+password, if it has one: PHIFORGE_RUNNER_KEY_PASSWORD); without it an ephemeral key signs, and the
+receipt says so.
 
 The exit code is 0 whatever the verdict, ``blocked`` included. It is not 0, and there is no
 receipt, where no verdict can be given: a mistake in the configuration, a runtime that is not
@@ -15,76 +10,114 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 """
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.errors import run_command
+from phiforge.jobs import Check, read_job
 from phiforge.receipts.receipt import Subject, blocked, write_unsigned
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 
-_TIME_LIMIT_S = 6 * 3600.0  # a full-size model on a slow machine takes under two hours
+TIME_LIMIT_S = 6 * 3600.0  # a full-size model on a slow machine takes under two hours
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    row = json.loads(options.row_config)
-    variant = json.loads(options.variant_config)
-    subject = Subject(
-        model=options.model,
-        variant=options.variant,
-        device=options.row,
-        kind=row["kind"],
-        standin_for=row["standin_for"],
-        format=variant["format"],
-        precision=variant["precision"],
-        runtime=row["module"],
-        settings=row["settings"],
-        synthetic=options.synthetic,
-        artifact_sha256=_named_artifact(options.artifact),
-        runner=row.get("runner", "local"),
+@dataclass(frozen=True)
+class CheckFiles:
+    """What a check reads and writes.
+
+    Attributes:
+        artifact: folder of the build.
+        reference: folder of the reference.
+        golden: golden prompts (YAML).
+        acceptance: gates (YAML).
+        receipt: where the receipt goes, its envelope beside it.
+    """
+
+    artifact: Path
+    reference: Path
+    golden: Path
+    acceptance: Path
+    receipt: Path
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> "CheckFiles":
+        """Take them from a command line of `add_arguments`."""
+        return cls(**{name: getattr(arguments, name) for name in cls.__dataclass_fields__})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule check or a kit has it")
+    parser.add_argument("--artifact", required=True, type=Path, help="folder of the build")
+    parser.add_argument("--reference", required=True, type=Path, help="folder of the reference")
+    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
+    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
+    parser.add_argument("--receipt", required=True, type=Path, help="where the receipt goes")
+    parser.add_argument(
+        "--time-limit-s", type=float, default=TIME_LIMIT_S, help="a runtime that hangs is ended"
     )
-    if options.blocked is not None:
-        receipt = blocked(subject, options.blocked, options.remedy)
-        write_unsigned(options.receipt, receipt)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    check(read_job(Check, arguments.job), CheckFiles.of(arguments), arguments.time_limit_s)
+
+
+def check(job: Check, files: CheckFiles, time_limit_s: float = TIME_LIMIT_S) -> None:
+    """Write the receipt of ``job``, whatever its verdict.
+
+    Raises:
+        PhiforgeError: no verdict can be given.
+    """
+    subject = Subject(
+        model=job.model,
+        variant=job.variant,
+        device=job.row.name,
+        kind=job.row.kind,
+        standin_for=job.row.standin_for,
+        format=job.recipe.format,
+        precision=job.recipe.precision,
+        runtime=job.row.runtime,
+        settings=job.row.settings,
+        synthetic=job.synthetic,
+        artifact_sha256=_named_artifact(files.artifact),
+        runner=job.row.runner,
+    )
+    if job.blocked is not None:
+        receipt = blocked(subject, job.blocked.reason, job.blocked.remedy)
+        write_unsigned(files.receipt, receipt)
     else:
-        receipt = _examined(subject, row, variant, options)
-    told = f": {receipt['reason']}" if receipt["reason"] else ""
-    print(f"{subject.model} {subject.variant} on {subject.device}: {receipt['verdict']}{told}")
+        receipt = _examined(subject, job, files, time_limit_s)
+    reason = f": {receipt['reason']}" if receipt["reason"] else ""
+    print(f"{job.model} {job.variant} on {job.row.name}: {receipt['verdict']}{reason}")
 
 
 def _examined(
-    subject: Subject,
-    row: Mapping[str, Any],
-    variant: Mapping[str, Any],
-    options: argparse.Namespace,
+    subject: Subject, job: Check, files: CheckFiles, time_limit_s: float
 ) -> dict[str, Any]:
-    """The receipt of an artifact that was looked at, signed and written."""
-    # Here, because a blocked row must not wait for numpy and what else reads an artifact.
+    """Examine the artifact; sign and write its receipt."""
+    # A blocked row must not wait for numpy and what else reads an artifact.
     from phiforge.receipts.signed_receipt import write_signed
     from phiforge.trust.keys import RUNNER_KEY, occasional, private_from_environment
     from validators.run_check import run_check
 
-    # Before the work: a key that cannot be used is told at once.
+    # Before the work: a key that cannot be used is an error at once.
     signer = private_from_environment(RUNNER_KEY) or occasional()
     receipt = run_check(
         subject,
-        options.artifact / "payload",
-        variant=variant,
-        executor=row["executes"],
-        reference_folder=options.reference,
-        golden_file=options.golden,
-        acceptance_file=options.acceptance,
-        overrides=json.loads(options.overrides),
-        time_limit_s=options.time_limit_s,
-        environment=row.get("environment"),
+        files.artifact / "payload",
+        variant=asdict(job.recipe),
+        executor=job.row.executes,
+        reference_folder=files.reference,
+        golden_file=files.golden,
+        acceptance_file=files.acceptance,
+        overrides=dict(job.gates),
+        time_limit_s=time_limit_s,
+        environment=job.row.environment,
     )
-    write_signed(options.receipt, receipt, signer)
+    write_signed(files.receipt, receipt, signer)
     return receipt
 
 
@@ -94,32 +127,3 @@ def _named_artifact(build: Path) -> str | None:
     if record.is_file() and "blocked" in read_record(record):
         return None
     return sha256_file(sums) if sums.is_file() else None
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of this command; `runners` asks too, to carry them to a device elsewhere."""
-    parser = argparse.ArgumentParser(prog="python -m validators.check", description=__doc__)
-    parser.add_argument("--model", required=True, help="name of the model")
-    parser.add_argument("--variant", required=True, help="name of the variant")
-    parser.add_argument("--row", required=True, help="name of the device row")
-    parser.add_argument("--row-config", required=True, help="what the row says, as JSON")
-    parser.add_argument(
-        "--variant-config", required=True, help="format, precision, options, as JSON"
-    )
-    parser.add_argument("--artifact", required=True, type=Path, help="folder of the build")
-    parser.add_argument("--reference", required=True, type=Path, help="folder of the reference")
-    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
-    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
-    parser.add_argument("--overrides", default="{}", help="the model's own gates, as JSON")
-    parser.add_argument("--receipt", required=True, type=Path, help="where the receipt goes")
-    parser.add_argument("--synthetic", action="store_true", help="random weights: score only")
-    parser.add_argument("--blocked", help="why the row cannot run here; nothing is run")
-    parser.add_argument("--remedy", default="", help="what to do about a blocked row")
-    parser.add_argument(
-        "--time-limit-s", type=float, default=_TIME_LIMIT_S, help="a runtime that hangs is ended"
-    )
-    return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,7 +1,5 @@
 """Answer the golden prompts with transformers in float32, once per model: the ground truth.
 
-    python -m validators.reference --source DIR --golden FILE --into artifacts/reference/MODEL
-
 What is the same on every machine: the token ids of the prompts, which positions are scored, and
 the greedy answers unless two candidates are nearly equal (``closest_choice`` in REFERENCE.json
 says how close the closest was, in nats). What is not: the last bits of the log-probabilities.
@@ -9,7 +7,7 @@ Matrix products are summed in an order that depends on the processor and the num
 between AVX2 and AVX-512 and between one thread and two they moved by less than 1e-4 nats (a KL
 divergence below 1e-10, benchmarks/acceptance/reference-stability.json), far below any gate.
 
-A model of random weights (``--synthetic``) has nothing to say: nothing is generated, and the
+A synthetic model (random weights) has nothing to say: nothing is generated, and the
 prompts' own tokens are scored.
 """
 
@@ -29,7 +27,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
-from phiforge.errors import run_command
+from phiforge.jobs import Reference, read_job
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from validators.contract import CheckError
 from validators.float32_model import load
@@ -222,31 +220,27 @@ def _score(
     return scored, closest
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m validators.reference", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule reference writes it")
     parser.add_argument("--source", type=Path, required=True, help="verified source tree")
     parser.add_argument("--golden", type=Path, required=True, help="golden prompts (YAML)")
     parser.add_argument("--into", type=Path, required=True, help="artifacts/reference/MODEL")
-    parser.add_argument("--positions", type=int, default=256, help="positions scored in all")
-    parser.add_argument("--check-tokens", type=int, default=2560, help="longest prompt, in tokens")
-    parser.add_argument("--synthetic", action="store_true", help="random weights: score only")
     parser.add_argument(
         "--hold",
         choices=("auto", "float32", "checkpoint"),
         default="auto",
         help="how weights are held in memory; the arithmetic is float32 either way",
     )
-    options = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(Reference, arguments.job)
     make_reference(
-        options.source,
-        load_golden(options.golden),
-        options.into,
-        positions=options.positions,
-        check_tokens=options.check_tokens,
-        synthetic=options.synthetic,
-        hold=options.hold,
+        arguments.source,
+        load_golden(arguments.golden),
+        arguments.into,
+        positions=job.positions,
+        check_tokens=job.check_tokens,
+        synthetic=job.synthetic,
+        hold=arguments.hold,
     )
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -129,7 +129,7 @@ def load_reference(folder: Path) -> Reference:
             where=folder / RECORD,
             expected=SCHEMA,
             found=record.get("schema"),
-            remedy="run 'python -m validators.reference' again",
+            remedy="run the rule reference again",
         )
     for name, digest in record["files"].items():
         path = folder / name
@@ -140,7 +140,7 @@ def load_reference(folder: Path) -> Reference:
                 where=path,
                 expected=digest,
                 found=found,
-                remedy="delete the folder and run 'python -m validators.reference' again",
+                remedy="delete the folder and run the rule reference again",
             )
     prompts = tuple(
         ReferencePrompt(

@@ -102,7 +102,7 @@ def _refuse_other_reference(
             where=folder,
             expected=golden_sha256,
             found=reference.golden_sha256,
-            remedy="run 'python -m validators.reference' again",
+            remedy="run the rule reference again",
         )
     if reference.synthetic != subject.synthetic:
         raise CheckError(
@@ -110,5 +110,5 @@ def _refuse_other_reference(
             where=folder,
             expected=subject.synthetic,
             found=reference.synthetic,
-            remedy="run 'python -m validators.reference' again",
+            remedy="run the rule reference again",
         )

@@ -1,4 +1,4 @@
-"""What changed between two releases of a variant, and whether the new one is worse.
+"""Compare two releases of a variant: what changed, and whether the new one is worse.
 
 Compared are the manifests (source, recipe, toolchain, files) and, row by row, the receipts in
 ``evidence/receipts`` (verdict, fidelity, speed). What counts as worse is in
@@ -6,6 +6,7 @@ the limits file (``config/regression.yaml``); a verdict that is no longer ``pass
 and so does a row that is gone.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from phiforge.settings.blocks import read_block
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.regression import Regression
 
+LIMITS = Path("config/regression.yaml")
 _RECORDED = (
     "title",
     "license",
@@ -237,6 +239,17 @@ def _cells(change: Change) -> tuple[str, ...]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|") or "-"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", type=Path, help="the old release folder")
+    parser.add_argument("new", type=Path, help="the new release folder")
+    parser.add_argument("--limits", type=Path, default=LIMITS, help="what counts as a regression")
+    parser.add_argument("--markdown", type=Path, help="write the table for release notes here")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    report(arguments.old, arguments.new, arguments.limits, arguments.markdown)
 
 
 def report(old: Path, new: Path, limits_file: Path, into: Path | None) -> None:

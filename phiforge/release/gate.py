@@ -1,5 +1,6 @@
 """Hold a variant's receipts against the channel's policy."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from phiforge.artifact.npu_blob import BLOB, MADE_FOR_CPU, not_npu_code, read_la
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
+from phiforge.jobs import Gate, RowPolicy, read_job
 from phiforge.receipts.policy import NOTHING_RAN, judge, missing_for_stable
+from phiforge.release import policy_inputs
 from phiforge.release.scrutiny import expect, scrutinize
 
 
@@ -27,6 +30,18 @@ def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
     return () if against is None else (f"{MADE_FOR_CPU}: {against}",)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    policy_inputs.add_arguments(parser)
+    parser.add_argument("--verdict", required=True, type=Path, help="where the verdict goes")
+    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(Gate, arguments.job)
+    inputs = policy_inputs.policy_inputs(arguments, job)
+    gate(arguments.build, arguments.receipts, job.channel, arguments.verdict, **inputs)
+
+
 def gate(
     build_path: Path,
     receipt_paths: Sequence[Path],
@@ -37,7 +52,7 @@ def gate(
     reference: Path,
     acceptance: Path,
     overrides: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, RowPolicy],
 ) -> None:
     """Write the verdict of a variant that may be released.
 

@@ -1,30 +1,28 @@
 """A model's index: what is released, how good and how fast it is, and which to choose where.
 
-    python -m phiforge.release.index --title TITLE --license ID
-        [--blocked VARIANT REASON REMEDY]… --into DIR
-
-reads the releases below ``artifacts/release/<model>`` (DIR) and writes ``index.json`` and
-``README.md`` there. Nothing is measured here: all of it is in the releases' own evidence.
+All of it is read from the releases below ``artifacts/release/<model>``: nothing is measured here.
 """
 
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.record import read_record, write_record, write_text
-from phiforge.errors import PhiforgeError, run_command
+from phiforge.errors import PhiforgeError
+from phiforge.jobs import Index, read_job
 from phiforge.receipts.policy import is_promoted
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
 from phiforge.release.templates import fill_in
+from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, versions_of
 from phiforge.settings.hardware import load_hardware
 
-HARDWARE = Path("config/hardware.yaml")
 INDEX = "index.json"
 README = "README.md"
 SCHEMA = "phiforge/index/1"
@@ -34,17 +32,21 @@ class ReleaseIndexError(PhiforgeError):
     """A release lacks what the index says of it."""
 
 
-def write_index(
-    folder: Path,
-    facts: Mapping[str, str],
-    blocked: Sequence[Mapping[str, str]],
-    hardware: Path = HARDWARE,
-) -> None:
-    """Write ``index.json`` and ``README.md`` of a model's folder.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule index writes it")
+    parser.add_argument("--hardware", required=True, type=Path, help="config/hardware.yaml")
+    parser.add_argument("--into", required=True, type=Path, help="artifacts/release/<model>")
+    parser.add_argument("--record", type=Path, help="link to make to the index")
 
-    Args:
-        facts: ``title`` and ``license`` of the model.
-        blocked: ``variant``, ``reason`` and ``remedy`` of what could not be built.
+
+def run(arguments: argparse.Namespace) -> None:
+    write_index(read_job(Index, arguments.job), arguments.hardware, arguments.into)
+    if arguments.record is not None:
+        link_record(arguments.into / INDEX, arguments.record)
+
+
+def write_index(job: Index, hardware: Path, folder: Path) -> None:
+    """Write ``index.json`` and ``README.md`` into a model's folder.
 
     Raises:
         ReleaseIndexError: a release's card has no snippet.
@@ -57,10 +59,15 @@ def write_index(
     index = {
         "schema": SCHEMA,
         "model": folder.name,
-        **facts,
+        "title": job.title,
+        "license": job.license,
         "variants": variants,
-        # One that was built once and cannot be now stands all the same.
-        "blocked": [dict(one) for one in blocked if one["variant"] not in released],
+        # What was released once and cannot be built now is still released.
+        "blocked": [
+            {"variant": variant, **asdict(blocked)}
+            for variant, blocked in job.blocked.items()
+            if variant not in released
+        ],
         "hardware": [_choice(name, row.plain(), variants) for name, row in rows.items()],
     }
     write_text(folder / README, render(index))
@@ -170,20 +177,3 @@ def render(index: Mapping[str, Any]) -> str:
 
 def _brief(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m phiforge.release.index", description=__doc__)
-    parser.add_argument("--title", required=True, help="the model's title")
-    parser.add_argument("--license", required=True, help="the model's licence")
-    parser.add_argument(
-        "--blocked", nargs=3, action="append", default=[], metavar=("VARIANT", "REASON", "REMEDY")
-    )
-    parser.add_argument("--into", required=True, type=Path, help="artifacts/release/<model>")
-    told = parser.parse_args()
-    blocked = [dict(zip(("variant", "reason", "remedy"), one, strict=True)) for one in told.blocked]
-    write_index(told.into, {"title": told.title, "license": told.license}, blocked)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,8 +1,5 @@
 """From candidate to stable: a signed statement beside a payload that is not touched.
 
-    python -m phiforge.release.promotion promote --release DIR --build BUILD.json …
-    python -m phiforge.release.promotion report [--blocked MODEL/VARIANT REASON]… RECORD…
-
 A release is **stable** when, for every device row of its variant, its evidence holds a receipt
 that passed, is about this artifact, these golden prompts, this validator and these gates
 (`phiforge.release.scrutiny`), and is signed by the key that the row names. The promotion is an
@@ -26,10 +23,11 @@ from typing import Any
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import canonical, read_record, write_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.errors import PhiforgeError, run_command
+from phiforge.errors import PhiforgeError
+from phiforge.jobs import Promote, read_job
 from phiforge.receipts.policy import PROMOTION
 from phiforge.receipts.receipt_files import envelope_path
-from phiforge.release.present import add_arguments, told_now
+from phiforge.release import policy_inputs
 from phiforge.release.scrutiny import Expected, Row, expect, scrutinize
 from phiforge.release.signing import release_key
 from phiforge.trust.envelope import peek, sign, verify
@@ -174,7 +172,7 @@ def _missing_of(release: Path, row: Row, expected: Expected) -> dict[str, str] |
         return _lacks(
             row.name,
             "passed, but the row names no key, so nobody vouches for it",
-            "make one (python -m phiforge.trust new-key), name its public half as "
+            "make one (phiforge new-key), name its public half as "
             f"'{row.name}.key' in the file of the row, then {again}",
         )
     return None
@@ -265,59 +263,17 @@ def release_signer(settings: Mapping[str, Any]) -> Signer | None:
     return None if key.occasional else key.signer
 
 
-def report(records: list[Path], blocked: list[list[str]]) -> None:
-    """One line for each stable release, and one for each thing that another lacks.
-
-    Raises:
-        PromotionError: one of them is not stable.
-    """
-    short = []
-    for path in records:
-        record = read_record(path)
-        name = f"{record['model']} {record['variant']}"
-        if record["promoted"]:
-            print(f"{name}: stable since {record['since']}, signed by key {record['keyid'][:16]}")
-            continue
-        short.append(name)
-        for lack in record["missing"]:
-            print(f"{name}: {lack['row']} is missing: {lack['what']}. To get it: {lack['how']}")
-    for name, why in blocked:
-        short.append(name)
-        print(f"{name.replace('/', ' ')}: not built here: {why}")
-    if short:
-        total = len(records) + len(blocked)
-        raise PromotionError(
-            f"{len(short)} of {total} releases are not stable",
-            remedy="each missing receipt and how to get it is in the lines above",
-        )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    policy_inputs.add_arguments(parser)
+    parser.add_argument("--release", required=True, type=Path, help="the release folder")
+    parser.add_argument("--record", required=True, type=Path, help="where the outcome goes")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m phiforge.release.promotion", description=__doc__
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("promote", help="promote a release if its receipts allow it")
-    one.add_argument("--release", required=True, type=Path, help="the release folder")
-    one.add_argument("--build", required=True, type=Path, help="BUILD.json")
-    one.add_argument("--record", required=True, type=Path, help="where the outcome goes")
-    told = os.environ.get(SIGNING, "{}")
-    one.add_argument("--signing", default=told, help="config key 'signing', as JSON")
-    add_arguments(one)
-    all_ = commands.add_parser("report", help="say what is stable and what others lack")
-    all_.add_argument("records", nargs="*", type=Path, help="outcomes of 'promote'")
-    all_.add_argument("--blocked", nargs=2, action="append", default=[], metavar=("NAME", "WHY"))
-    options = parser.parse_args()
-    if options.command == "report":
-        report(options.records, options.blocked)
-        return
-    build = read_record(options.build)
-    expected = expect(build, **told_now(options))
-    record = promote(options.release, expected, release_signer(json.loads(options.signing)))
-    write_record(options.record, record)
+def run(arguments: argparse.Namespace) -> None:
+    job, build = read_job(Promote, arguments.job), read_record(arguments.build)
+    expected = expect(build, **policy_inputs.policy_inputs(arguments, job))
+    signer = release_signer(json.loads(os.environ.get(SIGNING, "{}")))
+    record = promote(arguments.release, expected, signer)
+    write_record(arguments.record, record)
     done = "stable" if record["promoted"] else "not promoted"
     print(f"{record['model']} {record['variant']}: {done}")
-
-
-if __name__ == "__main__":
-    run_command(main)

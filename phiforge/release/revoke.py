@@ -1,13 +1,39 @@
-"""Take a version back: a signed statement that travels, and an entry in the ledger that stays."""
+"""Revoke a released version: sign a statement that travels, and enter it into the ledger.
 
+The release key signs: the one that the configuration names (signing: key:), or the variable
+PHIFORGE_SIGNING_KEY.
+"""
+
+import argparse
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.record import read_record, write_record
-from phiforge.release.signing import ReleaseKey
+from phiforge.release.signing import ReleaseKey, release_key
 from phiforge.release.versions import VersionError, ledger_lock, record_version, versions_of
+from phiforge.settings.command_line import add_configuration, configuration, split_name
+from phiforge.settings.settings import load
 from phiforge.trust.statement import ATTRIBUTE_REPORT, statement
 from phiforge.verify.revocations import REVOCATIONS, REVOKED, SCHEMA
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("release", metavar="MODEL/VARIANT", help="the release")
+    parser.add_argument("version", metavar="VERSION", help="the version to revoke")
+    parser.add_argument("--reason", required=True, help="why, for everyone who has it")
+    parser.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    model, variant = split_name(arguments.release)
+    key = release_key(load(configuration(arguments)).signing.plain())
+    folder = arguments.root / "release" / model
+    path = revoke(folder, variant, arguments.version, arguments.reason, key)
+    print(
+        f"revoked: {arguments.release} {arguments.version}; send {path} to who has it, and run"
+        " 'snakemake publish' if it was published"
+    )
 
 
 def revoke(model_folder: Path, variant: str, version: str, reason: str, key: ReleaseKey) -> Path:

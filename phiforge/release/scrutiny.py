@@ -14,6 +14,7 @@ from typing import Any
 
 from phiforge.artifact.record import RecordError
 from phiforge.artifact.tree import sha256_file
+from phiforge.jobs import RowPolicy
 from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenSet
 from phiforge.receipts.signed_receipt import read_signed
@@ -74,8 +75,8 @@ class Refusal:
         return f"{self.row}: {self.what}"
 
 
-def read_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
-    """Rows as the rules give them (`rules/devices.smk`, ``row_policies``).
+def read_rows(rows: Mapping[str, RowPolicy]) -> dict[str, Row]:
+    """Read the keys of the rows that a job names.
 
     Raises:
         AttestationError: a row's key file is missing or holds no public key.
@@ -83,15 +84,15 @@ def read_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Row]:
     return {
         name: Row(
             name=name,
-            kind=row["kind"],
-            standin_for=row["standin_for"],
-            runtime=row["module"],
-            settings=row["settings"],
-            executes=row["executes"],
-            available=row["available"],
-            key=None if row["key"] is None else read_public(Path(row["key"])),
+            kind=policy.row.kind,
+            standin_for=policy.row.standin_for,
+            runtime=policy.row.runtime,
+            settings=policy.row.settings,
+            executes=policy.row.executes,
+            available=policy.available,
+            key=None if policy.key is None else read_public(Path(policy.key)),
         )
-        for name, row in rows.items()
+        for name, policy in rows.items()
     }
 
 
@@ -102,7 +103,7 @@ def expect(
     reference: Path,
     acceptance: Path,
     overrides: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, RowPolicy],
 ) -> Expected:
     """What the receipts of ``build`` must say.
 

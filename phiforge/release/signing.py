@@ -95,7 +95,7 @@ def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
             where=path,
             expected="ECDSA P-256",
             found="Ed25519",
-            remedy="make one with 'python -m phiforge.trust new-key --kind ecdsa'",
+            remedy="make one with 'phiforge new-key --kind ecdsa'",
         )
     certificate = settings.get("certificate")
     chain = tuple(Path(one) for one in settings.get("certificate_chain", []))

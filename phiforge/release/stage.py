@@ -1,7 +1,10 @@
 """Lay out a release folder: payload at the top, card and evidence apart from it."""
 
+import argparse
+import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,14 @@ from phiforge.artifact.manifest import MANIFEST, read_checksums, verify
 from phiforge.artifact.record import read_record, write_text
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
 from phiforge.errors import PhiforgeError
+from phiforge.jobs import Release, read_job
 from phiforge.release.card import render
 from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.promotion import refuse_other_artifact
 from phiforge.release.signing import ReleaseKey, release_key
+from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, check_version, ledger_lock, record_version
+from phiforge.trust.keys import SIGNING
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify as verify_release
 
@@ -23,56 +29,51 @@ class StageError(PhiforgeError):
     """A release cannot be laid out from what was built and checked."""
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Under which terms a release is made: what the configuration says beside the recipe.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule release writes it")
+    parser.add_argument("--build", required=True, type=Path, help="BUILD.json")
+    parser.add_argument("--verdict", required=True, type=Path, help="the gate's verdict")
+    parser.add_argument("--snippet", required=True, type=Path, help="Python that loads the payload")
+    parser.add_argument("--into", required=True, type=Path, help="the release folder")
+    parser.add_argument("--record", type=Path, help="link to make to the release's manifest")
+    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
 
-    Attributes:
-        version: semantic version of the release.
-        recipe: the variant's block of config/variants.yaml, what the converter was told.
-        builder: URI of who runs this.
-        signing: config key ``signing``; empty: the environment's key, or an occasional one.
-    """
 
-    version: str
-    recipe: Mapping[str, Any]
-    builder: str
-    signing: Mapping[str, Any] = field(default_factory=dict)
+def run(arguments: argparse.Namespace) -> None:
+    stage(
+        read_job(Release, arguments.job),
+        arguments.build,
+        arguments.verdict,
+        arguments.receipts,
+        arguments.snippet,
+        arguments.into,
+        json.loads(os.environ.get(SIGNING, "{}")),
+    )
+    if arguments.record is not None:
+        link_record(arguments.into / MANIFEST, arguments.record)
 
 
 def stage(
+    job: Release,
     build_path: Path,
     verdict_path: Path,
     receipt_paths: Sequence[Path],
-    card_facts: Mapping[str, Any],
-    terms: Terms,
+    snippet: Path,
     into: Path,
+    signing: Mapping[str, Any],
 ) -> None:
     """Put a release in place, whole; until then an earlier one stays as it was.
+
+    Args:
+        signing: config key ``signing``; empty: the environment's key, or an ephemeral one.
 
     Raises:
         PayloadError: the build's payload is not what its checksums say.
         StageError: the gate's verdict is about another artifact, or verify would refuse the
             release.
-        PromotionError: a stable release of another artifact stands here.
+        PromotionError: the folder holds a stable release of another artifact.
         VersionError: the version exists with other bytes, or was revoked.
     """
-    try:
-        _stage(build_path, verdict_path, receipt_paths, card_facts, terms, into)
-    finally:
-        # Snakemake makes the folder before the job; a failed first release leaves none behind.
-        if into.is_dir() and not any(into.iterdir()):
-            into.rmdir()
-
-
-def _stage(
-    build_path: Path,
-    verdict_path: Path,
-    receipt_paths: Sequence[Path],
-    card_facts: Mapping[str, Any],
-    terms: Terms,
-    into: Path,
-) -> None:
     build = read_record(build_path)
     verdict = read_record(verdict_path)
     payload = build_path.parent / "payload"
@@ -87,21 +88,24 @@ def _stage(
                 remedy="run the pipeline again; it rebuilds what is stale",
             )
     if refuse_other_artifact(into, artifact_sha256):
-        _own_manifest(payload, into)  # promoted, and the same artifact: it stays as it is
-        return
-    key = release_key(terms.signing)
-    if _keeps_better_signature(key, into, terms.version, artifact_sha256):
-        _own_manifest(payload, into)
+        return  # promoted, and the same artifact: it stays as it is
+    key = release_key(signing)
+    if _keeps_better_signature(key, into, job.version, artifact_sha256):
         return
     digests = {**read_checksums(payload), CHECKSUMS: artifact_sha256}
     receipts = {path: read_record(path) for path in receipt_paths}
     with ledger_lock(into.parent):
-        check_version(into.parent, into.name, terms.version, artifact_sha256)
+        check_version(into.parent, into.name, job.version, artifact_sha256)
         with fresh_tree(into) as scratch:
             for name in files_under(payload):
                 link_or_copy(payload / name, scratch / name)
-            _own_manifest(payload, scratch)
-            facts = {**card_facts, "version": terms.version, "keyid": key.keyid}
+            facts = {
+                "summary": job.summary,
+                "notice": job.notice,
+                "snippet": snippet.read_text("utf-8").strip(),
+                "version": job.version,
+                "keyid": key.keyid,
+            }
             card = render(build, list(receipts.values()), verdict, facts, payload)
             write_text(scratch / "README.md", card)
             lay_out_evidence(
@@ -110,14 +114,14 @@ def _stage(
                 receipts,
                 verdict_path,
                 digests=digests,
-                recipe=terms.recipe,
-                version=terms.version,
+                recipe=asdict(job.recipe),
+                version=job.version,
                 channel=verdict["channel"],
-                builder=terms.builder,
+                builder=job.builder,
                 key=key,
             )
             _refuse_what_verify_refuses(scratch, digests)
-        record_version(into.parent, into.name, terms.version, artifact_sha256)
+        record_version(into.parent, into.name, job.version, artifact_sha256)
 
 
 def _keeps_better_signature(
@@ -149,11 +153,3 @@ def _refuse_what_verify_refuses(scratch: Path, digests: Mapping[str, str]) -> No
             f"verify would refuse this release: {'; '.join(against)}",
             remedy="repair what it names (docs/releases.md) and run again",
         )
-
-
-def _own_manifest(payload: Path, release: Path) -> None:
-    """Snakemake tracks the manifest: it touches it, and wants it writable.
-
-    A link would pass the new time on to the build and rerun everything behind it.
-    """
-    write_text(release / MANIFEST, (payload / MANIFEST).read_text("utf-8"))

@@ -1,9 +1,10 @@
-"""``phiforge-verify.pyz``: the verify command as one file, for teams that have only the folder.
+"""Write ``phiforge-verify.pyz``: the verify command as one file, for teams that have nothing else.
 
-A zipapp (https://docs.python.org/3.11/library/zipapp.html) of `release.verify` and the little it
+A zipapp (https://docs.python.org/3.11/library/zipapp.html) of `phiforge.verify` and the little it
 imports; the same sources give the same bytes.
 """
 
+import argparse
 import io
 import os
 import zipfile
@@ -31,6 +32,14 @@ from phiforge.verify.command import main
 
 run_command(main)
 '''
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--into", required=True, type=Path, help="the .pyz file to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    write_verifier(arguments.into)
 
 
 def write_verifier(into: Path) -> None:

@@ -73,7 +73,7 @@ def check_version(model_folder: Path, variant: str, version: str, artifact_sha25
             where=model_folder / variant,
             expected=versions[version]["artifact_sha256"],
             found=artifact_sha256,
-            remedy=f"{raised}; or revoke the old one (python -m phiforge.release revoke)",
+            remedy=f"{raised}; or revoke the old one (phiforge revoke)",
         )
 
 

@@ -9,13 +9,15 @@ import json
 import stat
 import zipfile
 import zlib
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from phiforge.errors import printable
+from phiforge.jobs import Check
 from phiforge.receipts.receipt_files import ENVELOPE, envelope_path
 from phiforge.remote import RunnerError
+from validators.check import CheckFiles
 
 INBOX = Path("artifacts/inbox")
 _LONGEST = 8 << 20  # bytes of a file, and of a zip's member; a receipt has some hundred thousand
@@ -128,8 +130,10 @@ def _no_receipt(path: Path, found: str) -> RunnerError:
     )
 
 
-def take(files: Sequence[Path], options: Namespace, key: Path | None) -> tuple[bool, list[str]]:
-    """Write the receipt of the first of ``files`` that is about this very check.
+def take(
+    brought: Sequence[Path], job: Check, files: CheckFiles, key: Path | None
+) -> tuple[bool, list[str]]:
+    """Write the receipt of the first of ``brought`` that is about this very check.
 
     Returns:
         Whether one was, and a note for each that is stale.
@@ -143,23 +147,23 @@ def take(files: Sequence[Path], options: Namespace, key: Path | None) -> tuple[b
     if key is None:
         raise RunnerError(
             "no-key",
-            f"row '{options.row}' names no key, so nobody can tell who signed",
-            where=files[0],
+            f"row '{job.row.name}' names no key, so nobody can tell who signed",
+            where=brought[0],
             remedy="give the row 'key:', the public key of the device",
         )
-    expects = expectations(options, "courier")
+    expects = expectations(replace(job, row=replace(job.row, runner="courier")), files)
     notes: list[str] = []
-    for path in files:
+    for path in brought:
         receipt, envelope = read(path)
         try:
             verdict = accept(
-                receipt, envelope, key=key, expects=expects, into=options.receipt, came=str(path)
+                receipt, envelope, key=key, expects=expects, into=files.receipt, came=str(path)
             )
         except RunnerError as error:
             if error.name != "stale-receipt":
                 raise
             notes.append(f"{path.name} is ignored: {str(error).split(': ', 1)[1]}")
             continue
-        print(f"{options.model} {options.variant} on {options.row}: {verdict}, from {path}")
+        print(f"{job.model} {job.variant} on {job.row.name}: {verdict}, from {path}")
         return True, notes
     return False, notes

@@ -1,8 +1,8 @@
-"""What travels to a device that is elsewhere: one job, its files named by their SHA-256.
+"""What travels to a device elsewhere: one check, its files named by their SHA-256.
 
 The layout is the same on a lab host and in a courier's zip::
 
-    JOB.json            what is to be done, and every other file's digest
+    JOB.json            the job of the check, and every other file's digest
     code/               the validators with all that they import, and their schemas
     golden.yaml  acceptance.yaml  reference/
     payload/            the artifact
@@ -10,10 +10,8 @@ The layout is the same on a lab host and in a courier's zip::
 """
 
 import hashlib
-import json
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,14 @@ from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import sha256_file
 from phiforge.checkout import ROOT
+from phiforge.jobs import KIT_SCHEMA, Check
 from phiforge.remote import RunnerError
 from phiforge.settings.modules import module_files
+from validators.check import CheckFiles
 from validators.code_digest import check_modules, validator_digest
 from validators.golden import load_golden
 from validators.reference_tree import RECORD, SCORES
 
-SCHEMA = "phiforge/job/1"
 JOB = "JOB.json"
 PAYLOAD = "payload/"
 OUT = "out"
@@ -48,7 +47,7 @@ class KitFile:
 
 @dataclass(frozen=True)
 class Kit:
-    """A job and its files.
+    """A check and its files.
 
     Attributes:
         job: what JOB.json says.
@@ -65,73 +64,67 @@ class Kit:
         return str(self.job["title"])
 
 
-def make_kit(options: Namespace, *, runner: str, lock: Path) -> Kit:
-    """The kit of a check.
+def make_kit(job: Check, files: CheckFiles, *, lock: Path | None, time_limit_s: float) -> Kit:
+    """Pack a check with all that it reads.
 
     Args:
-        options: of `validators.check`.
-        runner: ``ssh`` or ``courier``; the receipt will say so.
         lock: the device's locked environment.
+        time_limit_s: a check that takes longer there is ended.
 
     Raises:
-        RunnerError: the payload is not there.
+        RunnerError: the payload is not there, or the row names no environment.
     """
-    row = json.loads(options.row_config)
-    files = tuple(sorted(_files(options, row["module"], lock), key=lambda file: file.name))
-    job = {
-        "schema": SCHEMA,
-        "title": f"{options.model} {options.variant} on {options.row}",
-        "module": "validators.check",
-        "result": f"{options.model}.{options.variant}.{options.row}.receipt.zip",
-        "executes": row["executes"],
+    if lock is None:
+        raise RunnerError(
+            "no-lock",
+            f"row '{job.row.name}' names no locked environment for this artifact's format",
+            where="config/devices.yaml",
+            remedy="add 'lock:' to the row's runtime (docs/devices.md)",
+        )
+    packed = tuple(sorted(_files(job, files, lock), key=lambda file: file.name))
+    document = {
+        "schema": KIT_SCHEMA,
+        "title": f"{job.model} {job.variant} on {job.row.name}",
+        "check": asdict(job),
+        "result": f"{job.model}.{job.variant}.{job.row.name}.receipt.zip",
+        "executes": job.row.executes,
         "python": ".".join(map(str, PYTHON)),
-        "arguments": _arguments(options, runner),
-        "files": {file.name: {"sha256": file.sha256, "size": file.size} for file in files},
-    }
-    return Kit(job, files, expectations(options, runner))
+        "module": "phiforge",
+        "arguments": [
+            "check-here", f"../{JOB}",
+            "--artifact", "..", "--reference", "../reference",
+            "--golden", "../golden.yaml", "--acceptance", "../acceptance.yaml",
+            "--time-limit-s", str(time_limit_s),
+            "--receipt", f"../{OUT}/{job.row.name}.json",
+        ],
+        "files": {file.name: {"sha256": file.sha256, "size": file.size} for file in packed},
+    }  # fmt: skip
+    return Kit(document, packed, expectations(job, files))
 
 
-def _arguments(options: Namespace, runner: str) -> list[str]:
-    """Of the job's module, run in the kit's ``code/``."""
-    row = {**json.loads(options.row_config), "runner": runner}
-    return [
-        "--model", options.model, "--variant", options.variant,
-        "--row", options.row, "--row-config", json.dumps(row, sort_keys=True),
-        "--variant-config", options.variant_config,
-        "--artifact", "..", "--reference", "../reference",
-        "--golden", "../golden.yaml", "--acceptance", "../acceptance.yaml",
-        "--overrides", options.overrides,
-        *(["--synthetic"] if options.synthetic else []),
-        "--time-limit-s", str(options.time_limit_s),
-        "--receipt", f"../{OUT}/{options.row}.json",
-    ]  # fmt: skip
-
-
-def expectations(options: Namespace, runner: str) -> dict[str, Any]:
-    """What a receipt must say to be of this artifact, this row and these validators.
+def expectations(job: Check, files: CheckFiles) -> dict[str, Any]:
+    """Return what a receipt must say to be of this artifact, this row and these validators.
 
     Raises:
         RunnerError: the payload is not there.
     """
-    row = json.loads(options.row_config)
-    variant = json.loads(options.variant_config)
     return {
-        "model": options.model,
-        "variant": options.variant,
-        "device": options.row,
-        "kind": row["kind"],
-        "standin_for": row["standin_for"],
-        "format": variant["format"],
-        "precision": variant["precision"],
-        "runtime": row["module"],
-        "settings": row["settings"],
-        "synthetic": options.synthetic,
-        "runner": runner,
-        "artifact_sha256": sha256_file(_checksums(options.artifact)),
-        "reference_sha256": sha256_file(options.reference / RECORD),
-        "golden_sha256": load_golden(options.golden).digest,
-        "acceptance_sha256": sha256_file(options.acceptance),
-        "validator_sha256": validator_digest(row["module"]),
+        "model": job.model,
+        "variant": job.variant,
+        "device": job.row.name,
+        "kind": job.row.kind,
+        "standin_for": job.row.standin_for,
+        "format": job.recipe.format,
+        "precision": job.recipe.precision,
+        "runtime": job.row.runtime,
+        "settings": job.row.settings,
+        "synthetic": job.synthetic,
+        "runner": job.row.runner,
+        "artifact_sha256": sha256_file(_checksums(files.artifact)),
+        "reference_sha256": sha256_file(files.reference / RECORD),
+        "golden_sha256": load_golden(files.golden).digest,
+        "acceptance_sha256": sha256_file(files.acceptance),
+        "validator_sha256": validator_digest(job.row.runtime),
     }
 
 
@@ -144,15 +137,15 @@ def _checksums(artifact: Path) -> Path:
     return path
 
 
-def _files(options: Namespace, module: str, lock: Path) -> Iterator[KitFile]:
-    for name in code_files(module):
+def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
+    for name in code_files(job.row.runtime):
         yield kit_file(f"code/{name}", ROOT / name)
     for name in (RECORD, SCORES, TOKENIZER):
-        yield kit_file(f"reference/{name}", options.reference / name)
-    yield kit_file("golden.yaml", options.golden)
-    yield kit_file("acceptance.yaml", options.acceptance)
+        yield kit_file(f"reference/{name}", files.reference / name)
+    yield kit_file("golden.yaml", files.golden)
+    yield kit_file("acceptance.yaml", files.acceptance)
     yield kit_file("device.lock", lock)
-    sums = _checksums(options.artifact)
+    sums = _checksums(files.artifact)
     yield kit_file(f"{PAYLOAD}{CHECKSUMS}", sums)
     for name, digest in read_checksums(sums.parent).items():
         path = sums.parent / name
@@ -165,8 +158,8 @@ def _files(options: Namespace, module: str, lock: Path) -> Iterator[KitFile]:
 
 
 def code_files(module: str) -> list[str]:
-    """The files of ``code/``: modules, what lies beside the validators, schemas, and new-key."""
-    modules = module_files(*check_modules(module), "phiforge.trust.__main__")
+    """Name the files of ``code/``: modules, what lies beside the validators, schemas, commands."""
+    modules = module_files(*check_modules(module), "phiforge.__main__", "phiforge.trust.new_key")
     folders = {Path(name).parent for name in modules if name.startswith("validators/")}
     beside = {
         path.relative_to(ROOT).as_posix()

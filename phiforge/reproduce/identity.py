@@ -1,14 +1,12 @@
-"""Two builds of one variant, byte by byte; the verdict is a record."""
+"""Compare two builds of one variant, byte by byte, and write the verdict."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import read_checksums, verify
 from phiforge.artifact.record import read_record, write_record
-from phiforge.errors import PhiforgeError
-from phiforge.reproduce.attest import attest
 from phiforge.reproduce.rebuild import CONDITIONS
 from phiforge.reproduce.tensors import differing_tensors
 
@@ -16,8 +14,14 @@ SCHEMA = "phiforge/reproduction/1"
 _NAMED = 20
 
 
-class IdentityError(PhiforgeError):
-    """A variant was not reproduced to the same bytes."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--build", required=True, type=Path, help="BUILD.json of the first")
+    parser.add_argument("--rebuilt", required=True, type=Path, help="BUILD.json of the second")
+    parser.add_argument("--into", required=True, type=Path, help="the record")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    compare(arguments.build, arguments.rebuilt, arguments.into)
 
 
 def compare(build: Path, rebuilt: Path, into: Path) -> None:
@@ -47,33 +51,6 @@ def compare(build: Path, rebuilt: Path, into: Path) -> None:
     )
 
 
-def _differing_files(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    names = sorted((one.keys() | other.keys()) - {CHECKSUMS})
-    return [name for name in names if one.get(name) != other.get(name)]
-
-
-def require(records: Sequence[Path], releases: Path) -> None:
-    """Say of every record what it found; what is identical becomes evidence of its release.
-
-    Args:
-        releases: ``artifacts/release``.
-
-    Raises:
-        IdentityError: naming each variant that differs, and where.
-    """
-    different = []
-    for path in records:
-        record: dict[str, Any] = read_record(path)
-        name = f"{record['model']} {record['variant']}"
-        identical = record["verdict"] == "identical"
-        told = attest(path, releases) if identical else "see the record"
-        print(f"{name}: {record['verdict']} ({record['artifact_sha256'][:12]}), {told}")
-        if not identical:
-            where = ", ".join(record["differing_tensors"][:3] or record["differing_files"][:3])
-            different.append(f"{name} (first: {where})")
-    if different:
-        raise IdentityError(
-            f"{len(different)} of {len(records)} were not reproduced: {'; '.join(different)}",
-            expected="the same bytes under other circumstances",
-            remedy="read artifacts/reproduced/ for every file and tensor",
-        )
+def _differing_files(left: Mapping[str, str], right: Mapping[str, str]) -> list[str]:
+    names = sorted((left.keys() | right.keys()) - {CHECKSUMS})
+    return [name for name in names if left.get(name) != right.get(name)]

@@ -1,16 +1,17 @@
-"""Run one conversion again where everything that must not matter is another.
+"""Run one conversion again where everything that must not matter is different.
 
 Another folder (with a space in its name), another copy of the checkout without its git history,
 another home, user, locale, time zone, hash seed, number of threads and, where the processor has
 more, a smaller instruction set.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from phiforge.artifact.record import write_record
@@ -27,7 +28,19 @@ class RebuildError(PhiforgeError):
     """The second build did not end well, so nothing can be said about its bytes."""
 
 
-def circumstances(home: Path) -> dict[str, str]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule convert writes it")
+    parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
+    parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the rebuilt base")
+    parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
+    parser.add_argument("--into", required=True, type=Path, help="folder of the second build")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    rebuild(arguments.job, arguments.source, arguments.base, arguments.into, arguments.memory_mb)
+
+
+def varied_environment(home: Path) -> dict[str, str]:
     """Environment of the second build; the instruction set variables are each library's own.
 
     oneDNN (torch, OpenVINO): ``ONEDNN_MAX_CPU_ISA``; ATen: ``ATEN_CPU_CAPABILITY``; NumPy:
@@ -57,14 +70,14 @@ def has_avx512() -> bool:
     return _CPUINFO.is_file() and " avx512f " in _CPUINFO.read_text(encoding="utf-8")
 
 
-def rebuild(conversion: Sequence[str], source: Path, base: Path | None, into: Path) -> None:
+def rebuild(job: Path, source: Path, base: Path | None, into: Path, memory_mb: int = 0) -> None:
     """Convert again; ``into`` receives payload, BUILD.json and CONDITIONS.json.
 
     Args:
-        conversion: arguments of ``python -m converters`` without ``--source``, ``--base`` and
-            ``--into``.
+        job: the file of the `phiforge.jobs.Convert`.
         source: SOURCE.json of the verified source.
         base: BUILD.json of the rebuilt base, where the variant is derived from one.
+        memory_mb: memory that the conversion needs.
 
     Raises:
         RebuildError: the conversion failed; its own message is above.
@@ -78,8 +91,9 @@ def rebuild(conversion: Sequence[str], source: Path, base: Path | None, into: Pa
             (checkout / environment_folder.name).symlink_to(environment_folder.resolve())
         home = elsewhere / "home"
         home.mkdir()
-        environment = circumstances(home)
-        command = [sys.executable, "-m", "converters", *conversion]
+        environment = varied_environment(home)
+        command = [sys.executable, "-m", "phiforge", "convert", str(job.resolve())]
+        command += ["--memory-mb", str(memory_mb)]
         command += ["--source", str(_copy(source, elsewhere / "source", "files"))]
         if base is not None:
             command += ["--base", str(_copy(base, elsewhere / "base", "payload"))]
@@ -114,8 +128,8 @@ def _take(out: Path, into: Path, environment: Mapping[str, str]) -> None:
     with fresh_tree(into / "payload") as payload:
         for name in files_under(out / "payload"):
             link_or_copy(out / "payload" / name, payload / name)
-    told = {name: value for name, value in environment.items() if name != "HOME"}
+    shown = {name: value for name, value in environment.items() if name != "HOME"}
     write_record(
-        into / CONDITIONS, {"environment": told, "another": ["folder", "home", "checkout"]}
+        into / CONDITIONS, {"environment": shown, "another": ["folder", "home", "checkout"]}
     )
     (out / "BUILD.json").replace(into / "BUILD.json")

@@ -1,10 +1,11 @@
 """Which of our own files and which pinned versions a module's result depends on.
 
-Snakemake sees neither changes in imported modules nor in installed packages; rules declare the
-files found here as ``input:`` and the versions as ``params:``. Modules are read, never imported.
+Snakemake sees neither changes in imported modules nor in installed packages; rules declare a
+digest of the modules and their pinned versions as ``params:``. Modules are read, never imported.
 """
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.lock_file import LockedDistribution, read_lock
+from phiforge.artifact.record import canonical
 from phiforge.checkout import ROOT
 from phiforge.settings.documents import ConfigurationError
 
@@ -35,6 +37,21 @@ def module_files(*modules: str) -> tuple[str, ...]:
                 found.add(file)
                 waiting += _read(file).imports
     return tuple(sorted(found))
+
+
+@cache
+def modules_digest(*modules: str) -> str:
+    """SHA-256 of the canonical JSON of {path: SHA-256} of `module_files`.
+
+    Paths are relative to the checkout or kit, so both give the same digest.
+    """
+    digests = {file: _sha256(file) for file in module_files(*modules)}
+    return hashlib.sha256(canonical(digests).encode()).hexdigest()
+
+
+@cache
+def _sha256(file: str) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
 
 
 @cache

@@ -12,21 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.jobs import Blocked, Row
 from phiforge.settings.devices import Device
 from phiforge.settings.models import Model
 from phiforge.settings.settings import Settings
 from phiforge.settings.variants import Requires, Variant
 
 GIGABYTE_MB = 1000
-
-
-@dataclass(frozen=True)
-class Availability:
-    """Whether a device row can run, or a variant be made, here; if not, why and what to do."""
-
-    available: bool
-    reason: str = ""
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,8 +65,8 @@ def _releasable(variant: Variant, settings: Settings, brought: Collection[str]) 
 
     An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
     """
-    return variant_availability(variant, settings).available and any(
-        row in brought or availability(settings.devices[row]).available for row in variant.devices
+    return blocked_variant(variant, settings) is None and any(
+        row in brought or blocked_row(settings.devices[row]) is None for row in variant.devices
     )
 
 
@@ -86,25 +78,24 @@ def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
     return tuple(chain)
 
 
-def availability(device: Device) -> Availability:
-    """Whether the row can run, by files and packages only; nothing is connected to.
+def blocked_row(device: Device) -> Blocked | None:
+    """Say why a row cannot run here, by files and packages only; nothing is connected to.
 
-    A lab host counts as available: one that does not answer is an error, not a blocked row.
+    A lab host is never blocked: one that does not answer is an error.
     """
     if device.runner == "ssh":
-        return Availability(True)
+        return None
     if device.runner == "courier":
-        return Availability(False, f"{device.summary}: no receipt came back yet", _remedy(device))
+        return Blocked(f"{device.summary}: no receipt came back yet", _remedy(device))
     missing = _missing_here(device)
-    return Availability(missing is None, missing or "", "" if missing is None else _remedy(device))
+    return None if missing is None else Blocked(missing, _remedy(device))
 
 
-def runtime_availability(device: Device, variant: Variant) -> Availability:
-    """Whether the row has a runtime for the variant at all."""
+def blocked_runtime(device: Device, variant: Variant) -> Blocked | None:
+    """Say that a row has no runtime for the variant."""
     if variant.format not in device.lacks:
-        return Availability(True)
-    return Availability(
-        False,
+        return None
+    return Blocked(
         f"{device.summary}: its row has no runtime for {variant.format}",
         f"add {variant.format} to '{device.name}.runtimes' in {device.file.name}",
     )
@@ -148,15 +139,15 @@ def _matches(pattern: str, containing: str | None) -> bool:
     return False
 
 
-def variant_availability(variant: Variant, settings: Settings) -> Availability:
-    """Look for what the variant, or a variant that it is derived from, ``requires``."""
+def blocked_variant(variant: Variant, settings: Settings) -> Blocked | None:
+    """Say what is missing here that the variant, or one that it is derived from, ``requires``."""
     for name in ancestry(settings.variants, variant.name):
         requires = settings.variants[name].requires
         missing = None if requires is None else _missing(requires, settings.tools)
         if requires is not None and missing is not None:
             what = missing if name == variant.name else f"'from: {name}' is blocked: {missing}"
-            return Availability(False, what, requires.remedy)
-    return Availability(True)
+            return Blocked(what, requires.remedy)
+    return None
 
 
 def _missing(requires: Requires, tools: Mapping[str, Mapping[str, Any] | None]) -> str | None:
@@ -188,8 +179,8 @@ def stands_signed(model: str, variant: str) -> bool:
         return False
 
 
-def standing(model: str) -> dict[str, Any]:
-    """What becomes of a model's releases without a new one: promotions, and what was revoked."""
+def promoted_and_revoked(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the variants whose release is promoted, and ``variant version`` of what is revoked."""
     folder = Path("artifacts/release") / model
     promoted = sorted(path.parts[-3] for path in folder.glob("[!.]*/evidence/promotion.dsse.json"))
     try:
@@ -202,21 +193,22 @@ def standing(model: str) -> dict[str, Any]:
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         revoked = []
-    return {"promoted": promoted, "revoked": revoked}
+    return tuple(promoted), tuple(revoked)
 
 
-def row_settings(device: Device, variant: Variant) -> dict[str, Any]:
-    """What the validator is told about a row: kind, executor, runtime module and its settings."""
+def row_of(device: Device, variant: Variant) -> Row:
+    """Build the row of a device with its runtime for the variant's format."""
     runtime = device.runtimes[variant.format]
-    return {
-        "kind": device.kind,
-        "runner": device.runner,
-        "executes": device.executes,
-        "standin_for": device.standin_for,
-        "module": runtime.module,
-        "environment": runtime.environment,
-        "settings": runtime.settings,
-    }
+    return Row(
+        name=device.name,
+        kind=device.kind,
+        runner=device.runner,
+        executes=device.executes,
+        standin_for=device.standin_for,
+        runtime=runtime.module,
+        environment=runtime.environment,
+        settings=runtime.settings,
+    )
 
 
 def convert_memory_mb(model: Model, variant: Variant) -> int:

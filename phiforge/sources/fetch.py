@@ -1,15 +1,27 @@
-"""Fetch one model's source tree.
+"""Fetch a model's source tree: a pinned Hub commit or a local folder, verified file by file.
 
 ``<into>/files`` appears whole or not at all, and ``<into>/SOURCE.json`` after it.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 from phiforge.artifact.tree import fresh_tree, make_read_only
+from phiforge.jobs import Fetch, read_job
 from phiforge.sources.local import copy_local
-from phiforge.sources.source import LocalSource, Source, SourceError
+from phiforge.sources.source import LocalSource, Source, SourceError, parse_source
 from phiforge.sources.tree import SourceFile, SourceTree
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule fetch writes it")
+    parser.add_argument("--into", required=True, type=Path, help="artifacts/source/<model>")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(Fetch, arguments.job)
+    fetch(job.model, parse_source(job.source), arguments.into)
 
 
 def fetch(model: str, source: Source, into: Path) -> None:

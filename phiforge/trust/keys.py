@@ -150,7 +150,7 @@ def read_public(path: Path) -> PublicKey:
             "bad-key",
             "not an Ed25519 or ECDSA P-256 public key in PEM form",
             where=path,
-            remedy="make one with 'python -m phiforge.trust new-key'",
+            remedy="make one with 'phiforge new-key'",
         ) from None
 
 
@@ -223,7 +223,7 @@ def _unreadable(path: Path, error: OSError) -> AttestationError:
         "unreadable-key",
         f"the key cannot be read ({error.strerror})",
         where=path,
-        remedy="correct the path, or make a key with 'python -m phiforge.trust new-key'",
+        remedy="correct the path, or make a key with 'phiforge new-key'",
     )
 
 
@@ -243,5 +243,5 @@ def _unusable(path: Path, password: bytes | None) -> AttestationError:
         "bad-key",
         "not an Ed25519 or ECDSA P-256 private key in PEM form (PKCS #8)",
         where=path,
-        remedy="make one with 'python -m phiforge.trust new-key'",
+        remedy="make one with 'phiforge new-key'",
     )

@@ -9,8 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +27,13 @@ from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
-from phiforge.offline import OFFLINE
+from phiforge.jobs import Reference, Row, RowPolicy
 from phiforge.release.gate import GateError, gate
 from phiforge.settings.blocks import read_block
-from phiforge.settings.documents import ConfigurationError, read_yaml
-from phiforge.settings.settings import load
+from phiforge.settings.documents import ConfigurationError
 from support.checkout import ROOT, Checkout
+from support.jobs import SETTINGS, check_job, run, write_job
 
-SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 OPTIONS = dict(SETTINGS.variants["npu-blob-4000"].options)
 MODES = ("OPTIMIZE_SPEED", "OPTIMIZE_SIZE")
 ON_CPU = {"npuw_devices": "CPU", "platform": "4000"}
@@ -46,12 +43,9 @@ ON_NPU = {"npuw_devices": "NPU", "platform": "4000"}
 ROW = "npu-blob-standin"
 
 
-def row(settings: dict[str, str]) -> dict[str, Any]:
+def row(settings: dict[str, str]) -> Row:
     """A row that no configuration has: an NPU blob has no stand-in, except in these tests."""
-    return {
-        "kind": "standin", "standin_for": "npu-4000", "module": "npu_blob",
-        "settings": settings, "executes": "CPU", "runner": "local",
-    }  # fmt: skip
+    return Row(ROW, "standin", "local", "CPU", "npu-4000", "npu_blob", None, settings)
 
 
 @dataclass(frozen=True)
@@ -79,17 +73,11 @@ class Bench:
     def check(self, artifact: Path, settings: dict[str, str]) -> dict[str, Any]:
         """The receipt of a check, as the rule runs it but for the row's kind and settings."""
         receipt = artifact.parent / f"{ROW}.json"
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "validators.check", "--model", "phi3-tiny",
-                "--variant", "npu-blob-4000", "--row", ROW,
-                "--row-config", json.dumps(row(settings)),
-                "--variant-config", json.dumps({"format": "npu-blob", "precision": "int4"}),
-                "--artifact", str(artifact), "--reference", str(self.reference),
-                "--golden", str(self.golden), "--receipt", str(receipt),
-                "--acceptance", str(ROOT / "config/acceptance.yaml"),
-            ],
-            cwd=ROOT, env={**os.environ, **OFFLINE}, capture_output=True, text=True, check=False,
+        job = check_job("npu-blob-4000", "npu-4000", row=row(settings))
+        done = run(
+            "check-here", write_job(artifact.parent, job),
+            "--artifact", artifact, "--reference", self.reference, "--golden", self.golden,
+            "--receipt", receipt, "--acceptance", ROOT / "config/acceptance.yaml",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return read_record(receipt)
@@ -119,13 +107,10 @@ def bench(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
     document = yaml.safe_load((ROOT / "models/phi3-tiny/golden.yaml").read_text(encoding="utf-8"))
     chosen = [one for one in document["prompts"] if one["id"] in ("guide-introduction", "capital")]
     golden.write_text(yaml.safe_dump({"prompts": chosen}, allow_unicode=True), encoding="utf-8")
-    subprocess.run(
-        [
-            sys.executable, "-m", "validators.reference", "--source", "models/phi3-tiny",
-            "--golden", str(golden), "--into", str(folder / "reference"),
-        ],
-        cwd=ROOT, env={**os.environ, **OFFLINE}, check=True, capture_output=True,
-    )  # fmt: skip
+    job = write_job(folder, Reference("phi3-tiny", 256, 2560, synthetic=False))
+    source, reference = "models/phi3-tiny", folder / "reference"
+    done = run("reference", job, "--source", source, "--golden", golden, "--into", reference)
+    assert done.returncode == 0, done.stderr
     return Bench(folder, golden, folder / "reference")
 
 
@@ -263,7 +248,7 @@ def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
             artifact / "BUILD.json", [artifact.parent / f"{ROW}.json"], "candidate", verdict,
             golden=bench.golden, reference=bench.reference / "REFERENCE.json",
             acceptance=ROOT / "config/acceptance.yaml", overrides={},
-            rows={ROW: {**row(ON_CPU), "available": True, "key": None}},
+            rows={ROW: RowPolicy(row(ON_CPU), available=True, key=None)},
         )  # fmt: skip
     told = str(caught.value)
     assert "not released to candidate: blob-made-for-cpu: its bytes hold code of the CPU" in told

@@ -1,6 +1,6 @@
 """The OpenVINO converter against the official tools, on phi3-tiny with nearly dead rows.
 
-Both sides really run: ours as its own process, as ``python -m converters`` does, and optimum-cli.
+Both sides really run: ours as its own process, as rule convert does, and optimum-cli.
 """
 
 import json

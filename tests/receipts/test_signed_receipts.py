@@ -3,20 +3,21 @@
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from phiforge.artifact.record import read_record, write_record
+from phiforge.jobs import RowPolicy
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import write_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.scrutiny import expect as expect_of
 from phiforge.release.scrutiny import scrutinize
 from phiforge.settings.documents import read_yaml
-from phiforge.settings.plan import row_settings
+from phiforge.settings.plan import row_of
 from phiforge.settings.settings import load
 from phiforge.trust import keys
 from support.checkout import ROOT, Checkout
@@ -38,7 +39,7 @@ class Case:
     pipeline: Path
     golden: Path
     acceptance: Path
-    rows: dict[str, dict[str, Any]]
+    rows: dict[str, RowPolicy]
 
     def receipt(self, row: str) -> Path:
         return self.folder / f"{row}.json"
@@ -83,12 +84,14 @@ def case(pipeline: Checkout, tmp_path: Path) -> Case:
         golden=tmp_path / "golden.yaml",
         acceptance=tmp_path / "acceptance.yaml",
         rows={
-            name: {
-                **row_settings(SETTINGS.devices[name], variant),
-                "executes": "GPU" if name == "gpu" else "CPU",
-                "available": name != "gpu",
-                "key": None,
-            }
+            name: RowPolicy(
+                replace(
+                    row_of(SETTINGS.devices[name], variant),
+                    executes="GPU" if name == "gpu" else "CPU",
+                ),
+                available=name != "gpu",
+                key=None,
+            )
             for name in variant.devices
         },
     )
@@ -128,7 +131,7 @@ def failure_hidden_as_blocked(case: Case) -> None:
     blocked_by_hand(case)
     envelope_path(case.receipt("cpu")).unlink()
     told = read_record(case.receipt("cpu"))
-    settings = case.rows["cpu"]["settings"]
+    settings = case.rows["cpu"].row.settings
     write_record(case.receipt("cpu"), {**told, "settings": settings, "runtime": "openvino"})
 
 
@@ -172,11 +175,11 @@ def of_another_row(case: Case) -> None:
 
 def standin_as_device(case: Case) -> None:
     case.take("gpu", case.checked(VARIANT, "gpu-standin"))
-    row = case.rows["gpu"]
+    row = case.rows["gpu"].row
     case.sign_again(
         "gpu",
         device="gpu",
-        **{key: row[key] for key in ("kind", "standin_for", "settings")},
+        **{key: getattr(row, key) for key in ("kind", "standin_for", "settings")},
     )
 
 
@@ -238,7 +241,7 @@ def test_a_receipt_that_is_not_what_it_seems_is_refused_by_name(
 
 def test_only_the_rows_key_counts_where_a_key_is_asked_for(case: Case, tmp_path: Path) -> None:
     keys.new_key(tmp_path / "lab.key", tmp_path / "lab.pub")
-    case.rows["cpu"]["key"] = str(tmp_path / "lab.pub")
+    case.rows["cpu"] = replace(case.rows["cpu"], key=str(tmp_path / "lab.pub"))
     expected = expect_of(case.build(), **case.told())
     row = expected.rows["cpu"]
     assert row.key is not None

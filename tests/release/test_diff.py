@@ -36,7 +36,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def diff(pipeline: Checkout, old: Path, new: Path, *more: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "phiforge.release", "diff", str(old), str(new), *more]
+    command = [sys.executable, "-m", "phiforge", "diff", str(old), str(new), *more]
     done = pipeline.run(*command, check=False, COLUMNS="200")
     return done.returncode, done.stdout + done.stderr
 

@@ -88,7 +88,7 @@ def test_a_signer_that_the_reader_knows_is_named(
 
 def test_the_checkout_verifies_too(pipeline: Checkout, released: Path) -> None:
     done = pipeline.run(
-        sys.executable, "-m", "phiforge.release", "verify", str(released / VARIANT), "--json"
+        sys.executable, "-m", "phiforge", "verify", str(released / VARIANT), "--json"
     )
     told = json.loads(done.stdout)
     assert (told["verdict"], told["version"], told["occasional"]) == ("intact", "0.1.0", True)
@@ -222,7 +222,7 @@ def revoked(pipeline: Checkout, tmp_path: Path) -> Iterator[Path]:
     """A root of generated files in which one release was revoked."""
     stage(pipeline, VARIANT, tmp_path / "release/phi3-tiny" / VARIANT)
     done = pipeline.run(
-        sys.executable, "-m", "phiforge.release", "revoke", f"phi3-tiny/{VARIANT}", "0.1.0",
+        sys.executable, "-m", "phiforge", "revoke", f"phi3-tiny/{VARIANT}", "0.1.0",
         "--reason", "answers in verse only", "--root", str(tmp_path),
     )  # fmt: skip
     assert "revocations.json" in done.stdout
@@ -301,7 +301,7 @@ def test_the_keys_password_comes_from_the_variable_that_is_named(
 def test_an_ed25519_key_is_refused_with_the_remedy(pipeline: Checkout, tmp_path: Path) -> None:
     private = tmp_path / "ed.pem"
     pipeline.run(
-        sys.executable, "-m", "phiforge.trust", "new-key",
+        sys.executable, "-m", "phiforge", "new-key",
         "--private", str(private), "--public", str(tmp_path / "ed.pub"),
     )  # fmt: skip
     done = stage(
@@ -316,7 +316,7 @@ def test_nobody_without_the_key_replaces_what_its_owner_signed(
 ) -> None:
     private, public = tmp_path / "owner.pem", tmp_path / "owner.pub"
     pipeline.run(
-        sys.executable, "-m", "phiforge.trust", "new-key", "--kind", "ecdsa",
+        sys.executable, "-m", "phiforge", "new-key", "--kind", "ecdsa",
         "--private", str(private), "--public", str(public),
     )  # fmt: skip
     into = tmp_path / "m" / VARIANT
@@ -347,7 +347,7 @@ def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
     pipeline: Checkout, verifier: Verifier, released: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.pyz"
-    pipeline.run(sys.executable, "-m", "phiforge.release", "verifier", "--into", str(again))
+    pipeline.run(sys.executable, "-m", "phiforge", "verifier", "--into", str(again))
     assert again.read_bytes() == verifier.program.read_bytes()
     bare = Verifier(minimal_environment(tmp_path / "bare", packages=()), again)
     done = bare.run(released / VARIANT)

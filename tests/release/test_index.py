@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 import yaml
 
+from phiforge.jobs import Blocked, Index
 from phiforge.release.index import snippet, write_index
 from support.checkout import ROOT, Checkout
 from support.releasing import copy_release, edit
 
 HARDWARE: dict[str, Any] = yaml.safe_load((ROOT / "config/hardware.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((ROOT / "phiforge/release/index.schema.json").read_text())
-FACTS = {"title": "A model", "license": "MIT"}
 
 # The static NPU pipeline on the CPU: what openvino_genai's own tests do without an NPU.
 NPU_ON_CPU = (
@@ -120,10 +120,11 @@ def test_the_index_names_what_is_blocked_and_what_was_revoked(
         folder / "versions.json",
         lambda ledger: ledger["versions"]["genai-cpu-int4"]["0.1.0"].update(revoked="bad"),
     )
-    blocked = {"variant": "npu-blob", "reason": "no compiler here", "remedy": "Bring one."}
-    write_index(folder, FACTS, [blocked], ROOT / "config/hardware.yaml")
+    blocked = {"reason": "no compiler here", "remedy": "Bring one."}
+    job = Index("phi3-tiny", "A model", "MIT", {"npu-blob": Blocked(**blocked)}, (), ())
+    write_index(job, ROOT / "config/hardware.yaml", folder)
     index = index_of(folder)
-    assert index["blocked"] == [blocked]
+    assert index["blocked"] == [{"variant": "npu-blob", **blocked}]
     assert [one["revoked"] for one in index["variants"]] == ["bad"]
     assert all(row["choose"] == [] for row in index["hardware"])
     readme = (folder / "README.md").read_text()

@@ -10,6 +10,7 @@ from test_validators_receipt import EXECUTED, SUBJECT
 
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
+from phiforge.jobs import Blocked
 from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.policy import PROMOTION
@@ -20,10 +21,10 @@ from phiforge.release.promotion import (
     promote,
     refuse_other_artifact,
     release_signer,
-    report,
     standing,
 )
 from phiforge.release.scrutiny import Expected, Row
+from phiforge.release.stable import report
 from phiforge.trust import keys
 from validators.code_digest import validator_digest
 
@@ -150,7 +151,7 @@ def test_a_row_without_a_key_can_never_be_enough(stage: Stage) -> None:
     stage.expected = stage.without_key()
     lack = stage.lack()
     assert "the row names no key" in lack["what"]
-    assert "python -m phiforge.trust new-key" in lack["how"]
+    assert "phiforge new-key" in lack["how"]
 
 
 def test_the_labs_own_key_does_not_make_bad_numbers_good(stage: Stage) -> None:
@@ -229,7 +230,7 @@ def test_the_report_names_what_is_missing_and_fails(
     stage.put(blocked(stage.subject, "no Intel NPU here", "run it where one is"))
     write_record(tmp_path / "one.json", promote(stage.release, stage.expected, None))
     with pytest.raises(PromotionError, match="2 of 2 releases are not stable"):
-        report([tmp_path / "one.json"], [["m/v", "no compiler. get one"]])
+        report([tmp_path / "one.json"], {"m/v": Blocked("no compiler", "get one")})
     assert capsys.readouterr().out.splitlines() == [
         "phi3-tiny openvino-int4-npu: npu is missing: blocked (no Intel NPU here). "
         "To get it: run it where one is",

@@ -19,20 +19,21 @@ from support.small_disk import give_room, small_disk
 DRIVER = """
 import json, os, signal, sys
 import jinja2
-import phiforge.release.__main__ as command
 import phiforge.artifact.tree as tree
 import phiforge.release.model_signature
 import phiforge.release.stage
 from pathlib import Path
+from phiforge.cli import main
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
 
 arguments = sys.argv[1:]
-into = Path(arguments[arguments.index("--into") + 1])
+job, into = Path(arguments[1]), Path(arguments[arguments.index("--into") + 1])
 CALLS = [(os, "link"), (os, "replace"), (os, "rename"), (tree, "_exchange"), (tree, "remove_tree")]
 
 def run(version, left):
     '''Exit status of the command; killed before the call number `left`, if there is one.'''
+    job.write_text(json.dumps({**json.loads(job.read_text()), "version": version}))
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -47,10 +48,10 @@ def run(version, left):
         return call
     for module, name in CALLS:
         setattr(module, name, killing(getattr(module, name)))
-    sys.argv = ["release", *arguments]
-    sys.argv[sys.argv.index("--version") + 1] = version
-    command.main()
-    os._exit(0)
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        os._exit(ended.code or 0)
 
 def standing():
     found = verify(into, Trust())
@@ -82,7 +83,7 @@ def into(pipeline: Checkout, tmp_path: Path) -> Path:
 
 
 def test_a_kill_at_any_point_leaves_a_whole_release(pipeline: Checkout, into: Path) -> None:
-    command = stage_command(SIGNED_VARIANT, into)
+    command = stage_command(pipeline.folder, SIGNED_VARIANT, into)
     done = pipeline.run(sys.executable, "-c", DRIVER, *command[3:])
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(rows) >= 10

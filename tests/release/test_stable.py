@@ -12,16 +12,14 @@ from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import files_under, sha256_file
 from phiforge.receipts.policy import PROMOTION
 from phiforge.release.promotion import PromotionError
-from phiforge.release.stage import Terms, stage
-from phiforge.settings.documents import read_yaml
-from phiforge.settings.settings import load
+from phiforge.release.stage import stage
 from phiforge.trust import keys
 from phiforge.trust.envelope import verify
 from phiforge.trust.statement import VERIFICATION_SUMMARY
 from support.checkout import ROOT, Checkout
+from support.jobs import JOBS, SETTINGS, Names
 from support.releasing import Verifier, copy_release
 
-SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 CPU_ONLY = "genai-cpu-int4"
 
 
@@ -156,12 +154,13 @@ def test_another_artifact_does_not_take_a_stable_releases_place(
     artifacts = pipeline.folder / "artifacts"
     with pytest.raises(PromotionError, match=r"a stable release stands here .*Remedy"):
         stage(
+            JOBS.release(Names(variant="genai-dml-int4")),
             artifacts / "build/phi3-tiny/genai-dml-int4/BUILD.json",
             artifacts / "gates/phi3-tiny/genai-dml-int4.json",
             [],
-            {},
-            Terms("0.1.0", {}, "urn:test:builder"),
+            ROOT / "phiforge/release/snippets/onnx-genai.py",
             release,
+            {},
         )
     assert {name: (release / name).read_bytes() for name in files_under(release)} == before
     assert json.loads((release / "MANIFEST.json").read_text())["variant"] == CPU_ONLY

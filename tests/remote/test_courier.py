@@ -15,7 +15,7 @@ from phiforge.artifact.record import read_record
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.trust.keys import new_key, read_public
 from support.checkout import ROOT, Checkout
-from support.lab_bench import ROWS, VARIANT, Bench, run
+from support.lab_bench import ROWS, VARIANT, Bench
 
 CHECK = f"artifacts/checks/phi3-tiny/{VARIANT}/cpu.json"
 
@@ -116,8 +116,7 @@ def test_a_stale_receipt_is_ignored_with_a_note(
 ) -> None:
     gates = tmp_path / "acceptance.yaml"
     gates.write_text((ROOT / "config/acceptance.yaml").read_text() + "\n# edited since\n")
-    more = ["--inbox", str(carried[1]), "--blocked", "not here", "--acceptance", str(gates)]
-    done = run(bench.arguments(*more, runner="courier"))
+    done = bench.inbox(carried[1], "--acceptance", gates)
     assert done.returncode == 0, done.stderr
     receipt = read_record(bench.receipt)
     assert receipt["verdict"] == "blocked"

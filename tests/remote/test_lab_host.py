@@ -40,9 +40,10 @@ def test_a_lab_host_s_receipt_makes_a_release_stable(
 
 
 def test_a_killed_runtime_is_a_verdict(lab: Bench) -> None:
+    command, environment = lab.command(runner="ssh", ssh=lab.host())
     running = subprocess.Popen(
-        lab.arguments(runner="ssh", ssh=lab.host()),
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     far_process(lab, "validators.worker", running).send_signal(signal.SIGKILL)
     out, err = running.communicate()

@@ -75,7 +75,7 @@ def test_what_was_reproduced_joins_the_evidence_of_a_release_with_a_key(
     release = tmp_path / "release/phi3-tiny" / SIGNED_VARIANT
     release.parent.mkdir(parents=True)
     received.rename(release)
-    require = [sys.executable, "-m", "phiforge.reproduce", "require", str(record)]
+    require = [sys.executable, "-m", "phiforge", "reproduce", str(record)]
     require += ["--releases", str(tmp_path / "release")]
     signing = json.dumps(certified.signing())
 

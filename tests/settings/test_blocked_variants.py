@@ -1,9 +1,6 @@
 """A variant whose toolchain is not here is blocked with reason and remedy, never half-made."""
 
-import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +8,15 @@ from typing import Any
 import pytest
 
 from phiforge.artifact.record import read_record, write_record
+from phiforge.jobs import Blocked, Convert, Recipe
 from phiforge.release.gate import GateError, gate
-from phiforge.release.summary import summarize
+from phiforge.release.report import report
 from phiforge.settings.documents import ConfigurationError, read_yaml, validate
-from phiforge.settings.plan import plan, variant_availability
+from phiforge.settings.plan import blocked_variant, plan
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Requires
 from support.checkout import ROOT
+from support.jobs import check_job, run, write_job
 
 REQUIRES = {"files": ["toolchain/*.so"], "remedy": "install the toolchain"}
 
@@ -33,43 +32,45 @@ def settings_with(requires: dict[str, Any] | None, **overrides: Any) -> Settings
     return replace(settings, variants=variants)
 
 
+def blocked(settings: Settings, name: str) -> Blocked:
+    """Why a variant cannot be made here."""
+    found = blocked_variant(settings.variants[name], settings)
+    assert found is not None
+    return found
+
+
 def test_a_missing_file_blocks_a_variant_and_what_is_derived_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_with(REQUIRES)
     monkeypatch.chdir(tmp_path)
-    found = variant_availability(settings.variants["openvino-int4"], settings)
-    assert not found.available
+    found = blocked(settings, "openvino-int4")
     assert "toolchain/*.so is missing" in found.reason
     assert found.remedy == "install the toolchain"
-    derived = variant_availability(settings.variants["derived"], settings)
-    assert not derived.available
-    assert "'from: openvino-int4' is blocked" in derived.reason
-    assert variant_availability(settings.variants["openvino-int8"], settings).available
+    assert "'from: openvino-int4' is blocked" in blocked(settings, "derived").reason
+    assert blocked_variant(settings.variants["openvino-int8"], settings) is None
     (tmp_path / "toolchain").mkdir()
     (tmp_path / "toolchain/a.so").touch()
-    assert variant_availability(settings.variants["derived"], settings).available
+    assert blocked_variant(settings.variants["derived"], settings) is None
 
 
 def test_an_absolute_pattern_is_looked_up_as_it_stands(tmp_path: Path) -> None:
     for name, expected in (("there", True), ("elsewhere", False)):
         (tmp_path / "there").touch()
         settings = settings_with({"files": [str(tmp_path / name)], "remedy": "put it there"})
-        found = variant_availability(settings.variants["openvino-int4"], settings)
-        assert found.available is expected
+        found = blocked_variant(settings.variants["openvino-int4"], settings)
+        assert (found is None) is expected
 
 
 def test_a_configuration_key_that_is_null_blocks(tmp_path: Path) -> None:
     requires = {"config": "npu_compiler", "remedy": "get the libraries"}
     settings = settings_with(requires)
-    found = variant_availability(settings.variants["openvino-int4"], settings)
-    assert not found.available
-    assert "'npu_compiler' is null" in found.reason
+    assert "'npu_compiler' is null" in blocked(settings, "openvino-int4").reason
     library = tmp_path / "library.so"
     library.touch()
     one = {"path": str(library), "sha256": "0" * 64}
     settings = settings_with(requires, npu_compiler={"loader": one, "compiler": one})
-    assert variant_availability(settings.variants["openvino-int4"], settings).available
+    assert blocked_variant(settings.variants["openvino-int4"], settings) is None
 
 
 def test_a_configured_library_that_is_not_there_is_a_mistake_not_a_block(tmp_path: Path) -> None:
@@ -98,32 +99,23 @@ def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Pa
     assert pair not in plan(settings, [("phi-3-mini-4k", "npu-blob-4000", "npu-4000")]).releases
 
 
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+NO_COMPILER = Blocked("no compiler", "get one")
 
 
 def block(into: Path) -> subprocess.CompletedProcess[str]:
     """Run the conversion of a blocked variant as the rule does."""
-    return run(
-        "converters", "--model", "m", "--name", "v", "--facts", "{}", "--variant", "{}",
-        "--source", "nowhere/SOURCE.json", "--base", "--into", str(into),
-        "--blocked", "no compiler", "--remedy", "get one",
-    )  # fmt: skip
+    recipe = Recipe("openvino", "openvino", "int4", None, {})
+    job = Convert("m", "v", "M", "MIT", recipe, {}, NO_COMPILER)
+    path = write_job(into / "jobs", job)
+    return run("convert", path, "--source", "nowhere/SOURCE.json", "--base", "--into", into)
 
 
 def check(build: Path, receipt: Path) -> subprocess.CompletedProcess[str]:
     """Run the check of a blocked variant as the rule does."""
-    row = {"kind": "device", "standin_for": None, "module": "openvino_npu", "settings": {}}
+    job = check_job("openvino-int4-npu", "npu", model="m", variant="v", blocked=NO_COMPILER)
     return run(
-        "validators.check", "--model", "m", "--variant", "v", "--row", "npu",
-        "--row-config", json.dumps(row),
-        "--variant-config", json.dumps({"format": "openvino", "precision": "int4"}),
-        "--artifact", str(build), "--reference", "nowhere", "--golden", "nowhere",
-        "--acceptance", "nowhere", "--receipt", str(receipt),
-        "--blocked", "no compiler", "--remedy", "get one",
+        "check", write_job(build / "jobs", job), "--artifact", build, "--reference", "nowhere",
+        "--golden", "nowhere", "--acceptance", "nowhere", "--receipt", receipt,
     )  # fmt: skip
 
 
@@ -165,7 +157,7 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
             rows={},
         )
     assert not (tmp_path / "verdict.json").exists()
-    summarize([("m", "v")], tmp_path)
+    report([("m", "v")], tmp_path)
     shown = capsys.readouterr().out
     assert "blocked" in shown
     assert "v: no compiler. get one" in shown

@@ -11,7 +11,7 @@ from phiforge.artifact.lock_file import read_lock
 from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text
 from phiforge.settings.devices import load_devices
 from phiforge.settings.documents import ConfigurationError
-from phiforge.settings.plan import availability
+from phiforge.settings.plan import blocked_row
 from support.checkout import ROOT
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
@@ -43,7 +43,7 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
     assert device.ssh.identity == tmp_path / "id"
     assert (device.ssh.port, device.ssh.python, device.ssh.folder) == (22, "python", "phiforge-lab")
     assert device.lock("openvino") == Path("envs/device-openvino.lock")
-    assert availability(device).available
+    assert blocked_row(device) is None
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_mistake_in_a_row_names_its_key(
 
 def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:
     rows = load_devices([ROOT / "config/devices.yaml"])
-    found = availability(rows["dml"])
-    assert not found.available
+    found = blocked_row(rows["dml"])
+    assert found is not None
     for way in ("run this on Windows", "(ssh)", "artifacts/kits/MODEL/VARIANT/dml.zip", "inbox"):
         assert way in found.remedy
 

@@ -14,7 +14,7 @@ from phiforge import environment
 from phiforge.environment import EnvironmentMissing, interpreter
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.modules import module_files, pinned_toolchain
-from phiforge.settings.plan import plan, row_settings, variant_availability
+from phiforge.settings.plan import blocked_variant, plan, row_of
 from phiforge.settings.settings import load
 from support.checkout import ROOT
 
@@ -78,8 +78,8 @@ def test_without_the_environment_its_variants_are_blocked_and_not_released(
     settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
     monkeypatch.chdir(tmp_path)
     for name in LIBRARY:
-        found = variant_availability(settings.variants[name], settings)
-        assert not found.available
+        found = blocked_variant(settings.variants[name], settings)
+        assert found is not None
         assert found.remedy == "make npu-library"
     assert not LIBRARY & {variant for _, variant in plan(settings).releases}
     assert {variant for _, variant in plan(settings).builds} >= LIBRARY
@@ -89,7 +89,7 @@ def test_a_row_says_in_which_environment_its_runtime_runs() -> None:
     settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
     variant = settings.variants["npu-library-int4"]
     for row in variant.devices:
-        assert row_settings(settings.devices[row], variant)["environment"] == "npu-library"
+        assert row_of(settings.devices[row], variant).environment == "npu-library"
 
 
 def test_the_toolchain_of_another_environment_comes_from_its_lock() -> None:

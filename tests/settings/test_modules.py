@@ -17,9 +17,9 @@ HEAVY = {
 
 
 def test_module_files_follow_imports_within_the_checkout() -> None:
-    files = module_files("converters.__main__")
+    files = module_files("converters.convert")
     assert {
-        "converters/__main__.py",
+        "converters/convert.py",
         "converters/contract.py",
         "phiforge/artifact/tree.py",
         "phiforge/artifact/manifest.py",
@@ -67,27 +67,21 @@ def test_what_travels_to_a_device_needs_no_toolchain() -> None:
     ("job", "not_needed"),
     [
         (
-            "import phiforge.remote.__main__",
+            "import phiforge.remote.check",
             HEAVY | {"asyncssh", "cryptography", "google", "jsonschema", "yaml"},
         ),
-        (
-            "import phiforge.release.__main__",
-            HEAVY | {"cryptography", "google", "jsonschema", "yaml"},
-        ),
-        (
-            "import phiforge.release.summary",
-            HEAVY | {"cryptography", "google", "jsonschema", "yaml"},
-        ),
+        ("import phiforge.cli", HEAVY | {"cryptography", "google", "jsonschema", "rich", "yaml"}),
+        ("import phiforge.release.report", HEAVY | {"cryptography", "google"}),
         ("import phiforge.release.index", HEAVY | {"cryptography", "google"}),
         ("import phiforge.release.gate", HEAVY),
         ("import phiforge.release.promotion", HEAVY),
         ("import phiforge.reproduce.attest", HEAVY),
         ("import phiforge.release.stage", HEAVY - {"cyclonedx"}),
         (
-            "import phiforge.sources.__main__",
+            "import phiforge.sources.fetch",
             HEAVY - {"safetensors"} | {"huggingface_hub", "jsonschema"},
         ),
-        ("import converters.__main__", HEAVY | {"jsonschema", "yaml"}),
+        ("import converters.convert", HEAVY | {"jsonschema", "yaml"}),
     ],
 )
 def test_a_small_job_does_not_wait_for_what_it_does_not_use(job: str, not_needed: set[str]) -> None:

@@ -1,11 +1,7 @@
 """A bench for checks of real artifacts: three golden prompts, their reference, the command."""
 
-import json
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +11,13 @@ import yaml
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST, seal
 from phiforge.artifact.record import read_record
-from phiforge.offline import OFFLINE
-from phiforge.settings.documents import read_yaml
-from phiforge.settings.plan import row_settings
-from phiforge.settings.settings import load
+from phiforge.jobs import Check, Reference
 from support.checkout import ROOT
+from support.jobs import check_job, run, write_job
 from validators.golden import load_golden
 
 SOURCE = ROOT / "models/phi3-tiny"
 ASKED = ("guide-introduction", "capital", "sum")
-SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 
 
 @dataclass(frozen=True)
@@ -35,54 +28,33 @@ class Bench:
     golden: Path
     reference: Path
 
-    def arguments(self, variant: str, row: str, artifact: Path, receipt: Path) -> list[str]:
-        """The command line of a check of ``artifact`` as ``variant`` on ``row``."""
-        block = SETTINGS.variants[variant]
+    def arguments(self, job: Check, artifact: Path, receipt: Path) -> list[str]:
+        """The arguments of command ``check-here`` for ``job``."""
         return [
-            "--model", "phi3-tiny", "--variant", variant, "--row", row,
-            "--row-config", json.dumps(row_settings(SETTINGS.devices[row], block)),
-            "--variant-config", json.dumps(variant_block(variant)),
+            str(write_job(self.folder, job)),
             "--artifact", str(artifact), "--reference", str(self.reference),
             "--golden", str(self.golden), "--acceptance", str(ROOT / "config/acceptance.yaml"),
             "--receipt", str(receipt),
         ]  # fmt: skip
 
     def check(
-        self, variant: str, row: str, artifact: Path, *extra: str
+        self, variant: str, row: str, artifact: Path, *extra: str, **changes: Any
     ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
-        """Run a check; its exit code and output, and the receipt if there is one."""
+        """Run a check whose job has ``changes``; its exit code and output, and its receipt."""
         receipt = self.folder / f"{variant}.{row}.{time.monotonic_ns()}.json"
-        done = run("validators.check", *self.arguments(variant, row, artifact, receipt), *extra)
+        job = check_job(variant, row, **changes)
+        done = run("check-here", *self.arguments(job, artifact, receipt), *extra)
         return done, read_record(receipt) if receipt.exists() else None
 
-    def failures(self, variant: str, row: str, artifact: Path, *extra: str) -> list[str]:
+    def failures(
+        self, variant: str, row: str, artifact: Path, *extra: str, **changes: Any
+    ) -> list[str]:
         """Names of the failures of a check that ends well."""
-        done, receipt = self.check(variant, row, artifact, *extra)
+        done, receipt = self.check(variant, row, artifact, *extra, **changes)
         assert done.returncode == 0, done.stderr
         assert receipt is not None
         assert receipt["verdict"] == ("failed" if receipt["failures"] else "passed")
         return sorted({failure["name"] for failure in receipt["failures"]})
-
-
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **OFFLINE},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def variant_block(variant: str) -> Mapping[str, Any]:
-    """What a check is told of a variant."""
-    block = SETTINGS.variants[variant]
-    return {
-        "format": block.format,
-        "precision": block.precision,
-        "options": dict(block.options),
-    }
 
 
 def make_bench(folder: Path) -> Bench:
@@ -93,10 +65,8 @@ def make_bench(folder: Path) -> Bench:
     golden.write_text(yaml.safe_dump({"prompts": chosen}, allow_unicode=True), encoding="utf-8")
     assert len(load_golden(golden).prompts) == len(ASKED)
     reference = folder / "reference"
-    done = run(
-        "validators.reference",
-        "--source", str(SOURCE), "--golden", str(golden), "--into", str(reference),
-    )  # fmt: skip
+    job = write_job(folder, Reference("phi3-tiny", 256, 2560, synthetic=False))
+    done = run("reference", job, "--source", SOURCE, "--golden", golden, "--into", reference)
     assert done.returncode == 0, done.stderr
     return Bench(folder, golden, reference)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phiforge.settings.documents import read_yaml
-from phiforge.settings.plan import variant_availability
+from phiforge.settings.plan import blocked_variant
 from phiforge.settings.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def made_here() -> list[str]:
     """The variants whose requirements are met here; the others are blocked."""
     settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
     variants = settings.variants
-    return [name for name in variants if variant_availability(variants[name], settings).available]
+    return [name for name in variants if blocked_variant(variants[name], settings) is None]
 
 
 @dataclass(frozen=True)

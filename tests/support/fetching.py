@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from phiforge.jobs import Fetch as FetchJob
 from support.hub_server import Repository
+from support.jobs import command, write_job
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_aSecretThatNobodyMaySee"
@@ -53,17 +54,15 @@ NEEDED = {
 
 @dataclass
 class Fetch:
-    """Runs ``python -m phiforge.sources`` and looks at what it left."""
+    """Runs ``phiforge fetch`` and looks at what it left."""
 
     into: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def command(self, source: Mapping[str, object]) -> list[str]:
         """The command line for a source block."""
-        return [
-            sys.executable, "-m", "phiforge.sources", "--model", "phi",
-            "--source", json.dumps(source), "--into", str(self.into),
-        ]  # fmt: skip
+        job = write_job(self.into.parent, FetchJob("phi", source))
+        return command("fetch", job, "--into", self.into)
 
     def start(self, source: Mapping[str, object]) -> subprocess.Popen[str]:
         """Start the command and do not wait for it."""

@@ -1,20 +1,21 @@
 """One check of the pipeline's artifact on a device that is elsewhere, as rule check runs it."""
 
-import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from phiforge.jobs import Blocked
 from phiforge.remote.kit import Kit, kit_file
-from phiforge.settings.devices import load_devices
-from phiforge.settings.plan import row_settings
+from phiforge.rules import Jobs
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
+from support.jobs import CONFIG, Names, command, write_job
 from support.lab_host import LabServer
 
 VARIANT = "openvino-int4"
@@ -86,37 +87,32 @@ class Bench:
         own = {"folder": str(self.folder / "lab"), "runner_key": str(self.private)}
         return self.server.row(**{**own, "python": sys.executable, **ssh})
 
-    def arguments(self, *extra: str, **row: Any) -> list[str]:
-        """The command that rule check runs."""
-        config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-        settings = load(config, ROOT / "config")
-        variant = settings.variants[VARIANT]
-        device = load_devices([ROOT / "config/devices.yaml", self.rows(**row)])["cpu"]
-        labs = {"cpu": device.ssh.model_dump(mode="json")} if device.ssh else {}
+    def command(
+        self, *extra: object, blocked: Blocked | None = None, **row: Any
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command that rule check runs, and its environment."""
+        chosen = load({**CONFIG, "device_files": [str(self.rows(**row))]}, ROOT / "config")
+        jobs, names = Jobs(chosen), Names(variant=VARIANT, device="cpu")
+        job = write_job(self.folder, replace(jobs.check(names), blocked=blocked))
         artifacts = self.checkout.folder / "artifacts"
-        block = {
-            "format": variant.format,
-            "precision": variant.precision,
-            "options": dict(variant.options),
-        }
-        return [
-            sys.executable, "-m", "phiforge.remote", "check", "--labs", json.dumps(labs),
-            "--key", str(device.key), "--lock", "envs/device-openvino.lock",
-            "--model", "phi3-tiny", "--variant", VARIANT, "--row", "cpu",
-            "--row-config", json.dumps(row_settings(device, variant)),
-            "--variant-config", json.dumps(block),
-            "--artifact", str(artifacts / "build/phi3-tiny" / VARIANT),
-            "--reference", str(artifacts / "reference/phi3-tiny"),
-            "--golden", str(ROOT / "models/phi3-tiny/golden.yaml"),
-            "--acceptance", "config/acceptance.yaml", "--receipt", str(self.receipt), *extra,
+        (key,) = jobs.row_key(names)
+        arguments = [
+            job, "--key", key, "--lock", "envs/device-openvino.lock",
+            "--artifact", artifacts / "build/phi3-tiny" / VARIANT,
+            "--reference", artifacts / "reference/phi3-tiny",
+            "--golden", ROOT / "models/phi3-tiny/golden.yaml",
+            "--acceptance", "config/acceptance.yaml", "--receipt", self.receipt, *extra,
         ]  # fmt: skip
+        return command("check", *arguments), {**os.environ, **jobs.environment}
 
-    def inbox(self, *files: Path, **row: Any) -> subprocess.CompletedProcess[str]:
+    def inbox(self, *files: object, **row: Any) -> subprocess.CompletedProcess[str]:
         """A check of a row that is not here, with what a courier brought."""
         row = {"runner": "courier", **row}
-        more = ["--inbox", *map(str, files), "--blocked", "not here", "--remedy", "go there"]
-        return run(self.arguments(*more, **row))
+        blocked = Blocked("not here", "go there")
+        return run(*self.command("--inbox", *files, blocked=blocked, **row))
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )

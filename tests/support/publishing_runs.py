@@ -102,7 +102,7 @@ class Publisher:
         command = [
             sys.executable,
             "-m",
-            "phiforge.release",
+            "phiforge",
             "revoke",
             NAME,
             version,

@@ -5,15 +5,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import venv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from support.checkout import ROOT, Checkout
+from support.checkout import Checkout
+from support.jobs import JOBS, Names, command, write_job
 
 SIGNED_VARIANT = "openvino-int4-npu-cw"  # the smallest
 NOW = datetime.datetime.now(datetime.UTC)
@@ -113,7 +112,7 @@ def make_certified(folder: Path, *, days: float = 30) -> Certified:
 def write_pair(
     folder: Path, key: ec.EllipticCurvePrivateKey, password: bytes | None = None
 ) -> tuple[Path, Path]:
-    """A key's PEM files, as ``python -m phiforge.trust new-key --kind ecdsa`` writes them."""
+    """A key's PEM files, as ``phiforge new-key --kind ecdsa`` writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     private, public = folder / "release.pem", folder / "release.pub"
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
@@ -182,37 +181,25 @@ def stage(
 ) -> subprocess.CompletedProcess[str]:
     """Lay out another release of what the pipeline built, as its rule does."""
     return pipeline.run(
-        *stage_command(variant, into, signing=signing, version=version),
+        *stage_command(pipeline.folder, variant, into, version=version),
         check=check,
+        PHIFORGE_SIGNING=json.dumps(signing or {}),
         **environment,
     )
 
 
-def stage_command(
-    variant: str,
-    into: Path,
-    *,
-    signing: Mapping[str, Any] | None = None,
-    version: str = "0.1.0",
-) -> list[str]:
-    """The command line of rule release."""
-    block = yaml.safe_load((ROOT / "config/variants.yaml").read_text())[variant]
-    recipe = {key: block.get(key) for key in ("converter", "format", "precision", "from")}
-    recipe["options"] = block["options"]
-    checks = f"artifacts/checks/phi3-tiny/{variant}"
-    return [
-        sys.executable, "-m", "phiforge.release", "stage",
+def stage_command(folder: Path, variant: str, into: Path, *, version: str = "0.1.0") -> list[str]:
+    """The command line of rule release, for the checkout in ``folder``."""
+    names = Names(variant=variant)
+    job = replace(JOBS.release(names), version=version, builder="urn:test:builder")
+    jobs = folder / "artifacts/jobs/release"
+    jobs.mkdir(parents=True, exist_ok=True)
+    return command(
+        "release", write_job(jobs, job),
         "--build", f"artifacts/build/phi3-tiny/{variant}/BUILD.json",
         "--verdict", f"artifacts/gates/phi3-tiny/{variant}.json",
-        "--summary", block["summary"],
-        "--snippet", f"phiforge/release/snippets/{block['snippet']}.py",
-        "--into", str(into),
-        "--version", version,
-        "--recipe", json.dumps(recipe),
-        "--builder", "urn:test:builder",
-        "--signing", json.dumps(signing or {}),
-        *(f"{checks}/{row}.json" for row in block["devices"]),
-    ]  # fmt: skip
+        "--snippet", JOBS.snippet(names), "--into", into, *JOBS.receipts_of(names),
+    )  # fmt: skip
 
 
 def copy_release(release: Path, into: Path) -> Path:

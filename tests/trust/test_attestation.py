@@ -36,7 +36,7 @@ RECEIPT: dict[str, Any] = {
 
 def new_key(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "phiforge.trust", "new-key", *map(str, arguments)],
+        [sys.executable, "-m", "phiforge", "new-key", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

@@ -5,14 +5,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from phiforge.artifact.record import read_record
-from support.bench import SETTINGS, Bench, copied, reseal
+from phiforge.jobs import Blocked
+from support.bench import Bench, copied, reseal
 from support.checkout import ROOT, Checkout
+from support.jobs import SETTINGS, check_job, command
 from validators.isolation import run_in_subprocess
 
 
@@ -119,11 +123,12 @@ class checking:
     """A running check on the row cpu, and its child once that has reported what it does."""
 
     def __init__(self, bench: Bench, artifact: Path, receipt: Path) -> None:
-        self._arguments = bench.arguments("openvino-fp16", "cpu", artifact, receipt)
+        job = check_job("openvino-fp16", "cpu")
+        self._command = command("check-here", *bench.arguments(job, artifact, receipt))
 
     def __enter__(self) -> tuple[subprocess.Popen[bytes], psutil.Process]:
         self._check = subprocess.Popen(
-            [sys.executable, "-m", "validators.check", *self._arguments],
+            self._command,
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -154,12 +159,12 @@ def test_a_runtime_that_hangs_is_ended(bench: Bench, built: Callable[[str], Path
 def test_a_blocked_row_loads_no_runtime(bench: Bench, built: Callable[[str], Path]) -> None:
     receipt = bench.folder / "blocked.json"
     artifact = built("openvino-int4-npu").parent
-    arguments = [
-        "validators.check", *bench.arguments("openvino-int4-npu", "npu", artifact, receipt),
-        "--blocked", "no Intel NPU here", "--remedy", "run it where one is",
-    ]  # fmt: skip
+    blocked = Blocked("no Intel NPU here", "run it where one is")
+    job = check_job("openvino-int4-npu", "npu", blocked=blocked)
+    arguments = ["check-here", *bench.arguments(job, artifact, receipt)]
     code = (
-        f"import sys; sys.argv = {arguments!r}; import validators.check as check; check.main(); "
+        "import contextlib, sys; from phiforge.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({arguments!r})\n"
         "print(*sorted(set(sys.modules) & {'torch', 'transformers', 'openvino', "
         "'openvino_genai', 'onnxruntime', 'onnxruntime_genai', 'onnx', 'optimum', 'nncf'}))"
     )
@@ -172,27 +177,32 @@ def test_a_blocked_row_loads_no_runtime(bench: Bench, built: Callable[[str], Pat
     assert said["artifact_sha256"] == read_record(artifact / "BUILD.json")["artifact_sha256"]
 
 
+def row(runtime: str, **settings: str) -> dict[str, Any]:
+    """Change the row of a check."""
+    configured = check_job("openvino-int4", "cpu").row
+    return {"row": replace(configured, runtime=runtime, settings=settings)}
+
+
 @pytest.mark.parametrize(
-    ("extra", "line"),
+    ("extra", "changes", "line"),
     [
-        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
-          '"module": "openvino", '
-          '"settings": {"devise": "CPU"}}'], "unknown setting 'devise'"),
-        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
-          '"module": "absent", '
-          '"settings": {}}'], "runtime 'absent' cannot be imported"),
-        (["--row-config", '{"kind": "device", "executes": "CPU", "standin_for": null, '
-          '"module": "openvino_npu", '
-          '"settings": {"npuw_devices": "NPU,CPU"}}'], "would hide which device ran"),
-        (["--synthetic"], "disagree on --synthetic"),
-        (["--golden", str(ROOT / "config/golden/phi-3.yaml")], "answered other golden prompts"),
+        ((), row("openvino", devise="CPU"), "unknown setting 'devise'"),
+        ((), row("absent"), "runtime 'absent' cannot be imported"),
+        ((), row("openvino_npu", npuw_devices="NPU,CPU"), "would hide which device ran"),
+        ((), {"synthetic": True}, "disagree on --synthetic"),
+        (("--golden", str(ROOT / "config/golden/phi-3.yaml")), {}, "answered other golden prompts"),
     ],
     ids=["setting", "runtime", "fall-back", "synthetic", "golden"],
-)  # fmt: skip
+)
 def test_where_no_verdict_can_be_given_there_is_no_receipt(
-    bench: Bench, built: Callable[[str], Path], extra: list[str], line: str
+    bench: Bench,
+    built: Callable[[str], Path],
+    extra: tuple[str, ...],
+    changes: dict[str, Any],
+    line: str,
 ) -> None:
-    done, receipt = bench.check("openvino-int4", "cpu", built("openvino-int4").parent, *extra)
+    artifact = built("openvino-int4").parent
+    done, receipt = bench.check("openvino-int4", "cpu", artifact, *extra, **changes)
     assert done.returncode != 0
     assert receipt is None
     assert line in done.stderr

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from benchmarks.sabotage import (
 )
 from converters.openvino import convert
 from phiforge.artifact.record import read_record
-from phiforge.settings.plan import row_settings
-from support.bench import SETTINGS, SOURCE, Bench, reseal, variant_block
+from support.bench import SOURCE, Bench, reseal
 from support.checkout import made_here
+from support.jobs import SETTINGS, check_job
 from validators.lint.openvino_ir import read_ir
 from validators.lint.payload import lint
 from validators.reference_tree import Reference, load_reference
@@ -195,20 +195,20 @@ def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
 def test_a_dml_graph_that_ran_on_the_cpu_is_no_dml_receipt(
     bench: Bench, built: Callable[[str], Path]
 ) -> None:
-    row = row_settings(SETTINGS.devices["dml-standin"], SETTINGS.variants["genai-dml-int4"])
-    lying = json.dumps({**row, "kind": "device", "executes": "DML"})
+    row = check_job("genai-dml-int4", "dml-standin").row
+    lying = replace(row, name="dml", kind="device", executes="DML")
     artifact = built("genai-dml-int4").parent
-    found = bench.failures("genai-dml-int4", "dml", artifact, "--row-config", lying)
+    found = bench.failures("genai-dml-int4", "dml", artifact, row=lying)
     assert found == ["wrong-device"]
 
 
 def test_devices_that_would_hide_a_fall_back_are_refused(
     bench: Bench, built: Callable[[str], Path]
 ) -> None:
-    row = row_settings(SETTINGS.devices["npu"], SETTINGS.variants["openvino-int4-npu"])
-    lying = json.dumps({**row, "settings": {"npuw_devices": "NPU,CPU"}})
+    row = check_job("openvino-int4-npu", "npu").row
+    lying = replace(row, settings={"npuw_devices": "NPU,CPU"})
     artifact = built("openvino-int4-npu").parent
-    done, receipt = bench.check("openvino-int4-npu", "npu", artifact, "--row-config", lying)
+    done, receipt = bench.check("openvino-int4-npu", "npu", artifact, row=lying)
     assert done.returncode == 1
     assert receipt is None
     assert "would hide which device ran" in done.stderr
@@ -220,7 +220,8 @@ def reference(bench: Bench) -> Reference:
 
 
 def linted(variant: str, payload: Path, reference: Reference) -> set[str]:
-    report = lint(payload, variant=variant_block(variant), reference=reference)
+    recipe = check_job(variant, SETTINGS.variants[variant].devices[0]).recipe
+    report = lint(payload, variant=asdict(recipe), reference=reference)
     return {failure.name for failure in report.failures}
 
 

@@ -20,7 +20,7 @@ from benchmarks.honest_verdicts import RECORD as VERDICTS
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates, Metrics
 from phiforge.settings.documents import read_yaml
-from phiforge.settings.plan import availability
+from phiforge.settings.plan import blocked_row
 from phiforge.settings.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
     assert len(variants) >= 10
     for name in variants:
         for row in settings.variants[name].devices:
-            if availability(settings.devices[row]).available:
+            if blocked_row(settings.devices[row]) is None:
                 for where in ((name, row, environment) for environment in ENVIRONMENTS):
                     assert where in told or left_out[where] == NOT_HELD_BACK, where
 

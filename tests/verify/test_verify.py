@@ -284,7 +284,7 @@ def test_a_killed_release_is_whole_or_absent_and_the_next_run_completes(
     takes = time.monotonic() - started
     for _ in range(5):
         running = subprocess.Popen(
-            stage_command(VARIANT, into),
+            stage_command(pipeline.folder, VARIANT, into),
             cwd=pipeline.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,16 +1,17 @@
-"""``python -m converters``: one conversion, from a verified source to a sealed payload.
+"""Convert a model to a variant: from a verified source, or an earlier variant, to a sealed payload.
 
-The payload appears whole or not at all; ``BUILD.json`` is written last. With ``--blocked`` nothing
-is converted and ``BUILD.json`` says why. A payload of an earlier run then stays on the disk, but
-no record names it any more: nothing checks it, gates it or releases it, and the next conversion
-takes its place. A release that was made of it stands as it is.
+The payload appears whole or not at all; BUILD.json is written last. Where the job is blocked,
+nothing is converted and BUILD.json says why. A payload of an earlier run then stays on the disk,
+but no record names it any more: nothing checks, gates or releases it, and the next conversion
+replaces it. A release that was made of it stays as it is.
 """
 
 import argparse
 import importlib
-import json
 import resource
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +24,60 @@ from phiforge.artifact.manifest import seal
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import fresh_tree, make_read_only
 from phiforge.checkout import ROOT
-from phiforge.errors import run_command
+from phiforge.jobs import Convert, read_job
 from phiforge.offline import go_offline
 from phiforge.project import project_state
 
 
-def main() -> None:
-    arguments = _parse()
-    if arguments.blocked is not None:
-        _write_blocked(arguments)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule convert writes it")
+    parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
+    parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the 'from' variant")
+    parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
+    parser.add_argument("--into", required=True, type=Path, help="folder of the build")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(Convert, arguments.job)
+    if job.blocked is None:
+        _refuse_too_little_memory(arguments.memory_mb)
+        convert(job, arguments.source, arguments.base, arguments.into)
         return
-    _refuse_too_little_memory(arguments.memory_mb)
+    blocked = {"model": job.model, "variant": job.variant, "blocked": asdict(job.blocked)}
+    write_record(arguments.into / "BUILD.json", blocked)
+    print(f"blocked: {job.blocked.reason}. Remedy: {job.blocked.remedy}")
+
+
+def convert(job: Convert, source_path: Path, base_path: Path | None, into: Path) -> None:
+    """Write the payload and BUILD.json below ``into``.
+
+    Args:
+        source_path: SOURCE.json; its tree lies beside it.
+        base_path: BUILD.json of the variant that this one is derived from.
+
+    Raises:
+        ConvertError: the conversion cannot be done, or the source has no licence.
+    """
     go_offline()
     project = project_state()
-    block = json.loads(arguments.variant)
-    source_record = read_record(arguments.source)
-    source = arguments.source.parent / "files"
-    base_record = read_record(arguments.base) if arguments.base else None
-    base = arguments.base.parent / "payload" if arguments.base else None
+    source_record = read_record(source_path)
+    source = source_path.parent / "files"
+    base_record = None if base_path is None else read_record(base_path)
+    base = None if base_path is None else base_path.parent / "payload"
     if base_record is not None:
         refuse_other_source(base_record, source_record)
-    converter = importlib.import_module(f"converters.{block['converter']}")
-    into: Path = arguments.into
+    converter = importlib.import_module(f"converters.{job.recipe.converter}")
+    tools = {"tools": job.tools} if job.tools else {}
     with fresh_tree(into / "payload") as payload:
-        print(f"converting {arguments.model} to {arguments.name}", flush=True)
+        print(f"converting {job.model} to {job.variant}", flush=True)
         forbidden = _forbidden(payload, source)
         with StreamingHasher(payload, forbidden) as hasher:
             record: BuildRecord = converter.convert(
-                source, payload, options=block["options"], base=base, **_tools(arguments)
+                source, payload, options=job.recipe.options, base=base, **tools
             )
             digests = hasher.digests()
         _add_licence(source, payload)
-        facts = _facts(arguments, block, source_record, base_record, record)
+        facts = _facts(job, source_record, base_record, record)
         artifact_sha256 = seal(payload, facts, forbidden, digests)
         make_read_only(payload)
     made = {"artifact_sha256": artifact_sha256, "project": project}
@@ -62,44 +85,12 @@ def main() -> None:
     processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # a converter may start its own
     peak_kib = max(resource.getrusage(who).ru_maxrss for who in processes)
     peak_mb = peak_kib * 1024 // 1_000_000
-    print(f"built {arguments.model} {arguments.name}: {artifact_sha256}")
+    print(f"built {job.model} {job.variant}: {artifact_sha256}")
     print(f"peak resident memory, mapped files included: {peak_mb} MB", flush=True)
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m converters", description=__doc__)
-    parser.add_argument("--model", required=True, help="name of the model")
-    parser.add_argument("--name", required=True, help="name of the variant")
-    parser.add_argument("--facts", required=True, help="title and license of the model, as JSON")
-    parser.add_argument("--variant", required=True, help="the variant's block, as JSON")
-    parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
-    parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the 'from' variant")
-    parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
-    parser.add_argument("--tools", default="{}", help="what the configuration names for it, JSON")
-    parser.add_argument("--into", required=True, type=Path, help="folder of the build")
-    parser.add_argument("--blocked", help="why it cannot be made here; nothing is converted")
-    parser.add_argument("--remedy", default="", help="what to do about a blocked variant")
-    return parser.parse_args()
-
-
-def _tools(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The ``tools`` argument, for the converters of variants that require something."""
-    tools = json.loads(arguments.tools)
-    return {"tools": tools} if tools else {}
-
-
-def _write_blocked(arguments: argparse.Namespace) -> None:
-    record = {
-        "model": arguments.model,
-        "variant": arguments.name,
-        "blocked": {"reason": arguments.blocked, "remedy": arguments.remedy},
-    }
-    write_record(arguments.into / "BUILD.json", record)
-    print(f"blocked: {arguments.blocked}. Remedy: {arguments.remedy}")
-
-
 def _refuse_too_little_memory(needed_mb: int) -> None:
-    """Snakemake caps a job's memory at the profile's budget in silence; the machine decides."""
+    """Refuse what the machine cannot hold; Snakemake only caps a job at its budget."""
     machine_mb = psutil.virtual_memory().total // 1_000_000
     if needed_mb > machine_mb:
         raise ConvertError(
@@ -126,20 +117,20 @@ def _add_licence(source: Path, payload: Path) -> None:
 
 
 def _facts(
-    arguments: argparse.Namespace,
-    block: dict[str, Any],
-    source_record: dict[str, Any],
-    base_record: dict[str, Any] | None,
+    job: Convert,
+    source_record: Mapping[str, Any],
+    base_record: Mapping[str, Any] | None,
     record: BuildRecord,
 ) -> dict[str, Any]:
     facts = {
         "schema": "phiforge/manifest/1",
-        "model": arguments.model,
-        "variant": arguments.name,
-        **json.loads(arguments.facts),
-        "format": block["format"],
-        "precision": block["precision"],
-        "converter": block["converter"],
+        "model": job.model,
+        "variant": job.variant,
+        "title": job.title,
+        "license": job.license,
+        "format": job.recipe.format,
+        "precision": job.recipe.precision,
+        "converter": job.recipe.converter,
         "source": source_record,
         "recipe": dict(record.recipe),
         "toolchain": dict(record.toolchain),
@@ -170,7 +161,3 @@ def _forbidden(payload: Path, source: Path) -> list[str]:
         # The model builder stamps the first seven digits of the commit around it.
         texts.add(head.stdout.strip()[:7])
     return sorted(texts)
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,5 +1,6 @@
-"""The table at the end of a run: variant, size, verdict per row, what stable still needs."""
+"""Print the table of a run: variant, size, verdict per row, and what stable still needs."""
 
+import argparse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,27 @@ from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.policy import is_promoted, judge, missing_for_stable
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
+from phiforge.settings.command_line import add_configuration, configuration, split_name
+from phiforge.settings.plan import plan
+from phiforge.settings.settings import load
 
 _STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
 
 
-def summarize(pairs: Iterable[tuple[str, str]], root: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "variants", nargs="*", metavar="MODEL/VARIANT", help="default: all that are configured"
+    )
+    parser.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    pairs = [split_name(name) for name in arguments.variants]
+    report(pairs or plan(load(configuration(arguments))).checks, arguments.root)
+
+
+def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
     """Print one row for each (model, variant), from the records below ``root``."""
     table = Table(title="phiforge", title_justify="left")
     for heading in ("model", "variant", "size", "receipts", "release", "missing for stable"):

@@ -1,0 +1,308 @@
+"""Jobs: one frozen type a rule, with everything that shapes the rule's result.
+
+A rule passes its job as one parameter. The process that does the work, the kit that a courier
+carries, the second build and the tests all read the same object. What does not shape the result
+stays out, so that changing it reruns nothing: lab hosts, keys and signing identities are in the
+environment, files and limits are options of the command.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from phiforge.artifact.record import read_record
+from phiforge.errors import PhiforgeError
+
+T = TypeVar("T")
+KIT_SCHEMA = "phiforge/kit/1"
+
+
+class JobError(PhiforgeError):
+    """A job's file does not hold the job that a command needs."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Why something cannot be done here, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The part of a variant that shapes its bytes.
+
+    Attributes:
+        base: the variant that it is derived from; None: the source.
+    """
+
+    converter: str
+    format: str
+    precision: str
+    base: str | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A device row, with its runtime for one format.
+
+    Attributes:
+        kind: ``device`` or ``standin``.
+        runner: how the device is reached: ``local``, ``ssh`` or ``courier``.
+        executes: the device that must have done the work, for the receipt to pass.
+        standin_for: the row that this one stands in for.
+        runtime: name of the module in ``validators/runtimes``.
+        environment: the locked environment that the runtime needs; None: the main one.
+    """
+
+    name: str
+    kind: str
+    runner: str
+    executes: str
+    standin_for: str | None
+    runtime: str
+    environment: str | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """A row as it is configured, for judging its receipt.
+
+    Attributes:
+        available: the row can run here, so its receipt must not be ``blocked``.
+        key: PEM file of the public key that must sign for ``stable``; None: no key is named.
+    """
+
+    row: Row
+    available: bool
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Get a model's source tree.
+
+    Attributes:
+        source: ``{repo, revision[, sha256]}`` or ``{path, checksums}``.
+    """
+
+    model: str
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Answer a model's golden prompts with transformers.
+
+    Attributes:
+        positions: how many token positions are scored, over all prompts.
+        check_tokens: a longer prompt is cut from the check, in tokens.
+        synthetic: the weights are random; prompts are scored, answers are not compared.
+    """
+
+    model: str
+    positions: int
+    check_tokens: int
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make a variant's payload.
+
+    Attributes:
+        tools: configuration key to its value, for variants that name one in ``requires``.
+        blocked: nothing is converted, and BUILD.json says why.
+    """
+
+    model: str
+    variant: str
+    title: str
+    license: str
+    recipe: Recipe
+    tools: Mapping[str, Any]
+    blocked: Blocked | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check a variant's payload on a device row.
+
+    Attributes:
+        gates: the model's own gates, over those of config/acceptance.yaml.
+        blocked: nothing is run, and the receipt says why.
+    """
+
+    model: str
+    variant: str
+    recipe: Recipe
+    row: Row
+    gates: Mapping[str, Any]
+    synthetic: bool
+    blocked: Blocked | None
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Pack a check for a courier.
+
+    Attributes:
+        payload: the payload travels too; else the release folder is at hand there.
+    """
+
+    check: Check
+    payload: bool
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Judge a variant's receipts for a channel.
+
+    Attributes:
+        rows: the variant's rows by name.
+    """
+
+    model: str
+    variant: str
+    channel: str
+    gates: Mapping[str, Any]
+    rows: Mapping[str, RowPolicy]
+
+
+@dataclass(frozen=True)
+class Release:
+    """Lay out a release folder.
+
+    Attributes:
+        summary: the card's first sentence.
+        notice: what users must know before they take it; empty: nothing.
+        version: semantic version of the release.
+        builder: URI of who runs this.
+        signed: a release key is configured, or has signed the release that is there.
+    """
+
+    model: str
+    variant: str
+    summary: str
+    notice: str
+    version: str
+    recipe: Recipe
+    builder: str
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Promote a release if its device receipts allow it.
+
+    Attributes:
+        signed: a release key is configured; without one nothing can be promoted.
+    """
+
+    model: str
+    variant: str
+    gates: Mapping[str, Any]
+    rows: Mapping[str, RowPolicy]
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Stable:
+    """Report which releases are stable.
+
+    Attributes:
+        blocked: ``model/variant`` to why it is not built here.
+    """
+
+    blocked: Mapping[str, Blocked]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Write a model's index.
+
+    Attributes:
+        blocked: variant to why it is not built here.
+        promoted: variants whose release is promoted.
+        revoked: ``variant version`` of each revoked version.
+    """
+
+    model: str
+    title: str
+    license: str
+    blocked: Mapping[str, Blocked]
+    promoted: tuple[str, ...]
+    revoked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish releases.
+
+    Attributes:
+        policy: config key ``publish``.
+        releases: ``model/variant`` of each.
+    """
+
+    policy: Mapping[str, Any]
+    releases: tuple[str, ...]
+
+
+def to_json(job: Any) -> str:
+    """Write a job on one line, the same text for the same job."""
+    return json.dumps(asdict(job), sort_keys=True)
+
+
+def read_job(kind: type[T], path: Path) -> T:
+    """Read the job of type ``kind`` from a rule's file, or from a kit's under the type's name.
+
+    Raises:
+        RecordError: the file is missing or holds no JSON object.
+        JobError: a field is missing, unknown or of another type.
+    """
+    document = read_record(path)
+    if document.get("schema") == KIT_SCHEMA:
+        document = document[kind.__name__.lower()]
+    return cast(T, _decode(kind, document, "job", path))
+
+
+def _decode(kind: Any, value: Any, key: str, where: str | Path) -> Any:
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Any:
+        return value
+    if NoneType in arguments:  # Optional
+        (kind,) = set(arguments) - {NoneType}
+        return None if value is None else _decode(kind, value, key, where)
+    if isinstance(origin, type) and is_dataclass(origin):
+        _expect(isinstance(value, dict), origin.__name__, value, key, where)
+        names = {field.name for field in fields(origin)}
+        _expect(value.keys() == names, ", ".join(sorted(names)), sorted(value), key, where)
+        hints = get_type_hints(origin)
+        return origin(**{n: _decode(hints[n], value[n], f"{key}.{n}", where) for n in names})
+    if origin is Mapping:
+        _expect(isinstance(value, dict), "an object", value, key, where)
+        return {
+            name: _decode(arguments[1], one, f"{key}.{name}", where) for name, one in value.items()
+        }
+    if origin is tuple:
+        _expect(isinstance(value, list), "a list", value, key, where)
+        return tuple(_decode(arguments[0], one, key, where) for one in value)
+    _expect(type(value) is origin, origin.__name__, value, key, where)
+    return value
+
+
+def _expect(holds: bool, expected: str, found: Any, key: str, where: str | Path) -> None:
+    if not holds:
+        raise JobError(
+            f"'{key}' is not what this command needs",
+            where=where,
+            expected=expected,
+            found=found,
+            remedy="run the rule again; it writes the job of this checkout",
+        )

@@ -1,0 +1,69 @@
+"""Run a check where its row says: on this machine, or on a lab host over ssh.
+
+A lab host that does not answer is an error: exit code 1 and no receipt. Where the row cannot run
+here, a receipt that a courier brought counts; without one it is blocked.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from phiforge.jobs import Blocked, Check, Row, read_job
+from phiforge.receipts.receipt_files import ENVELOPE
+from validators import check
+from validators.check import CheckFiles
+
+LABS = "PHIFORGE_LABS"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    check.add_arguments(parser)
+    parser.add_argument("--key", nargs="?", type=Path, help="public key that signs the receipts")
+    parser.add_argument("--lock", nargs="?", type=Path, help="the device's locked environment")
+    parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="what a courier brought")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job, files = read_job(Check, arguments.job), CheckFiles.of(arguments)
+    if job.blocked is not None and arguments.inbox:
+        _from_inbox(job, job.blocked, files, arguments)
+    elif job.blocked is None and job.row.runner == "ssh":
+        _over_ssh(job, files, arguments)
+    elif job.blocked is None and _needs_lock(job.row):
+        from phiforge.remote.device_lock import device_lock
+
+        with device_lock(job.row.executes):
+            check.check(job, files, arguments.time_limit_s)
+    else:
+        check.check(job, files, arguments.time_limit_s)
+
+
+def _needs_lock(row: Row) -> bool:
+    """Whether the row is a device of which there is one; processors are shared."""
+    return row.kind == "device" and row.executes != "CPU"
+
+
+def _over_ssh(job: Check, files: CheckFiles, arguments: argparse.Namespace) -> None:
+    from phiforge.remote.kit import make_kit
+    from phiforge.remote.ssh import check_over_ssh
+    from phiforge.settings.devices import LabHost
+
+    host = LabHost(**json.loads(os.environ[LABS])[job.row.name])
+    kit = make_kit(job, files, lock=arguments.lock, time_limit_s=host.time_limit_s)
+    check_over_ssh(kit, host, key=arguments.key, into=files.receipt)
+
+
+def _from_inbox(
+    job: Check, blocked: Blocked, files: CheckFiles, arguments: argparse.Namespace
+) -> None:
+    from phiforge.remote.inbox import take
+
+    brought = [path for path in arguments.inbox if not path.name.endswith(ENVELOPE)]
+    taken, notes = take(brought, job, files, arguments.key)
+    for note in notes:
+        print(f"note: {note}")
+    if not taken:
+        reason = "; ".join([blocked.reason, *notes])
+        check.check(replace(job, blocked=replace(blocked, reason=reason)), files)

@@ -1,0 +1,449 @@
+"""Decide what each rule's job is, what it reads, and what it needs to run.
+
+Rules only ask: every method below is the value of one directive, for the names (wildcards) of one
+job. Methods that are named like a type of `phiforge.jobs` build that job.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from phiforge.artifact.record import write_text
+from phiforge.jobs import (
+    Blocked,
+    Check,
+    Convert,
+    Fetch,
+    Gate,
+    Index,
+    Kit,
+    Promote,
+    Publish,
+    Recipe,
+    Reference,
+    Release,
+    RowPolicy,
+    Stable,
+    to_json,
+)
+from phiforge.remote import inbox
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.models import LocalSource, Model
+from phiforge.settings.modules import modules_digest, pinned_toolchain
+from phiforge.settings.plan import (
+    Plan,
+    blocked_row,
+    blocked_runtime,
+    blocked_variant,
+    check_memory_mb,
+    convert_memory_mb,
+    plan,
+    promoted_and_revoked,
+    reference_memory_mb,
+    release_signing,
+    row_of,
+    stands_signed,
+)
+from phiforge.settings.settings import Settings, load
+from phiforge.settings.variants import Variant
+from validators.code_digest import check_modules
+
+ARTIFACTS = Path("artifacts")
+SIGNING = "PHIFORGE_SIGNING"
+LABS = "PHIFORGE_LABS"
+BLOCKED_MEMORY_MB = 200
+TRANSFER_MEMORY_MB = 300
+
+
+class Names(Protocol):
+    """The wildcards of a job; a rule without ``{device}`` has no ``device``."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+class JobText(str):
+    """A job as JSON, which Snakemake compares with that of the last run.
+
+    A command line shows the `file` that holds it.
+    """
+
+    path: Path
+    dry_run: Callable[[], bool]
+
+    @property
+    def file(self) -> str:
+        """Path of the job's file, written now; only named in a dry run."""
+        if not self.dry_run() and not (self.path.is_file() and self.path.read_text() == self):
+            write_text(self.path, self)
+        return str(self.path)
+
+
+class Jobs:
+    """The jobs of one configuration, on this machine.
+
+    Args:
+        inbox: (model, variant, row) to the files that a courier brought about it.
+        dry_run: whether Snakemake only says what it would do; then no job's file is written.
+        notes: what to tell the person before the run.
+
+    Raises:
+        ConfigurationError: Snakemake would take a part of a path for a wildcard.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inbox: Mapping[inbox.Key, Sequence[str]] | None = None,
+        dry_run: Callable[[], bool] = lambda: True,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
+        self.notes = notes
+        self.plan: Plan = plan(settings, inbox or ())
+        self._inbox = inbox or {}
+        self._dry_run = dry_run
+        self._signing = release_signing(settings)
+        self._rows = {name: blocked_row(row) for name, row in settings.devices.items()}
+        self._variants = {
+            name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
+        }
+        for name in settings.chosen_models:
+            _refuse_wildcards(settings.models[name])
+
+    @classmethod
+    def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":
+        """Build the jobs of Snakemake's merged configuration.
+
+        Raises:
+            PhiforgeError: the configuration or a file in the inbox is wrong.
+        """
+        brought, notes = inbox.scan()
+        return cls(load(config), brought, dry_run, notes)
+
+    def param(self, build: Callable[[Any], Any]) -> Callable[[Any], JobText]:
+        """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
+
+        def parameter(wildcards: Any) -> JobText:
+            job = build(wildcards)
+            text = JobText(to_json(job))
+            rule = type(job).__name__.lower()
+            text.path = ARTIFACTS / "jobs" / rule / f"{'.'.join(wildcards) or rule}.json"
+            text.dry_run = self._dry_run
+            return text
+
+        return parameter
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of every job: where keys and lab hosts are, which shapes no result."""
+        hosts = {name: row.ssh for name, row in self.settings.devices.items() if row.ssh}
+        labs = {name: host.model_dump(mode="json") for name, host in hosts.items()}
+        return {
+            # Jobs run in the environment that Snakemake runs in, activated or not.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            SIGNING: json.dumps(self._signing, sort_keys=True),
+            LABS: json.dumps(labs, sort_keys=True),
+        }
+
+    # The names of the targets
+
+    def release_records(self) -> list[str]:
+        return [f"artifacts/released/{model}/{name}.json" for model, name in self.plan.releases]
+
+    def receipts(self) -> list[str]:
+        return [
+            f"artifacts/checks/{model}/{variant}/{row}.json"
+            for model, variant in self.plan.checks
+            for row in self.settings.variants[variant].devices
+        ]
+
+    def indexes(self) -> list[str]:
+        models = dict.fromkeys(model for model, _ in self.plan.releases)
+        return [f"artifacts/indexed/{model}.json" for model in models]
+
+    def promotions(self) -> list[str]:
+        return [f"artifacts/promotions/{model}/{name}.json" for model, name in self.plan.releases]
+
+    def releases_to_publish(self) -> list[str]:
+        """Name the releases and, where only stable ones are published, their promotions."""
+        policy = self.settings.publish
+        if policy.hub is None and not policy.storage:
+            return []  # the command says at once that nowhere is configured
+        stable = policy.channel == "stable"
+        return self.release_records() + (self.promotions() if stable else [])
+
+    def reproduced_records(self) -> list[str]:
+        return [
+            f"artifacts/reproduced/{model}/{variant}.json"
+            for model, variant in self.plan.builds
+            if self._variants[variant] is None
+        ]
+
+    @property
+    def summarized(self) -> list[str]:
+        return [f"{model}/{variant}" for model, variant in self.plan.checks]
+
+    # Models
+
+    def _model(self, names: Names) -> Model:
+        return self.settings.models[names.model]
+
+    def fetch(self, names: Names) -> Fetch:
+        return Fetch(names.model, self._model(names).source.plain())
+
+    def local_source_files(self, names: Names) -> list[str]:
+        """Name a local source's files; what is missing is reported by fetch, by name."""
+        source = self._model(names).source
+        if not isinstance(source, LocalSource):
+            return []
+        folder, files = source.path, [source.checksums]
+        listing = folder / source.checksums
+        if listing.is_file():
+            lines = listing.read_text(encoding="utf-8").splitlines()
+            files += [line[66:].strip() for line in lines if line.strip()]
+        return [str(folder / name) for name in files if (folder / name).is_file()]
+
+    def golden(self, names: Names) -> str:
+        return str(self._model(names).golden)
+
+    def reference(self, names: Names) -> Reference:
+        model = self._model(names)
+        positions = self.settings.score_positions
+        return Reference(names.model, positions, model.check_tokens, model.synthetic)
+
+    def reference_memory(self, names: Names) -> int:
+        return reference_memory_mb(self._model(names))
+
+    # Variants
+
+    def _variant(self, names: Names) -> Variant:
+        return self.settings.variants[names.variant]
+
+    def _recipe(self, names: Names) -> Recipe:
+        variant = self._variant(names)
+        return Recipe(
+            variant.converter, variant.format, variant.precision, variant.base, variant.options
+        )
+
+    def convert(self, names: Names) -> Convert:
+        model, requires = self._model(names), self._variant(names).requires
+        tool = requires and requires.config
+        return Convert(
+            model=names.model,
+            variant=names.variant,
+            title=model.title,
+            license=model.license,
+            recipe=self._recipe(names),
+            tools={tool: self.settings.tools[tool]} if tool else {},
+            blocked=self._variants[names.variant],
+        )
+
+    def base_build(self, names: Names) -> list[str]:
+        """Name the build that a variant is derived from; a blocked variant needs none."""
+        base = self._variant(names).base
+        if base is None or self._variants[names.variant] is not None:
+            return []
+        return [f"artifacts/build/{names.model}/{base}/BUILD.json"]
+
+    def rebuilt_base(self, names: Names) -> list[str]:
+        base = self._variant(names).base
+        return [f"artifacts/rebuild/{names.model}/{base}/BUILD.json"] if base else []
+
+    def converter_code(self, names: Names) -> str:
+        return modules_digest("converters.convert", f"converters.{self._variant(names).converter}")
+
+    def converter_toolchain(self, names: Names) -> dict[str, str]:
+        return pinned_toolchain(f"converters.{self._variant(names).converter}")
+
+    def convert_memory(self, names: Names) -> int:
+        if self._variants[names.variant] is not None:
+            return BLOCKED_MEMORY_MB
+        return convert_memory_mb(self._model(names), self._variant(names))
+
+    def needed_memory(self, wildcards: Names, resources: Any) -> int:
+        """Return what a conversion needs, of which Snakemake grants no more than its budget.
+
+        It asks for ``resources`` so that Snakemake does not compare it with the last run's.
+        """
+        return self.convert_memory(wildcards)
+
+    # Checks
+
+    def check(self, names: Names) -> Check:
+        model = self._model(names)
+        return Check(
+            model=names.model,
+            variant=names.variant,
+            recipe=self._recipe(names),
+            row=row_of(self.settings.devices[names.device], self._variant(names)),
+            gates=self._gates(names),
+            synthetic=model.synthetic,
+            blocked=self._blocked(names.variant, names.device),
+        )
+
+    def _blocked(self, variant: str, row: str) -> Blocked | None:
+        """Say why a check cannot run here; a variant that is not made is blocked on every row."""
+        settings = self.settings
+        return (
+            self._variants[variant]
+            or blocked_runtime(settings.devices[row], settings.variants[variant])
+            or self._rows[row]
+        )
+
+    def _gates(self, names: Names) -> dict[str, Any]:
+        model = self._model(names)
+        minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
+        return {**model.acceptance.plain(), **minimum}
+
+    def _runtime_modules(self, names: Names) -> tuple[str, ...]:
+        device = self.settings.devices[names.device]
+        return check_modules(device.runtimes[self._variant(names).format].module)
+
+    def check_code(self, names: Names) -> str:
+        """Digest the modules of a check, and those that reach a device elsewhere."""
+        modules = self._runtime_modules(names)
+        elsewhere = self.settings.devices[names.device].ssh or self.brought(names)
+        return modules_digest(*modules, *(["phiforge.remote.check"] if elsewhere else []))
+
+    def check_toolchain(self, names: Names) -> dict[str, str]:
+        """Name the versions that a check runs with; a lab host's are in its lock, an input."""
+        if self.settings.devices[names.device].ssh:
+            return {}
+        return pinned_toolchain(*self._runtime_modules(names))
+
+    def kit_lock(self, names: Names) -> list[str]:
+        lock = self.settings.devices[names.device].lock(self._variant(names).format)
+        return [] if lock is None else [str(lock)]
+
+    def lab_lock(self, names: Names) -> list[str]:
+        return self.kit_lock(names) if self.settings.devices[names.device].ssh else []
+
+    def row_key(self, names: Names) -> list[str]:
+        key = self.settings.devices[names.device].key
+        return [] if key is None else [str(key)]
+
+    def brought(self, names: Names) -> list[str]:
+        """Name what a courier brought for a row that cannot run here."""
+        if self._rows[names.device] is None:
+            return []
+        files = self._inbox.get((names.model, names.variant, names.device), [])
+        return [file for path in files for file in inbox.companions(path)]
+
+    def check_memory(self, names: Names) -> int:
+        if self._blocked(names.variant, names.device) is not None:
+            return BLOCKED_MEMORY_MB
+        device, variant = self.settings.devices[names.device], self._variant(names)
+        if device.ssh:
+            return TRANSFER_MEMORY_MB
+        runtime = device.runtimes[variant.format].module
+        return check_memory_mb(self._model(names), variant, runtime)
+
+    def check_threads(self, names: Names) -> int:
+        here = self._blocked(names.variant, names.device) is None
+        return 2 if here and not self.settings.devices[names.device].ssh else 1
+
+    def kit(self, names: Names) -> Kit:
+        return Kit(self.check(names), self.settings.kit_payload)
+
+    def kit_code(self, names: Names) -> str:
+        modules = ("phiforge.remote.courier", "phiforge.remote.kit", "phiforge.remote.agent")
+        return modules_digest(*self._runtime_modules(names), *modules)
+
+    # Releases
+
+    def receipts_of(self, names: Names) -> list[str]:
+        folder = f"artifacts/checks/{names.model}/{names.variant}"
+        return [f"{folder}/{row}.json" for row in self._variant(names).devices]
+
+    def public_keys(self, names: Names) -> list[str]:
+        rows = [self.settings.devices[name] for name in self._variant(names).devices]
+        return sorted({str(row.key) for row in rows if row.key is not None})
+
+    def _policies(self, names: Names) -> dict[str, RowPolicy]:
+        variant = self._variant(names)
+        policies = {}
+        for name in variant.devices:
+            device = self.settings.devices[name]
+            policies[name] = RowPolicy(
+                row=row_of(device, variant),
+                available=self._blocked(names.variant, name) is None,
+                key=None if device.key is None else str(device.key),
+            )
+        return policies
+
+    def gate(self, names: Names) -> Gate:
+        channel, gates = self.settings.channel, self._gates(names)
+        return Gate(names.model, names.variant, channel, gates, self._policies(names))
+
+    def snippet(self, names: Names) -> str:
+        return str(self._variant(names).snippet)
+
+    def release(self, names: Names) -> Release:
+        model, variant = self._model(names), self._variant(names)
+        return Release(
+            model=names.model,
+            variant=names.variant,
+            summary=variant.summary,
+            notice=variant.notice,
+            version=model.version or self.settings.version,
+            recipe=self._recipe(names),
+            builder=self.settings.builder,
+            # A key that is named signs what stands unsigned.
+            signed="key" in self._signing or stands_signed(names.model, names.variant),
+        )
+
+    def promote(self, names: Names) -> Promote:
+        gates, signed = self._gates(names), "key" in self._signing
+        return Promote(names.model, names.variant, gates, self._policies(names), signed)
+
+    def stable(self, names: object = None) -> Stable:
+        blocked = {
+            f"{model}/{variant}": why
+            for model, variant in self.plan.checks
+            if (why := self._variants[variant]) and not self.settings.models[model].synthetic
+        }
+        return Stable(blocked)
+
+    def releases_of(self, names: Names) -> list[str]:
+        return [
+            f"artifacts/released/{model}/{variant}.json"
+            for model, variant in self.plan.releases
+            if model == names.model
+        ]
+
+    def index(self, names: Names) -> Index:
+        model = self._model(names)
+        blocked = {
+            variant: why
+            for name, variant in self.plan.checks
+            if name == names.model and (why := self._variants[variant])
+        }
+        promoted, revoked = promoted_and_revoked(names.model)
+        return Index(names.model, model.title, model.license, blocked, promoted, revoked)
+
+    def publish_policy(self, names: object) -> str:
+        return json.dumps(self.settings.publish.plain(), sort_keys=True)
+
+    def publish(self, names: object = None) -> Publish:
+        releases = tuple(f"{model}/{variant}" for model, variant in self.plan.releases)
+        return Publish(self.settings.publish.plain(), releases)
+
+
+def _refuse_wildcards(model: Model) -> None:
+    """Snakemake takes text in braces for a wildcard, in the names of input files too."""
+    folder = model.source.path if isinstance(model.source, LocalSource) else ""
+    for key, path in (("golden", model.golden), ("source.path", folder)):
+        if "{" in str(path):
+            raise ConfigurationError(
+                f"key '{key}' names {path}, which has braces in it",
+                where=model.file,
+                remedy="rename the file or the folder",
+            )
