@@ -12,7 +12,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from phiforge.settings.documents import NAME, ConfigurationError, beside, did_you_mean
+from phiforge.settings.documents import (
+    NAME,
+    ConfigurationError,
+    beside,
+    missing_key,
+    unknown_key,
+    wrong_value,
+)
 
 
 class Block(BaseModel):
@@ -101,67 +108,45 @@ def read_block(
         ConfigurationError: naming file, key, value and remedy of the first mistake.
     """
     for name in loaded.keys() & block.keys():
-        raise _unknown_key(model.model_json_schema(), [*_steps(key), name], block[name], where)
+        known = model.model_json_schema()["properties"]
+        raise unknown_key(_dotted(key, name), block[name], known, where)
     try:
         return model.model_validate({**block, **loaded}, context=where)
     except ValidationError as error:
-        raise _one_line(error, model, where, key) from None
+        errors = error.errors(include_url=False)
+        # An unknown key first: a typo also leaves the key missing that was meant.
+        first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+        raise _one_line(first, model.model_json_schema(), where, key) from None
 
 
 def _one_line(
-    error: ValidationError, model: type[Block], where: str | Path, key: str
+    error: ErrorDetails, schema: Mapping[str, Any], where: str | Path, above: str
 ) -> ConfigurationError:
-    # An unknown key first: a typo also leaves the key missing that was meant.
-    errors = error.errors(include_url=False)
-    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
-    schemas = list(_follow(model.model_json_schema(), first["loc"]))
-    steps = [*_steps(key), *(step for step, _ in schemas if step is not None)]
-    schema = schemas[-1][1] if schemas else {}
-    if first["type"] == "extra_forbidden":
-        parents = [model.model_json_schema(), *(one for _, one in schemas)]
-        return _unknown_key(parents[-2], steps, first["input"], where)
-    return _wrong_value(first, steps, schema, where)
-
-
-def _steps(key: str) -> list[str]:
-    return [key] if key else []
-
-
-def _unknown_key(
-    schema: Mapping[str, Any], steps: Sequence[str], value: object, where: str | Path
-) -> ConfigurationError:
-    return ConfigurationError(
-        f"unknown key '{'.'.join(steps)}' (value {value!r})",
-        where=where,
-        remedy=did_you_mean(steps[-1], sorted(schema.get("properties", {}))),
-    )
-
-
-def _wrong_value(
-    error: ErrorDetails, steps: Sequence[str], schema: Mapping[str, Any], where: str | Path
-) -> ConfigurationError:
-    key = ".".join(steps)
-    described = schema.get("description", "")
+    parent = schema
+    steps = [above]
+    for step, inner in _follow(schema, error["loc"]):
+        parent, schema = schema, inner
+        steps += [] if step is None else [step]
+    key, meaning = _dotted(*steps), schema.get("description", "")
+    if error["type"] == "extra_forbidden":
+        return unknown_key(key, error["input"], parent.get("properties", {}), where)
     if error["type"] == "missing":
-        return ConfigurationError(
-            f"key '{key}' is missing", where=where, remedy=f"add it: {described or steps[-1]}"
-        )
+        return missing_key(key, meaning or steps[-1], where)
     if error["type"] == "mistake":
         facts = error["ctx"]
         return ConfigurationError(
-            f"key '{'.'.join([*steps, *_steps(facts['key'])])}' {facts['what']}",
+            f"key '{_dotted(key, facts['key'])}' {facts['what']}",
             where=where,
             expected=facts["expected"] or None,
             found=facts["found"] or None,
             remedy=facts["remedy"],
         )
-    return ConfigurationError(
-        f"key '{key}' has a value that is not allowed",
-        where=where,
-        expected=", ".join(expectations(schema)) or error["msg"],
-        found=repr(error["input"]),
-        remedy=described or "correct the value",
-    )
+    expected = ", ".join(expectations(schema)) or error["msg"]
+    return wrong_value(key, error["input"], expected, meaning, where)
+
+
+def _dotted(*steps: str) -> str:
+    return ".".join(filter(None, steps))
 
 
 def _follow(

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,21 +73,40 @@ def read_named_blocks(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     for name, block in read_yaml(path).items():
         if not (isinstance(name, str) and re.fullmatch(NAME, name)):
-            raise ConfigurationError(
-                f"key '{name}' is not a name",
-                where=path,
-                expected=f"text matching {NAME}",
-                found=repr(name),
-                remedy="names are used in paths: write small letters, digits and hyphens",
-            )
+            remedy = "names are used in paths: write small letters, digits and hyphens"
+            raise wrong_value(str(name), name, f"a name matching {NAME}", remedy, path)
         if not isinstance(block, dict):
-            raise ConfigurationError(
-                f"key '{name}' is not a mapping",
-                where=path,
-                expected="key: value lines",
-                found=repr(block),
-            )
+            raise wrong_value(name, block, "mapping", "write key: value lines", path)
         yield name, block
+
+
+def unknown_key(
+    key: str, value: object, known: Iterable[str], where: str | Path
+) -> ConfigurationError:
+    """Return the error for a key, with dots, that is not among its block's ``known`` ones."""
+    return ConfigurationError(
+        f"unknown key '{key}' (value {value!r})",
+        where=where,
+        remedy=did_you_mean(key.rpartition(".")[2], sorted(known)),
+    )
+
+
+def missing_key(key: str, meaning: str, where: str | Path) -> ConfigurationError:
+    """Return the error for a key that a block must have."""
+    return ConfigurationError(f"key '{key}' is missing", where=where, remedy=f"add it: {meaning}")
+
+
+def wrong_value(
+    key: str, value: object, expected: str, meaning: str, where: str | Path
+) -> ConfigurationError:
+    """Return the error for a value that its key cannot have."""
+    return ConfigurationError(
+        f"key '{key}' has a value that is not allowed",
+        where=where,
+        expected=expected,
+        found=repr(value),
+        remedy=meaning or "correct the value",
+    )
 
 
 def beside(file: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.settings.documents import ConfigurationError, did_you_mean
+from phiforge.settings.documents import missing_key, unknown_key, wrong_value
 
 _KINDS = {
     str: "text",
@@ -76,28 +76,14 @@ def check_keys(block: Any, keys: Mapping[str, Key], where: Path, *steps: str | i
         return ".".join(map(str, (*steps, *more)))
 
     if not isinstance(block, dict):
-        raise ConfigurationError(
-            f"key '{path()}' is not a mapping", where=where, expected="mapping", found=repr(block)
-        )
+        raise wrong_value(path(), block, "mapping", "write key: value lines", where)
     for name, value in block.items():
         if name not in keys:
-            raise ConfigurationError(
-                f"unknown key '{path(str(name))}' (value {value!r})",
-                where=where,
-                remedy=did_you_mean(str(name), sorted(keys)),
-            )
+            raise unknown_key(path(str(name)), value, keys, where)
     for name, key in keys.items():
         if name not in block:
             if key.required:
-                raise ConfigurationError(
-                    f"key '{path(name)}' is missing", where=where, remedy=f"add it: {key.meaning}"
-                )
+                raise missing_key(path(name), key.meaning, where)
         elif not key.accepts(block[name]):
-            raise ConfigurationError(
-                f"key '{path(name)}' has a value that is not allowed",
-                where=where,
-                expected=key.expectation,
-                found=repr(block[name]),
-                remedy=key.meaning,
-            )
+            raise wrong_value(path(name), block[name], key.expectation, key.meaning, where)
     return block

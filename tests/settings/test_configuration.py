@@ -123,7 +123,12 @@ def test_models_and_variants_may_be_comma_separated_text(folder: Path) -> None:
             {"config": "npu_compilre", "remedy": "r"},
             "expected npu_compiler, or null, found 'npu_compilre'",
         ),
-        ("variants.yaml", "OpenVINO", {}, "key 'OpenVINO' is not a name; expected text matching"),
+        (
+            "variants.yaml",
+            "OpenVINO",
+            {},
+            "key 'OpenVINO' has a value that is not allowed; expected a name",
+        ),
         ("devices.yaml", "npu/kind", "real", "expected one of device, standin, found 'real'"),
         (
             "devices.yaml",
@@ -192,7 +197,10 @@ def test_a_mistake_on_the_command_line_is_named(
         ("cpu: {}\ngpu: {}\ncpu: {}\n", ":3: key 'cpu' is given twice. Remedy: keep one"),
         ("cpu: {kind: device\ngpu: {}\n", "line 2, column 4"),
         ("- cpu\n", ": not a mapping; expected key: value lines, found list"),
-        ("cpu: device\n", ": key 'cpu' is not a mapping; expected key: value lines, found 'devi"),
+        (
+            "cpu: device\n",
+            ": key 'cpu' has a value that is not allowed; expected mapping, found 'devi",
+        ),
     ],
 )
 def test_a_file_that_is_no_mapping_of_blocks_is_refused(folder: Path, text: str, line: str) -> None:
