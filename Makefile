@@ -10,6 +10,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
 
+# Two workers share one run of the pipeline (tests/conftest.py).
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -31,20 +32,20 @@ $(INSTALLED): envs/main.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $(INSTALLED)
 
-# One file that checks a release folder, to send along; it needs Python and `cryptography`.
+# One file that verifies a release folder; it needs Python and `cryptography`.
 verify.pyz: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 1 artifacts/phiforge-verify.pyz
 
-# Optional: what the variants npu-library-* need (docs/npu-library.md). With cmake and a C++ compiler.
+# Optional: the environment of the variants npu-library-* (docs/npu-library.md). Needs cmake and a C++ compiler.
 npu-library: $(NPU_LIBRARY)/.installed
 
 $(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/npu_library/build.py envs/npu_library/toolchain.cmake
 	$(PYTHON) envs/npu_library/build.py $(NPU_LIBRARY)
 
-# Packages are left out as 'unsafe', pip-tools' word for: resolve, but do not write.
+# --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install pip-tools pyyaml jsonschema
+	$(VENV)-lock/bin/python -m pip install pip-tools pyyaml
 	$(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --unsafe-package torchvision --unsafe-package openvino-telemetry \
