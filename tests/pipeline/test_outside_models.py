@@ -62,28 +62,27 @@ def test_the_page_adds_a_model(checkout: Checkout, tmp_path: Path) -> None:
     checkout.run("sh", "-c", checksums.replace("cd weights", f"cd {tmp_path}/weights"))
     build = build.replace("/path/", f"{tmp_path}/").removeprefix("snakemake ")
     checkout.snakemake(*shlex.split(build))
-    releases = checkout.folder / "artifacts/release/my-phi"
-    assert (releases / "openvino-int8/MANIFEST.json").is_file()
-    assert not (releases / "openvino-fp16").exists()
+    release = checkout.folder / "artifacts/release/my-phi/genai-cpu-int4"
+    assert (release / "MANIFEST.json").is_file()
 
 
 def test_one_failed_variant_leaves_the_others_and_is_named(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    """A gate no INT4 can meet: openvino-int4 fails, openvino-fp16 is released all the same."""
+    """A gate no INT4 can meet: genai-cpu-int4 fails, genai-dml-fp16 is released all the same."""
     file = write_model(tmp_path, "strict", acceptance={"int4": {"mean_kl": 1e-12}})
     options = ["all", "--config", f"model_files={file}", "models=strict"]
-    options += ["variants=openvino-fp16,openvino-int4"]
+    options += ["variants=genai-dml-fp16,genai-cpu-int4"]
     done = checkout.snakemake("--cores", "4", *options, check=False)
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert "Traceback" not in output
-    assert "strict openvino-int4 is not released to candidate" in output
+    assert "strict genai-cpu-int4 is not released to candidate" in output
     assert "mean kl is" in output
     releases = checkout.folder / "artifacts/release/strict"
-    assert (releases / "openvino-fp16/MANIFEST.json").is_file()
-    assert not (releases / "openvino-int4").exists()
-    receipt = checkout.folder / "artifacts/checks/strict/openvino-int4/cpu.json"
+    assert (releases / "genai-dml-fp16/MANIFEST.json").is_file()
+    assert not (releases / "genai-cpu-int4").exists()
+    receipt = checkout.folder / "artifacts/checks/strict/genai-cpu-int4/cpu.json"
     assert json.loads(receipt.read_text())["verdict"] == "failed"
 
 
@@ -105,3 +104,4 @@ def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(
     releases = checkout.folder / "artifacts/release/twin"
     assert not (releases / "genai-dml-fp16").exists()
     assert (releases / "openvino-int8/MANIFEST.json").is_file()
+    assert not (releases / "openvino-fp16").exists()  # what INT8 derives from; not asked for

@@ -1,6 +1,7 @@
 """Kills and full disks while the pipeline works: nothing half-done, and the next run completes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import Checkout, make_checkout
+from support.checkout import Checkout
 from support.small_disk import give_room, small_disk
 
 OPTIONS = ["--cores", "2", "all", "--config", "variants=openvino-fp16,genai-dml-fp16"]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return make_checkout(tmp_path / "phiforge")
+def checkout(pipeline: Checkout, tmp_path: Path) -> Checkout:
+    """A checkout that has the source and the reference, and nothing that comes after them."""
+    folder = tmp_path / "phiforge"
+    shutil.copytree(pipeline.folder, folder, symlinks=True)
+    for path in (folder / "artifacts").iterdir():
+        if path.is_dir() and path.name not in {"source", "reference"}:
+            shutil.rmtree(path)
+    return Checkout(folder)
 
 
 def scratch_folders(checkout: Checkout) -> list[Path]:
