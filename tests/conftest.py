@@ -72,7 +72,7 @@ def built(pipeline: Checkout) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def verifier(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Verifier:
-    """The one-file verifier, taken away to an environment that has ``cryptography`` only."""
+    """The one-file verifier in an environment that has ``cryptography`` only."""
     received = tmp_path_factory.mktemp("received") / "phiforge-verify.pyz"
     pipeline.snakemake("--cores", "1", "artifacts/phiforge-verify.pyz")
     shutil.copyfile(pipeline.folder / "artifacts/phiforge-verify.pyz", received)
@@ -97,7 +97,7 @@ def signed(
 
 @pytest.fixture
 def received(signed: Path, tmp_path: Path) -> Path:
-    """A copy of that release, as someone received it; a test may spoil it."""
+    """A copy of that release, as someone received it; a test may change it."""
     return copy_release(signed, tmp_path / SIGNED_VARIANT)
 
 

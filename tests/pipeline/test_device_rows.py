@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.checkout import Checkout, made_here
+from support.checkout import Checkout, available_variants
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 NPU = {
@@ -45,7 +45,7 @@ def checks(jobs: set[str]) -> set[str]:
 def test_a_lab_host_that_appears_reruns_its_own_checks(pipeline: Checkout, tmp_path: Path) -> None:
     jobs = pipeline.planned("all", "--config", npu_row(tmp_path))
     # The lab's row has no runtime for the library: its checks tell another reason for `blocked`.
-    library = {variant for variant in made_here() if variant.startswith("npu-library")}
+    library = {variant for variant in available_variants() if variant.startswith("npu-library")}
     assert checks(jobs) == NPU | {f"check phi3-tiny {variant} on npu" for variant in library}
     assert not any(job.startswith(("fetch", "reference", "convert")) for job in jobs)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import ROOT, made_here
+from support.checkout import ROOT, available_variants
 
 LIST = ROOT / "tests/pipeline/payload-sha256.txt"
 DESCRIPTIONS = {"MANIFEST.json", "SHA256SUMS"}  # of the payload; their keys may change
@@ -33,12 +33,12 @@ def digests(variant: str, payload: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "variant", sorted({*made_here(), *(path.split("/")[0] for path in listed())})
+    "variant", sorted({*available_variants(), *(path.split("/")[0] for path in listed())})
 )
 def test_a_payload_has_the_listed_bytes(
     variant: str, built: Callable[[str], Path], request: pytest.FixtureRequest
 ) -> None:
-    if variant not in made_here():
+    if variant not in available_variants():
         pytest.skip(f"{variant} is blocked here (docs/npu-library.md, docs/npu-blob.md)")
     found = digests(variant, built(variant))
     expected = {path: sha for path, sha in listed().items() if path.startswith(f"{variant}/")}

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from converters.onnx_genai import convert
-from support.checkout import ROOT, Checkout, made_here
+from support.checkout import ROOT, Checkout, available_variants
 from support.pickles import pickles_in
 
 VARIANTS: dict[str, Any] = yaml.safe_load((ROOT / "config/variants.yaml").read_text())
 DEVICES: dict[str, Any] = yaml.safe_load((ROOT / "config/devices.yaml").read_text())
-MADE = made_here()
+MADE = available_variants()
 REQUIRED_RECEIPT_KEYS = {
     "model",
     "variant",

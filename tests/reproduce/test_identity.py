@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import Checkout, made_here, make_checkout
+from support.checkout import Checkout, available_variants, make_checkout
 from support.releasing import SIGNED_VARIANT, Certified, Verifier
 
 PLANTED = """
@@ -31,7 +31,7 @@ def records(pipeline: Checkout) -> Callable[[str], dict[str, object]]:
     return lambda variant: dict(json.loads((folder / f"{variant}.json").read_text()))
 
 
-@pytest.mark.parametrize("variant", made_here())
+@pytest.mark.parametrize("variant", available_variants())
 def test_two_builds_give_identical_payloads(
     records: Callable[[str], dict[str, object]], variant: str
 ) -> None:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 NPU_LIBRARY = ROOT / ".venv-npu-library"
 
 
-def made_here() -> list[str]:
-    """The variants whose requirements are met here; the others are blocked."""
+def available_variants() -> list[str]:
+    """List the variants whose requirements this machine meets; the others are blocked."""
     settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
     variants = settings.variants
     return [name for name in variants if blocked_variant(variants[name], settings) is None]

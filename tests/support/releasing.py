@@ -52,8 +52,8 @@ class Verifier:
         """Names of what stands against a release; the exit code must agree."""
         done = self.run(release, "--json", *arguments)
         assert "Traceback" not in done.stderr, done.stderr
-        told = json.loads(done.stdout)
-        refused = [finding["name"] for finding in told["findings"] if finding["refuses"]]
+        report = json.loads(done.stdout)
+        refused = [finding["name"] for finding in report["findings"] if finding["refuses"]]
         assert done.returncode == (1 if refused else 0)
         return refused
 
@@ -203,7 +203,7 @@ def stage_command(folder: Path, variant: str, into: Path, *, version: str = "0.1
 
 
 def copy_release(release: Path, into: Path) -> Path:
-    """A copy that a test may spoil, as someone would receive it."""
+    """Copy a release as someone would receive it; a test may change the copy."""
     shutil.copytree(release, into)
     for path in into.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
