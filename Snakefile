@@ -4,9 +4,6 @@ from snakemake.utils import min_version
 min_version("9.27.1")
 
 
-configfile: "config/config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/fetch.smk"
 include: "rules/reference.smk"

@@ -49,7 +49,9 @@ from phiforge.settings.plan import (
 )
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Variant
+from validators.acceptance import read_acceptance
 from validators.code_digest import check_modules
+from validators.golden import load_golden
 
 ARTIFACTS = Path("artifacts")
 SIGNING = "PHIFORGE_SIGNING"
@@ -95,7 +97,8 @@ class Jobs:
         notes: what to tell the person before the run.
 
     Raises:
-        ConfigurationError: Snakemake would take a part of a path for a wildcard.
+        ConfigurationError: Snakemake would take a part of a path for a wildcard, or there is a
+            mistake in the gates or the golden prompts.
     """
 
     def __init__(
@@ -117,6 +120,10 @@ class Jobs:
         }
         for name in settings.chosen_models:
             _refuse_wildcards(settings.models[name])
+        # Read here so that a mistake in them ends the run before its first job.
+        read_acceptance(settings.acceptance)
+        for golden in {settings.models[name].golden for name in settings.chosen_models}:
+            load_golden(golden)
 
     @classmethod
     def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":

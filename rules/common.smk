@@ -1,18 +1,29 @@
 # The configuration, read once. Rules ask JOBS (phiforge/rules.py), which decides.
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
 from phiforge.errors import PhiforgeError
 from phiforge.rules import Jobs
+from phiforge.settings.documents import read_yaml
 from phiforge.settings.modules import modules_digest, pinned_toolchain
+
+try:
+    # Snakemake names neither the line of a mistake nor a key that is given twice.
+    read_yaml(Path("config/config.yaml"))
+except PhiforgeError as error:
+    sys.exit(f"error: {error}")
+
+
+configfile: "config/config.yaml"
+
 
 try:
     JOBS = Jobs.configured(config, dry_run=lambda: workflow.dryrun)
 except PhiforgeError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(f"error: {error}")
 for note in JOBS.notes:
     print(f"note: {note}", file=sys.stderr)
 

@@ -13,7 +13,7 @@ from phiforge.jobs import Check, JobError, Kit, read_job, to_json
 from phiforge.rules import Jobs
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.settings import load
-from support.checkout import ROOT, Checkout
+from support.checkout import ROOT, Checkout, make_checkout
 from support.jobs import CONFIG, JOBS, SETTINGS, Names, check_job, run, write_job
 
 NAMES = Names(variant="openvino-int4", device="cpu")
@@ -88,6 +88,41 @@ def test_a_path_that_snakemake_takes_for_a_wildcard_is_refused(key: str, tmp_pat
     config = {**CONFIG, "model_files": [str(tmp_path / "model.yaml")], "models": ["braces"]}
     with pytest.raises(ConfigurationError, match="which has braces in it"):
         Jobs(load(config, ROOT / "config"))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "line"),
+    [
+        ("acceptance.yaml", "max_kl: {", "maxkl: {", "unknown key 'fp16.maxkl'"),
+        ("golden/phi-3.yaml", "max_new_tokens: ", "max_tokens: ", "write 'max_new_tokens'"),
+    ],
+)
+def test_a_mistake_in_gates_or_golden_prompts_is_found_before_the_first_job(
+    file: str, old: str, new: str, line: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "config"
+    shutil.copytree(ROOT / "config", folder)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    text = (folder / file).read_text()
+    (folder / file).write_text(text.replace(old, new, 1))
+    settings = load({**CONFIG, "models": "phi-3-mini-4k"}, folder)
+    with pytest.raises(ConfigurationError, match=line):
+        Jobs(settings)
+
+
+def test_a_mistake_in_the_file_that_snakemake_reads_is_named_with_its_line(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path / "phiforge")
+    path = checkout.folder / "config/config.yaml"
+    text = path.read_text()
+    number = len(text.splitlines()) + 1
+    for line, message in (
+        ("models: [phi3-tiny]", f"config.yaml:{number}: key 'models' is given twice"),
+        ("publish: {hub: [x", f"line {number}, column "),
+    ):
+        path.write_text(text + line + "\n")
+        done = checkout.snakemake("-n", "all", check=False)
+        assert done.returncode == 1
+        assert message in done.stderr.splitlines()[-1]
 
 
 def test_publishing_with_nothing_configured_says_so_before_it_builds(pipeline: Checkout) -> None:
