@@ -1,8 +1,8 @@
-"""Which files make a safetensors checkpoint, and whether the files at hand make one.
+"""Choose the files of a safetensors checkpoint, and check that they belong together.
 
 The layout is that of transformers: ``model.safetensors``, or numbered shards named by
 ``model.safetensors.index.json``. Nothing in a checkpoint is executed: pickles are refused, code
-files are not taken, and an ``auto_map`` in config.json stays as it is because nobody follows it.
+files are not fetched, and an ``auto_map`` in config.json stays, because nothing follows it.
 """
 
 import json
@@ -27,7 +27,7 @@ _TOKENIZER = (
     "merges.txt",
     "chat_template.jinja",
 )
-_LICENCE = re.compile(r"(LICENSE|NOTICE)([.\-_][\w.\-]*)?")
+_LICENCE = re.compile(r"(LICENSE|NOTICE)([.\-_][\w.\-]*)?", re.ASCII)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 SELECTION = (
@@ -37,26 +37,28 @@ SELECTION = (
     WEIGHTS_INDEX,
     _LICENCE.pattern,
 )
-"""What is taken from a source, as text: a tree made under another selection is made again."""
+"""The files taken from a source, as text: a tree made under another selection is made again."""
 
 
 def is_pickle(name: str) -> bool:
-    """Whether a file name is that of a pickle, which runs code when it is loaded."""
+    """Say whether a file name is that of a pickle, which runs code when it is loaded."""
     return name.lower().endswith(_PICKLES)
 
 
-def companions(names: Collection[str], where: str) -> list[str]:
-    """The files of a checkpoint but for its shards: configuration, tokenizer, licence, and
+def choose_files(names: Collection[str], where: str) -> list[str]:
+    """Return the files of a checkpoint without its shards: configuration, tokenizer, licence, and
     ``model.safetensors`` or the index that names the shards.
 
-    ``names`` are the files at the top of the repository or folder; deeper ones never belong to
-    a checkpoint.
+    Args:
+        names: files at the top of the repository or folder; deeper ones never belong to a
+            checkpoint.
+        where: the repository or folder, for messages.
 
     Raises:
-        SourceError: something without which there is no checkpoint is missing.
+        SourceError: a file that every checkpoint needs is missing.
     """
     if SINGLE_WEIGHTS in names:
-        weights = SINGLE_WEIGHTS  # where both exist transformers loads this one
+        weights = SINGLE_WEIGHTS  # if both exist, transformers loads this one
     elif WEIGHTS_INDEX in names:
         weights = WEIGHTS_INDEX
     else:
@@ -64,9 +66,7 @@ def companions(names: Collection[str], where: str) -> list[str]:
     if "config.json" not in names:
         raise SourceError("there is no config.json", where=where)
     if not set(names) & set(_TOKENIZER_MODELS):
-        raise SourceError(
-            "there is no tokenizer", where=where, expected=" or ".join(_TOKENIZER_MODELS)
-        )
+        raise SourceError(f"there is no tokenizer ({' or '.join(_TOKENIZER_MODELS)})", where=where)
     if not any(name.startswith("LICENSE") and _LICENCE.fullmatch(name) for name in names):
         raise SourceError(
             "there is no LICENSE file",
@@ -82,7 +82,7 @@ def _no_weights(names: Collection[str], where: str) -> SourceError:
     others = sorted(name for name in names if name.endswith(".safetensors"))
     if pickles and not others:
         return SourceError(
-            f"only pickle checkpoints are here ({', '.join(pickles[:3])}), and loading a pickle "
+            f"there are only pickle checkpoints ({', '.join(pickles[:3])}), and loading a pickle "
             "runs code from it",
             where=where,
             remedy="pin a commit that has safetensors, or convert the weights to safetensors "
@@ -93,7 +93,7 @@ def _no_weights(names: Collection[str], where: str) -> SourceError:
 
 
 def shards(index: Path, where: str) -> list[str]:
-    """The shard names in a weights index, sorted.
+    """Return the shard names in a weights index, sorted.
 
     Raises:
         SourceError: it is not an index, or names a file that is not a plain ``*.safetensors``.
@@ -118,7 +118,7 @@ def _weight_map(index: Path, where: str) -> dict[str, str]:
 
 
 def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
-    """See that ``files`` (name to where its bytes are) fit together and can be opened.
+    """Check that ``files`` (name to the path of its bytes) fit together and can be opened.
 
     Raises:
         SourceError: config.json is not JSON, or the index names a tensor that its shard does not

@@ -13,7 +13,6 @@ from phiforge.sources.source import SourceError
 from huggingface_hub.utils import tqdm  # after the client, which prepares its environment
 
 _ENOUGH_PROGRESS = 1 << 20
-_VERIFIED_DOWNLOADS = 2  # and one more where an earlier process left bytes
 _LINE_SECONDS = 5.0
 _LINE = "{desc}: {percentage:.0f} % of {total_fmt}, {rate_fmt}\n"
 
@@ -24,54 +23,36 @@ def download(commit: HubCommit, file: HubFile, target: Path, label: str) -> None
     Args:
         target: named after the file's digest, so that what an earlier process left there can only
             be the beginning of these bytes.
-        label: what is going on, for the progress bar.
+        label: the command and the model, for the progress bar.
 
     Raises:
         SourceError: no access, too many failures, or the bytes are wrong even when fetched anew.
     """
-    found = ""
-    for left in reversed(range(_VERIFIED_DOWNLOADS + target.exists())):
-        retry(file.path, _Transfer(commit, file, target, label).attempt)
-        found = sha256_file(target) if file.lfs else git_blob_id(target)
-        if found == file.digest:
-            return
-        target.unlink()
-        if left:
-            print(
-                f"{file.path}: the bytes are damaged (expected {file.digest}, found {found}); "
-                "fetching the file once more",
-                file=sys.stderr,
-                flush=True,
-            )
-    raise SourceError(
-        f"the server gives other bytes than the commit has "
-        f"({'sha256' if file.lfs else 'git blob id'})",
-        where=file.path,
-        expected=file.digest,
-        found=found,
-        remedy="try again later, or another endpoint (HF_ENDPOINT)",
-    )
+    retry(file.path, _Transfer(commit, file, target, label).attempt)
 
 
 class _Transfer:
-    """The attempts to bring one file to its full size."""
+    """The attempts to bring one file to its size and digest."""
 
     def __init__(self, commit: HubCommit, file: HubFile, target: Path, label: str) -> None:
         self._commit, self._file, self._target, self._label = commit, file, target, label
         self._most = self._size()
+        # Wrong bytes are fetched once more, and what an earlier process left does not count.
+        self._mismatches_left = 1 + target.exists()
 
     def attempt(self) -> None:
-        """Append what is missing.
+        """Append what is missing, and verify the file.
 
         Raises:
-            TransientError: the file is not complete yet.
+            TransientError: the file is not complete, or its bytes were wrong and are removed.
+            SourceError: the bytes are wrong again.
         """
         if self._size() > self._file.size:
             self._target.unlink()
-        if self._target.exists() and self._size() == self._file.size:
-            return
         try:
-            self._append()
+            if not self._target.exists() or self._size() < self._file.size:
+                self._append()
+            self._verify()
         except TransientError as error:
             # Only bytes that were never here before count: a server that always ends at the same
             # place must not keep us for ever.
@@ -80,6 +61,26 @@ class _Transfer:
             if error.start_over:
                 self._target.unlink(missing_ok=True)
             raise
+
+    def _verify(self) -> None:
+        expected = self._file.digest
+        found = sha256_file(self._target) if self._file.lfs else git_blob_id(self._target)
+        if found == expected:
+            return
+        if not self._mismatches_left:
+            self._target.unlink()
+            raise SourceError(
+                "the server gives other bytes than the commit has "
+                f"({'sha256' if self._file.lfs else 'git blob id'})",
+                where=self._file.path,
+                expected=expected,
+                found=found,
+                remedy="try again later, or another endpoint (HF_ENDPOINT)",
+            )
+        self._mismatches_left -= 1
+        raise TransientError(
+            f"the bytes are damaged (expected {expected}, found {found})", start_over=True
+        )
 
     def _append(self) -> None:
         with (

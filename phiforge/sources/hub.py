@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from phiforge.artifact.tree import link_or_copy, sha256_file
-from phiforge.sources.checkpoint import WEIGHTS_INDEX, check_checkpoint, companions, shards
+from phiforge.sources.checkpoint import WEIGHTS_INDEX, check_checkpoint, choose_files, shards
 from phiforge.sources.client import HubCommit, HubFile
 from phiforge.sources.download import download
 from phiforge.sources.source import HubSource, SourceError
@@ -26,7 +26,7 @@ def fetch_hub(source: HubSource, tree: SourceTree, scratch: Path, label: str) ->
         return files
     commit = HubCommit(source)
     listing = commit.listing()
-    chosen = companions([name for name in listing if "/" not in name], commit.where)
+    chosen = choose_files([name for name in listing if "/" not in name], commit.where)
     if WEIGHTS_INDEX in chosen:
         index = _download([listing[WEIGHTS_INDEX]], commit, tree, label)[WEIGHTS_INDEX]
         chosen += _listed(shards(index, commit.where), listing, commit.where)

@@ -1,4 +1,4 @@
-"""A local folder, verified against its own recorded checksums, becomes a source tree's files."""
+"""Copy a checkpoint from a local folder, verified against the folder's own checksums."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from phiforge.artifact.tree import copy_with_sha256, sha256_file
 from phiforge.sources.checkpoint import (
     WEIGHTS_INDEX,
     check_checkpoint,
-    companions,
+    choose_files,
     is_pickle,
     shards,
 )
@@ -16,11 +16,11 @@ from phiforge.sources.tree import SourceFile, check_disk
 
 
 def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
-    """Fill ``scratch`` with the checkpoint files of a folder, verifying all that it records.
+    """Fill ``scratch`` with the checkpoint files of a folder; every recorded file is verified.
 
     Raises:
         SourceError: the folder is not what its checksums file says, a file that belongs to the
-            checkpoint is not listed there, something is a link, or it is no checkpoint.
+            checkpoint is not listed in it, a file is a link, or there is no checkpoint.
     """
     folder = source.path
     if not folder.is_dir():
@@ -55,10 +55,10 @@ def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
 
 
 def read_checksums(path: Path) -> dict[str, str]:
-    """File name to hex SHA-256, from a file as ``sha256sum`` writes it (GNU coreutils).
+    """Return file name to hex SHA-256, from a file as ``sha256sum`` writes it (GNU coreutils).
 
     Raises:
-        SourceError: it is missing, empty, or no text.
+        SourceError: it is missing or empty, or not text.
         ChecksumsError: a line is not of that form, or names what it must not.
     """
     _check_regular(path, "the checksums file is missing", f"sha256sum * > {path.name} makes one")
@@ -74,7 +74,7 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 def _choose(source: LocalSource, listed: dict[str, str]) -> list[str]:
     folder = source.path
-    chosen = companions([entry.name for entry in folder.iterdir()], str(folder))
+    chosen = choose_files([entry.name for entry in folder.iterdir()], str(folder))
     if WEIGHTS_INDEX in chosen:
         _check_regular(folder / WEIGHTS_INDEX, "is not there")
         for name in shards(folder / WEIGHTS_INDEX, str(folder)):
@@ -91,7 +91,7 @@ def _choose(source: LocalSource, listed: dict[str, str]) -> list[str]:
 
 
 def _check_regular(path: Path, missing: str, remedy: str | None = None) -> None:
-    """See that ``path`` is a file of its own, and no link in its folder."""
+    """Refuse what is not a regular file in its folder."""
     if path.is_symlink():
         raise SourceError(
             "a link is no source: what it points to can change",

@@ -1,4 +1,4 @@
-"""The fetch command as a user runs it, and a small checkpoint to fetch."""
+"""Run the fetch command as a user does, on a small checkpoint."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
 def make_checkpoint() -> dict[str, bytes]:
-    """A sharded checkpoint of random tensors, and files of a repository that nobody needs."""
+    """Make a sharded checkpoint of random tensors, and files that no checkpoint needs."""
     random = np.random.default_rng(0)
     tensors = {
         SHARDS[0]: {"embed": random.standard_normal((300, 256), dtype=np.float32)},
@@ -54,13 +54,13 @@ NEEDED = {
 
 @dataclass
 class Fetch:
-    """Runs ``phiforge fetch`` and looks at what it left."""
+    """Runs the fetch command and checks its result."""
 
     into: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def command(self, source: Mapping[str, object]) -> list[str]:
-        """The command line for a source block."""
+        """Return the command line for a source block."""
         job = write_job(self.into.parent, FetchJob("phi", source))
         return command("fetch", job, "--into", self.into)
 
@@ -76,7 +76,7 @@ class Fetch:
         )
 
     def run(self, source: Mapping[str, object]) -> tuple[int, str]:
-        """Run the command; its exit code and all of its output, which never holds a secret."""
+        """Run the command; return its exit code and output, which never hold a secret."""
         process = self.start(source)
         output, _ = process.communicate(timeout=60)
         assert TOKEN not in output
@@ -84,7 +84,7 @@ class Fetch:
         return process.returncode, output
 
     def succeeds(self, source: Mapping[str, object], files: Mapping[str, bytes]) -> str:
-        """Run it; exactly ``files`` must be there, read-only, and a record that matches them."""
+        """Run it and check that the tree is exactly ``files``, read-only; return the output."""
         code, output = self.run(source)
         assert code == 0, output
         self.holds(source, files)
@@ -93,7 +93,7 @@ class Fetch:
         return output
 
     def holds(self, source: Mapping[str, object], files: Mapping[str, bytes]) -> None:
-        """See that the tree is exactly ``files``, and that the record says so."""
+        """Check that the tree is exactly ``files``, and that the record lists them."""
         tree = self.into / "files"
         found = {path.relative_to(tree).as_posix(): path.read_bytes() for path in tree.rglob("*")}
         assert found == dict(files)
@@ -112,14 +112,14 @@ class Fetch:
             assert origin == {"kind": "local"}
 
     def fails(self, source: Mapping[str, object], *words: str) -> str:
-        """Run it; it must end with one line of error that has ``words``, and leave no tree."""
+        """Check that it ends in one line of error with ``words``, and leaves no tree."""
         line = self.refuses(source, *words)
         assert not (self.into / "files").exists()
         assert not (self.into / "SOURCE.json").exists()
         return line
 
     def refuses(self, source: Mapping[str, object], *words: str) -> str:
-        """Run it; it must end with one line of error that has ``words``."""
+        """Check that it ends in one line of error with ``words``; return the line."""
         code, output = self.run(source)
         assert code == 1, output
         assert "Traceback" not in output
@@ -132,7 +132,7 @@ class Fetch:
         return lines[0]
 
     def record(self) -> dict[str, Any]:
-        """SOURCE.json."""
+        """Read SOURCE.json."""
         record: dict[str, Any] = json.loads((self.into / "SOURCE.json").read_text())
         return record
 
@@ -145,7 +145,7 @@ class Published:
 
     @property
     def source(self) -> dict[str, object]:
-        """For ``--source``."""
+        """The source block."""
         return {"repo": self.repository.name, "revision": self.repository.revision}
 
     @property

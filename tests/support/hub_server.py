@@ -1,6 +1,6 @@
-"""A model Hub on 127.0.0.1 for the real client: commits, LFS storage on a host of its own, faults.
+"""Serve a model Hub on 127.0.0.1 for the real client: commits, LFS storage, faults.
 
-It speaks what huggingface_hub 1.21 asks for: the listing of a commit with sizes and checksums, and
+It answers what huggingface_hub 1.21 asks: the listing of a commit with sizes and checksums, and
 ``resolve`` with ranges. As on the Hub, files in git come from the Hub itself and LFS files by
 redirect from another origin, which must never see the token.
 """
@@ -34,7 +34,7 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What happens to requests for ``target`` (a file name or `API`), ``times`` times.
+    """Spoil the next ``times`` requests for ``target`` (a file name or `API`).
 
     Attributes:
         status: answer with this HTTP status and ``headers`` instead.
@@ -44,7 +44,7 @@ class Fault:
         corrupt: flip one bit at this offset of the file.
         truncate: serve the file as if it had only so many bytes.
         append: serve the file with these bytes after its end.
-        ignore_range: answer 200 with the whole file whatever the client asked for.
+        ignore_range: answer 200 with the complete file whatever the client asked for.
         body: answer this instead of JSON.
     """
 
@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """One request as the server saw it; ``target`` as in `Fault`, ``at`` in seconds."""
+    """One request that arrived; ``target`` as in `Fault`, ``at`` in seconds."""
 
     host: str
     target: str
@@ -75,7 +75,7 @@ class Request:
 
 
 class HubServer:
-    """Serves repositories until it leaves its ``with`` block; keeps a log of all requests."""
+    """Serve repositories inside a ``with`` block, and log all requests."""
 
     handler: type["Handler"]
 
@@ -93,12 +93,12 @@ class HubServer:
 
     @property
     def address(self) -> str:
-        """For HF_ENDPOINT."""
+        """The Hub's address, for HF_ENDPOINT."""
         return f"{self._scheme}://127.0.0.1:{self._hub.server_port}"
 
     @property
     def storage_address(self) -> str:
-        """Where LFS files really are."""
+        """The address that LFS files are redirected to."""
         return f"{self._scheme}://127.0.0.1:{self._storage.server_port}"
 
     def add(
@@ -117,13 +117,13 @@ class HubServer:
         self.faults.append(Fault(target, **fault))  # type: ignore[arg-type]
 
     def heal(self) -> None:
-        """From now on everything works, and what was asked before is forgotten."""
+        """Clear all faults and the log."""
         self.faults.clear()
         self.requests.clear()
         self.sent.clear()
 
     def asked(self, target: str) -> list[Request]:
-        """The requests for a file that reached the host that has its bytes, or for the API."""
+        """Return the requests for the API, or those for a file at the host that has its bytes."""
         return [
             request
             for request in self.requests
@@ -131,7 +131,7 @@ class HubServer:
         ]
 
     def take_fault(self, target: str) -> Fault:
-        """The fault for the next request, used up by it; an empty one where there is none."""
+        """Return the fault of the next request and count it; without one, an empty fault."""
         for fault in self.faults:
             if fault.target == target and fault.times > 0:
                 fault.times -= 1
@@ -156,7 +156,7 @@ class _Listener(ThreadingHTTPServer):
     host: str
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is no error of the server's."""
+        """Stay silent: a killed client is no error of the server."""
 
 
 def _listen(hub: HubServer, host: str, certificate: tuple[Path, Path] | None) -> _Listener:
@@ -200,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _find(self, name: str, revision: str) -> Repository | None:
-        """The commit; where it is not there, that is answered already."""
+        """Return the commit; None: the request has been answered with not found."""
         named = [known for known in self.server.hub.repositories if known.name == name]
         for known in named:
             if known.revision == revision:
@@ -314,5 +314,5 @@ HubServer.handler = Handler
 
 
 def git_blob_id(data: bytes) -> str:
-    """The id that ``git hash-object`` gives."""
+    """Return the id that ``git hash-object`` gives."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
