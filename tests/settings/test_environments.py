@@ -12,40 +12,40 @@ import pytest
 
 from phiforge import environment
 from phiforge.environment import EnvironmentMissing, interpreter
-from phiforge.settings.documents import read_yaml
 from phiforge.settings.modules import module_files, pinned_toolchain
 from phiforge.settings.plan import blocked_variant, plan, row_of
-from phiforge.settings.settings import load
 from support.checkout import ROOT
+from support.jobs import SETTINGS
 
 BUILD = ROOT / "envs/npu_library/build.py"
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
 
 
-def installed(checkout: Path, locked: str) -> Path:
-    """A checkout with an environment whose marker says ``locked``."""
-    (checkout / "envs").mkdir()
-    (checkout / "envs/npu-library.lock").write_text("a==1\n")
-    python = checkout / ".venv-npu-library/bin/python"
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in this checkout."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_only_an_environment_of_the_current_lock_has_an_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/npu-library.lock").write_text("a==1\n")
+    python = tmp_path / ".venv-npu-library/bin/python"
     python.parent.mkdir(parents=True)
     python.touch()
-    (checkout / ".venv-npu-library/.installed").write_text(locked + "\n")
-    return python
-
-
-def test_an_installed_environment_has_an_interpreter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = installed(tmp_path, hashlib.sha256(b"a==1\n").hexdigest())
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    marker = tmp_path / ".venv-npu-library/.installed"
+    marker.write_text(hashlib.sha256(b"a==1\n").hexdigest() + "\n")
     assert interpreter("npu-library") == python
-
-
-def test_an_environment_of_another_lock_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed(tmp_path, hashlib.sha256(b"a==2\n").hexdigest())
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    marker.write_text(hashlib.sha256(b"a==2\n").hexdigest() + "\n")
     with pytest.raises(EnvironmentMissing, match=r"another lock.*Remedy: make npu-library"):
         interpreter("npu-library")
 
@@ -61,38 +61,31 @@ def test_a_check_without_its_environment_ends_with_one_line(tmp_path: Path) -> N
         "run_command(lambda: run_in_subprocess(Path(), 'npu_library', {}, Path(), Path(),\n"
         "    time_limit_s=1, environment='npu-library'))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", attempt], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run("-c", attempt)
     assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert line == (
+    assert done.stderr == (
         f"error: {tmp_path}/.venv-npu-library: this environment is not installed. "
-        "Remedy: make npu-library"
+        "Remedy: make npu-library\n"
     )
 
 
 def test_without_the_environment_its_variants_are_blocked_and_not_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
     monkeypatch.chdir(tmp_path)
     for name in LIBRARY:
-        found = blocked_variant(settings.variants[name], settings)
-        assert found is not None
-        assert found.remedy == "make npu-library"
-    assert not LIBRARY & {variant for _, variant in plan(settings).releases}
-    assert {variant for _, variant in plan(settings).builds} >= LIBRARY
+        blocked = blocked_variant(SETTINGS.variants[name], SETTINGS)
+        assert blocked is not None
+        assert blocked.remedy == "make npu-library"
+    decided = plan(SETTINGS)
+    assert not LIBRARY & {variant for _, variant in decided.releases}
+    assert {variant for _, variant in decided.builds} >= LIBRARY
 
 
-def test_a_row_says_in_which_environment_its_runtime_runs() -> None:
-    settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
-    variant = settings.variants["npu-library-int4"]
+def test_what_another_environment_runs_names_it_and_its_lock() -> None:
+    variant = SETTINGS.variants["npu-library-int4"]
     for row in variant.devices:
-        assert row_of(settings.devices[row], variant).environment == "npu-library"
-
-
-def test_the_toolchain_of_another_environment_comes_from_its_lock() -> None:
+        assert row_of(SETTINGS.devices[row], variant).environment == "npu-library"
     pinned = pinned_toolchain("converters.npu_library")
     assert pinned["neural-compressor (npu-library)"].startswith("3.7.")
     assert "torch" not in pinned
@@ -101,18 +94,12 @@ def test_the_toolchain_of_another_environment_comes_from_its_lock() -> None:
     assert runtime["numpy"] != runtime["numpy (npu-library)"]
 
 
-def test_the_compiling_process_is_among_the_converters_files() -> None:
+def test_the_other_environment_s_modules_are_followed_and_import_nothing_it_lacks() -> None:
+    """Trust, jinja2, snakemake and the like are not in envs/npu-library.lock."""
     assert "converters/npu_library/compilation.py" in module_files("converters.npu_library")
-
-
-def test_the_worker_imports_nothing_that_the_library_environment_lacks() -> None:
-    """attestation, jinja2, snakemake and the like are not in envs/npu-library.lock."""
     files = module_files("validators.worker", "validators.runtimes.npu_library")
-    assert not [
-        file
-        for file in files
-        if file.startswith(("phiforge/trust", "phiforge/release", "converters"))
-    ]
+    lacking = ("phiforge/trust", "phiforge/release", "converters")
+    assert not [file for file in files if file.startswith(lacking)]
 
 
 @pytest.mark.parametrize(
@@ -125,21 +112,13 @@ def test_the_worker_imports_nothing_that_the_library_environment_lacks() -> None
     ],
 )
 def test_a_machine_without_build_tools_is_told_what_to_install(
-    tmp_path: Path, present: tuple[str, ...], missing: str
+    tmp_path: Path, present: tuple[str, ...], missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
     for name in present:
-        (tools / name).write_text("#!/bin/sh\necho cmake version 3.18.4\n")
-        (tools / name).chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name != "CXX"}
-    done = subprocess.run(
-        [sys.executable, str(BUILD), str(tmp_path / "venv")],
-        env={**environment, "PATH": str(tools)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        (tmp_path / name).write_text("#!/bin/sh\necho cmake version 3.18.4\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.delenv("CXX", raising=False)
+    done = run(str(BUILD), str(tmp_path / "venv"), PATH=str(tmp_path))
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {missing}")
@@ -155,12 +134,6 @@ def test_unpickling_an_object_is_refused_and_plain_data_is_not() -> None:
         "print(pickle.loads(pickle.dumps([1, 'a'])))\n"
         "pickle.loads(bytes.fromhex(sys.argv[1]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", attempt, pickle.dumps(Fraction(1, 3)).hex()],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("-c", attempt, pickle.dumps(Fraction(1, 3)).hex())
     assert done.stdout == "[1, 'a']\n"
     assert "PickleRefused: a pickle that names fractions.Fraction" in done.stderr
