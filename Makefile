@@ -12,7 +12,7 @@ all: $(INSTALLED)
 
 # Two workers share one run of the pipeline (tests/conftest.py).
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --durations 10
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
