@@ -1,15 +1,16 @@
-"""Hold the revocations of a variant, as signed records that a destination keeps and never loses.
+"""Keep the revocations of a variant where it is published: signed records, which are never lost.
 
 A destination's list only grows: what it holds stays, and what is revoked here joins it. It is read
 as any reader does, every signature checked, and has the form that `verify` reads.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from phiforge.artifact.record import canonical
-from phiforge.publish.policy import PublishError
+from phiforge.publish import PublishError
+from phiforge.publish.snapshot import ReleaseSnapshot
 from phiforge.verify.findings import Refusal
 from phiforge.verify.revocations import (
     REVOCATIONS,
@@ -20,85 +21,86 @@ from phiforge.verify.revocations import (
     revocations_in,
 )
 
-Revocations = tuple[Revocation, ...]
 
+class RevocationList:
+    """A destination's revocations of one variant, joined by those of this machine.
 
-def local_revocations(model_folder: Path, variant: str) -> Revocations:
-    """Read the variant's revocations in ``artifacts/release/<model>/revocations.json``.
-
-    Raises:
-        PublishError: the list is not one.
-    """
-    path = model_folder / REVOCATIONS
-    if not path.exists():
-        return ()
-    with _refused(path, "restore the file; a revocation that is lost here protects nobody"):
-        listed = revocations_in(read_revocations(path), REVOCATIONS)
-        return tuple(one for one in listed if one.name == f"{model_folder.name}/{variant}")
-
-
-def parse_published(data: bytes | None, name: str, where: str) -> Revocations:
-    """Parse what a destination holds of ``name`` (``<model>/<variant>``); None: no list.
+    Attributes:
+        records: the destination's first; one that was signed again is another record.
+        changed: whether the destination lacks some of them.
 
     Raises:
-        PublishError: it is not what phiforge writes there.
+        PublishError: ``data`` is not a list of revocations.
     """
-    if data is None:
-        return ()
-    with _refused(where, "restore the file there; nothing is published over it"):
-        listed = revocations_in(parse_revocations(data, REVOCATIONS), REVOCATIONS)
-        return tuple(one for one in listed if one.name == name)
 
+    def __init__(
+        self, name: str, local: tuple[Revocation, ...], data: bytes | None, where: str
+    ) -> None:
+        self._name, self._where = name, where
+        published: tuple[Revocation, ...] = ()
+        if data is not None:
+            remedy = "restore the file there; nothing is published over it"
+            published = _read(name, lambda: parse_revocations(data, REVOCATIONS), where, remedy)
+        self.records = (*published, *(one for one in local if one not in published))
+        self.changed = self.records != published
 
-def merge(published: Revocations, local: Revocations) -> Revocations:
-    """Append the local records that are not published; one that was signed again is another."""
-    return (*published, *(one for one in local if one not in published))
+    @property
+    def summary(self) -> str:
+        """What is revoked, in one line."""
+        versions = ", ".join(dict.fromkeys(one.version for one in self.records))
+        return f"the revocation of {self._name} {versions}"
 
+    def encode(self) -> bytes:
+        """Write the list as a file."""
+        keys = {one.keyid: one.public_pem for one in self.records}
+        envelopes = [one.envelope for one in self.records]
+        return canonical({"schema": SCHEMA, "keys": keys, "revocations": envelopes}).encode()
 
-def encode(revocations: Revocations) -> bytes:
-    """Write the list as a file."""
-    keys = {one.keyid: one.public_pem for one in revocations}
-    envelopes = [one.envelope for one in revocations]
-    return canonical({"schema": SCHEMA, "keys": keys, "revocations": envelopes}).encode()
+    def find(self, version: str, artifact_sha256: str) -> Revocation | None:
+        """Find the first revocation of a version or of its bytes."""
+        concerned = (
+            one for one in self.records if one.concerns(self._name, version, artifact_sha256)
+        )
+        return next(concerned, None)
 
+    def refuse(self, release: ReleaseSnapshot) -> None:
+        """Refuse a release that is in the list: another machine may have revoked it.
 
-def versions_of(revocations: Revocations) -> str:
-    """List the versions that are revoked, for messages."""
-    return ", ".join(dict.fromkeys(one.version for one in revocations))
-
-
-def find_revocation(
-    revocations: Revocations, name: str, version: str, artifact_sha256: str
-) -> Revocation | None:
-    """Find the first revocation of a release; None: it is not revoked."""
-    return next((one for one in revocations if one.concerns(name, version, artifact_sha256)), None)
-
-
-def refuse_revoked(
-    revocations: Revocations, name: str, version: str, artifact_sha256: str, where: str
-) -> None:
-    """Refuse a release that a destination's own list revokes: another machine may have done so.
-
-    Raises:
-        PublishError: the release was revoked.
-    """
-    found = find_revocation(revocations, name, version, artifact_sha256)
-    if found is not None:
-        what = f"version {version} was revoked there"
-        if found.version != version:
-            what = f"version {version} has the bytes of {found.version}, which was revoked there"
+        Raises:
+            PublishError: it is.
+        """
+        revocation = self.find(release.version, release.artifact_sha256)
+        if revocation is None:
+            return
+        what = f"version {release.version}"
+        if revocation.version != release.version:
+            what += f" has the bytes of {revocation.version}, which"
         raise PublishError(
-            f"{what}: {found.reason}",
-            where=where,
+            f"{what} was revoked there: {revocation.reason}",
+            where=self._where,
             remedy="copy that revocations.json to here, raise 'version' in config/config.yaml and"
             " build other bytes",
         )
 
 
-@contextmanager
-def _refused(where: Path | str, remedy: str) -> Iterator[None]:
+def local_revocations(model_folder: Path, variant: str) -> tuple[Revocation, ...]:
+    """Read the variant's revocations in ``artifacts/release/<model>/revocations.json``.
+
+    Raises:
+        PublishError: it is not a list of revocations.
+    """
+    path = model_folder / REVOCATIONS
+    if not path.exists():
+        return ()
+    remedy = "restore the file; a revocation that is lost here protects nobody"
+    return _read(f"{model_folder.name}/{variant}", lambda: read_revocations(path), path, remedy)
+
+
+def _read(
+    name: str, read: Callable[[], Mapping[str, Any]], where: str | Path, remedy: str
+) -> tuple[Revocation, ...]:
     try:
-        yield
+        return tuple(one for one in revocations_in(read(), REVOCATIONS) if one.name == name)
     except Refusal as refusal:
         raise PublishError(
             f"is no list of revocations ({refusal.finding.name}: {refusal.finding.what})",

@@ -1,4 +1,4 @@
-"""Take a snapshot of a release folder that `verify` and the policy accept."""
+"""Take a snapshot of a release folder that `verify` and the configuration accept."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,8 @@ from pathlib import Path
 from phiforge.artifact.file_lock import file_lock
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
-from phiforge.publish.policy import Policy, PublishError
+from phiforge.publish import PublishError
+from phiforge.settings.config import Publish
 from phiforge.verify.certificates import read_certificates
 from phiforge.verify.revocations import REVOCATIONS
 from phiforge.verify.signatures import read_key
@@ -72,7 +73,7 @@ def publish_lock(release: Path, scratch: Path) -> Iterator[None]:
 
 
 @contextmanager
-def release_snapshot(release: Path, policy: Policy, scratch: Path) -> Iterator[ReleaseSnapshot]:
+def release_snapshot(release: Path, publish: Publish, scratch: Path) -> Iterator[ReleaseSnapshot]:
     """Yield the release as it is now; the folder may change meanwhile.
 
     Args:
@@ -81,13 +82,13 @@ def release_snapshot(release: Path, policy: Policy, scratch: Path) -> Iterator[R
 
     Raises:
         RevokedError: it was revoked.
-        PublishError: there is none, or the policy refuses it.
+        PublishError: there is none, or the configuration does not let it through.
     """
     snapshot = scratch / release.name
     remove_tree(scratch)
     try:
         _link(release, snapshot)
-        yield _verified(snapshot, release, policy)
+        yield _verified(snapshot, release, publish)
     finally:
         remove_tree(scratch)
 
@@ -101,12 +102,12 @@ def _link(release: Path, snapshot: Path) -> None:
             link_or_copy(release / name, snapshot / name)
 
 
-def _verified(snapshot: Path, release: Path, policy: Policy) -> ReleaseSnapshot:
+def _verified(snapshot: Path, release: Path, publish: Publish) -> ReleaseSnapshot:
     revocations = release.parent / REVOCATIONS
-    stable = policy.channel == "stable"
+    stable = publish.channel == "stable"
     verification = verify(
         snapshot,
-        _trust(policy),
+        _trust(publish),
         channel="stable" if stable else None,
         revocations=revocations if revocations.is_file() else None,
     )
@@ -147,20 +148,20 @@ def _verified(snapshot: Path, release: Path, policy: Policy) -> ReleaseSnapshot:
     )
 
 
-def _trust(policy: Policy) -> Trust:
+def _trust(publish: Publish) -> Trust:
     return Trust(
-        tuple(read_key(_read(path), str(path)) for path in policy.keys),
+        tuple(read_key(_read(path), path) for path in publish.keys),
         tuple(
             certificate
-            for path in policy.authorities
-            for certificate in read_certificates(_read(path), str(path))
+            for path in publish.authorities
+            for certificate in read_certificates(_read(path), path)
         ),
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise PublishError(
             f"cannot be read ({error.strerror})",

@@ -11,77 +11,50 @@ lists it; who starts from ``latest.json`` sees the old version or the new one, c
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from phiforge.artifact.record import canonical
-from phiforge.publish.policy import PublishError
-from phiforge.publish.revocations import (
-    Revocations,
-    encode,
-    find_revocation,
-    merge,
-    parse_published,
-    refuse_revoked,
-    versions_of,
-)
+from phiforge.publish import PublishError
+from phiforge.publish.destination import Removal
+from phiforge.publish.revocations import RevocationList
 from phiforge.publish.snapshot import File, ReleaseSnapshot
 from phiforge.publish.storage_client import StorageClient
-from phiforge.verify.revocations import REVOCATIONS
+from phiforge.settings.config import Storage
+from phiforge.verify.revocations import REVOCATIONS, Revocation
 
 LATEST = "latest.json"
 SCHEMA = "phiforge/published/1"
 _VERSION_FOLDER = re.compile(r"[^/]+-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True)
-class Removal:
-    """What pruning removes: which version, why, and its files.
-
-    Attributes:
-        size: bytes, if known.
-    """
-
-    what: str
-    why: str
-    names: tuple[str, ...]
-    size: int = 0
-
-
-@dataclass(frozen=True)
 class StorageRepository:
     """The folder of one variant in a storage."""
 
-    client: StorageClient
-    model: str
-    variant: str
+    def __init__(self, storage: Storage, model: str, variant: str) -> None:
+        self._client = StorageClient(storage)
+        self._model, self._variant = model, variant
+        self._name = f"{model}/{variant}"
+        self.address = self._client.address(self._name)
 
-    @property
-    def _name(self) -> str:
-        return f"{self.model}/{self.variant}"
-
-    def push_revocations(self, local: Revocations) -> str | None:
+    def push_revocations(self, local: tuple[Revocation, ...]) -> str | None:
         """Publish revocations and point away from what they revoke; None: nothing changed.
 
         The list goes first and the pointer last: a pointer never moves for a reason that nobody
         can read, and the next run moves one that was left.
         """
         pointer = self._read_pointer()
-        published = self._published_revocations()
-        revocations = merge(published, local)
-        if not pointer or not revocations:
+        revocations = self._revocations(local)
+        if not pointer:
             return None
-        if revocations != published:
-            self._write(REVOCATIONS, encode(revocations))
         moved = self._pointer_to(pointer["versions"], revocations)
-        if moved != pointer:
-            self._write(LATEST, canonical(moved).encode())
-        if revocations == published and moved == pointer:
+        if not revocations.changed and moved == pointer:
             return None
-        where = self._address(REVOCATIONS)
-        return f"published the revocation of {self._name} {versions_of(revocations)}: {where}"
+        self._write_revocations(revocations)
+        if moved != pointer:
+            self._write_pointer(moved)
+        return f"published {revocations.summary}: {self.address}/{REVOCATIONS}"
 
-    def publish(self, release: ReleaseSnapshot, local: Revocations) -> str:
+    def publish(self, release: ReleaseSnapshot, local: tuple[Revocation, ...]) -> str:
         """Upload what is missing, read it back, and point to it last; report it in one line.
 
         Args:
@@ -94,21 +67,12 @@ class StorageRepository:
         pointer = self._read_pointer()
         versions: list[dict[str, Any]] = pointer.get("versions", [])
         self._refuse_version(release, versions)
-        published = self._published_revocations()
-        revocations = merge(published, local)
-        refuse_revoked(
-            revocations,
-            self._name,
-            release.version,
-            release.artifact_sha256,
-            self._address(REVOCATIONS),
-        )
-        if revocations != published:
-            self._write(REVOCATIONS, encode(revocations))
+        revocations = self._revocations(local)
+        revocations.refuse(release)
+        self._write_revocations(revocations)
         folder = f"{release.version}-{release.release_sha256[:12]}"
-        where = self._address(folder)
         if pointer.get("latest") == folder:
-            return f"{release.name} is published already: {where}"
+            return f"{release.name} is published already: {self.address}/{folder}"
         files = sorted(release.files.items())
         uploaded = sum(self._upload(file, f"{folder}/{name}") for name, file in files)
         entry = {
@@ -120,14 +84,15 @@ class StorageRepository:
             "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in files},
         }
         kept = [version for version in versions if version["folder"] != folder]
-        self._write(LATEST, canonical(self._pointer_to([*kept, entry], revocations)).encode())
-        return f"published {release.name}: {where}, {uploaded} of {len(files)} files uploaded"
+        self._write_pointer(self._pointer_to([*kept, entry], revocations))
+        count = f"{uploaded} of {len(files)} files uploaded"
+        return f"published {release.name}: {self.address}/{folder}, {count}"
 
     def removals(self, keep: int) -> list[Removal]:
-        """List what pruning to ``keep`` versions would remove."""
+        """List what pruning to ``keep`` versions removes, and what is in no version."""
         pointer = self._read_pointer()
         versions = pointer.get("versions", [])
-        found = [
+        removals = [
             Removal(
                 version["folder"],
                 f"{keep} newer are kept",
@@ -138,15 +103,14 @@ class StorageRepository:
             if version["folder"] != pointer["latest"]
         ]
         unlisted: dict[str, list[str]] = {}
-        for path in self.client.find(self._name):
+        for path in self._client.find(self._name):
             folder, _, name = path.partition("/")
-            if name and _VERSION_FOLDER.fullmatch(folder):
+            if _VERSION_FOLDER.fullmatch(folder):
                 unlisted.setdefault(folder, []).append(name)
         for version in versions:
             unlisted.pop(version["folder"], None)
-        for folder, names in unlisted.items():
-            found.append(Removal(folder, "its upload did not end", tuple(names)))
-        return found
+        why = "its upload did not end"
+        return removals + [Removal(name, why, tuple(files)) for name, files in unlisted.items()]
 
     def remove(self, removals: list[Removal]) -> None:
         """Remove these versions: first from the pointer, then their files."""
@@ -154,22 +118,21 @@ class StorageRepository:
         versions = self._read_pointer().get("versions", [])
         kept = [version for version in versions if version["folder"] not in folders]
         if kept != versions:
-            pointer = self._pointer_to(kept, self._published_revocations())
-            self._write(LATEST, canonical(pointer).encode())
+            self._write_pointer(self._pointer_to(kept, self._revocations(())))
         for folder in folders:
-            self.client.remove_folder(f"{self._name}/{folder}")
+            self._client.remove_folder(f"{self._name}/{folder}")
 
     def _upload(self, file: File, name: str) -> bool:
         """Upload a file unless it is there, and read it back; whether it was uploaded."""
-        place = f"{self._name}/{name}"
-        if self.client.sha256(place) == file.sha256:
+        path = f"{self._name}/{name}"
+        if self._client.sha256(path) == file.sha256:
             return False
-        self.client.upload(file.path, place)
-        stored = self.client.sha256(place)
+        self._client.upload(file.path, path)
+        stored = self._client.sha256(path)
         if stored != file.sha256:
             raise PublishError(
                 "the storage returns other bytes than it was given",
-                where=self._address(name),
+                where=self._client.address(path),
                 expected=file.sha256,
                 found=stored,
                 remedy="run again; a file that is not as it should be is uploaded again",
@@ -183,7 +146,7 @@ class StorageRepository:
             if version["artifact_sha256"] != release.artifact_sha256:
                 raise PublishError(
                     f"version {release.version} is published with other bytes",
-                    where=self._address(LATEST),
+                    where=f"{self.address}/{LATEST}",
                     expected=version["artifact_sha256"],
                     found=release.artifact_sha256,
                     remedy="raise 'version' in config/config.yaml and build again",
@@ -191,34 +154,32 @@ class StorageRepository:
             if "revoked" in version:  # revocations.json may be lost
                 raise PublishError(
                     f"version {release.version} was revoked there: {version['revoked']}",
-                    where=self._address(LATEST),
+                    where=f"{self.address}/{LATEST}",
                     remedy="raise 'version' in config/config.yaml and build other bytes",
                 )
 
     def _pointer_to(
-        self, versions: list[dict[str, Any]], revocations: Revocations
+        self, versions: list[dict[str, Any]], revocations: RevocationList
     ) -> dict[str, Any]:
         """Make ``latest.json``: the last version that was not revoked is the latest."""
         listed = []
         latest = None
         for version in versions:
-            revocation = find_revocation(
-                revocations, self._name, version["version"], version["artifact_sha256"]
-            )
+            revocation = revocations.find(version["version"], version["artifact_sha256"])
             listed.append({**version, "revoked": revocation.reason} if revocation else version)
             if "revoked" not in listed[-1]:  # a mark stays, whatever became of the list
                 latest = version["folder"]
         return {
             "schema": SCHEMA,
-            "model": self.model,
-            "variant": self.variant,
+            "model": self._model,
+            "variant": self._variant,
             "latest": latest,
             "versions": listed,
         }
 
     def _read_pointer(self) -> Mapping[str, Any]:
         """Read ``latest.json``; empty where nothing was published."""
-        data = self.client.read(f"{self._name}/{LATEST}")
+        data = self._client.read(f"{self._name}/{LATEST}")
         if data is None:
             return {}
         try:
@@ -230,16 +191,17 @@ class StorageRepository:
             pass
         raise PublishError(
             "is not what phiforge writes there",
-            where=self._address(LATEST),
+            where=f"{self.address}/{LATEST}",
             remedy="choose another folder, or repair the file",
         )
 
-    def _published_revocations(self) -> Revocations:
-        data = self.client.read(f"{self._name}/{REVOCATIONS}")
-        return parse_published(data, self._name, self._address(REVOCATIONS))
+    def _write_pointer(self, pointer: Mapping[str, Any]) -> None:
+        self._client.write(f"{self._name}/{LATEST}", canonical(pointer).encode())
 
-    def _write(self, name: str, data: bytes) -> None:
-        self.client.write(f"{self._name}/{name}", data)
+    def _revocations(self, local: tuple[Revocation, ...]) -> RevocationList:
+        data = self._client.read(f"{self._name}/{REVOCATIONS}")
+        return RevocationList(self._name, local, data, f"{self.address}/{REVOCATIONS}")
 
-    def _address(self, name: str) -> str:
-        return self.client.address(f"{self._name}/{name}")
+    def _write_revocations(self, revocations: RevocationList) -> None:
+        if revocations.changed:
+            self._client.write(f"{self._name}/{REVOCATIONS}", revocations.encode())

@@ -9,9 +9,10 @@ and the first 5xx answer, does not compare digests, and logs signed addresses.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -118,7 +119,7 @@ class HubCommit:
 
     def _info(self) -> Any:
         api = HfApi(token=self._token or False, library_name="phiforge")
-        with self._explained(self.where):
+        with explained(self.where, partial(self._http_error, where=self.where)):
             return api.model_info(
                 self._source.repo,
                 revision=self._source.revision,
@@ -152,8 +153,9 @@ class HubCommit:
             headers["Range"] = f"bytes={start}-"
         url = hf_hub_url(self._source.repo, path, revision=self._source.revision)
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        where = f"{self.where}: {path}"
         with (
-            self._explained(f"{self.where}: {path}"),
+            explained(where, partial(self._http_error, where=where)),
             get_session().stream("GET", url, headers=headers, timeout=timeout) as response,
         ):
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -161,39 +163,6 @@ class HubCommit:
             hf_raise_for_status(response)
             partial = response.status_code == httpx.codes.PARTIAL_CONTENT
             yield start if partial else 0, response.iter_bytes()
-
-    @contextmanager
-    def _explained(self, where: str) -> Iterator[None]:
-        """Turn what the library raises into our own words: its own can hold a signed address."""
-        try:
-            yield
-        except HfHubHTTPError as error:
-            raise self._http_error(error, where) from None
-        except OfflineModeIsEnabled:
-            raise SourceError(
-                "not fetched yet, and HF_HUB_OFFLINE is set", where=where, remedy="unset it"
-            ) from None
-        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects):
-            raise SourceError(
-                "the server redirects to an address that cannot be used", where=where
-            ) from None
-        except httpx.RequestError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise SourceError(
-                    "the server's certificate is not trusted",
-                    where=where,
-                    remedy="set SSL_CERT_FILE to the CA bundle of your network",
-                ) from None
-            raise TransientError(describe(error)) from None
-        except (HFValidationError, httpx.InvalidURL):
-            raise SourceError("huggingface_hub refuses this name", where=where) from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise SourceError(
-                "the answer is not what a Hub gives",
-                where=where,
-                remedy="check that HF_ENDPOINT is a Hub or its mirror, and that the network "
-                "shows no login page",
-            ) from None
 
     def _http_error(self, error: HfHubHTTPError, where: str) -> Exception:
         status = error.response.status_code
@@ -218,6 +187,42 @@ class HubCommit:
         else:
             what, remedy = "the server refused", None
         return SourceError(f"{what} (HTTP {status})", where=where, remedy=remedy)
+
+
+@contextmanager
+def explained(
+    where: str, http_error: Callable[[HfHubHTTPError], Exception]
+) -> Iterator[None]:
+    """Turn what the library raises into our own words: its own can hold a signed address."""
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise http_error(error) from None
+    except OfflineModeIsEnabled:
+        raise SourceError(
+            "not reached: HF_HUB_OFFLINE is set", where=where, remedy="unset it"
+        ) from None
+    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects):
+        raise SourceError(
+            "the server redirects to an address that cannot be used", where=where
+        ) from None
+    except httpx.RequestError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise SourceError(
+                "the server's certificate is not trusted",
+                where=where,
+                remedy="set SSL_CERT_FILE to the CA bundle of your network",
+            ) from None
+        raise TransientError(describe(error)) from None
+    except (HFValidationError, httpx.InvalidURL):
+        raise SourceError("huggingface_hub refuses this name", where=where) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SourceError(
+            "the answer is not what a Hub gives",
+            where=where,
+            remedy="check that HF_ENDPOINT is a Hub or its mirror, and that the network "
+            "shows no login page",
+        ) from None
 
 
 def token() -> str | None:

@@ -1,0 +1,85 @@
+"""Open the places where a variant is published, as the configuration names them."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from phiforge.publish import PublishError
+from phiforge.publish.snapshot import ReleaseSnapshot
+from phiforge.settings.command_line import configuration, split_name
+from phiforge.settings.config import Hub, Publish, Storage
+from phiforge.settings.plan import plan
+from phiforge.settings.settings import load
+from phiforge.verify.revocations import Revocation
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What pruning removes.
+
+    Attributes:
+        what: the version, or what else it is.
+        names: its files.
+        size: of these, in bytes, if known.
+    """
+
+    what: str
+    why: str
+    names: tuple[str, ...] = ()
+    size: int = 0
+
+
+class Destination(Protocol):
+    """The place of one variant."""
+
+    address: str
+
+    def push_revocations(self, local: tuple[Revocation, ...]) -> str | None:
+        """Publish this machine's revocations; report in one line, None: nothing changed."""
+
+    def publish(self, release: ReleaseSnapshot, local: tuple[Revocation, ...]) -> str:
+        """Publish a release and this machine's revocations; report in one line."""
+
+    def removals(self, keep: int) -> list[Removal]:
+        """List what pruning to ``keep`` versions removes."""
+
+    def remove(self, removals: list[Removal]) -> None:
+        """Remove these."""
+
+
+def read_configuration(arguments: argparse.Namespace) -> tuple[Publish, list[tuple[str, str]]]:
+    """Read key ``publish``, and model and variant of each release that is named, or of all.
+
+    Raises:
+        ConfigurationError: the configuration is not valid.
+        PublishError: it names no place to publish to.
+    """
+    settings = load(configuration(arguments))
+    if not settings.publish.hub and not settings.publish.storage:
+        raise PublishError(
+            "there is nowhere to publish to",
+            where="config/config.yaml: publish",
+            remedy="name a hub, a storage, or both (docs/publishing.md)",
+        )
+    if arguments.releases:
+        return settings.publish, [split_name(name) for name in arguments.releases]
+    return settings.publish, list(plan(settings).releases)
+
+
+def open_destination(place: Hub | Storage, model: str, variant: str) -> Destination:
+    """Open a variant's place; the clients are imported only where they are needed."""
+    if isinstance(place, Hub):
+        from phiforge.publish.hub_repository import HubRepository
+
+        return HubRepository(place, model, variant)
+    from phiforge.publish.storage_repository import StorageRepository
+
+    return StorageRepository(place, model, variant)
+
+
+def places(publish: Publish) -> Iterator[Hub | Storage]:
+    """List the storages, then the Hub."""
+    yield from publish.storage
+    if publish.hub:
+        yield publish.hub
