@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, Command] = {
     "report": Command("phiforge.release.report", "print the table of a run"),
     "new-key": Command("phiforge.trust.new_key", "make a key pair"),
     "revoke": Command("phiforge.release.revoke", "revoke a released version"),
+    "publish": Command("phiforge.publish.publish", "publish releases to a Hub and to storages"),
+    "prune": Command("phiforge.publish.prune", "remove old versions from where they are published"),
     "configuration": Command("phiforge.reference", "print every key of the configuration"),
     # What a rule runs, with the job that the rule has written.
     "fetch": Command("phiforge.sources.fetch", "fetch a model's source tree"),

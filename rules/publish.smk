@@ -8,10 +8,10 @@ rule publish:
     log:
         "artifacts/logs/publish.log",
     params:
-        policy=JOBS.publish_policy,
+        publish=JOBS.publish_policy,
         releases=[f"{model}/{variant}" for model, variant in JOBS.plan.releases],
     message:
         "publish"
     shell:
-        "python -m phiforge.publish publish --policy {params.policy:q} {params.releases:q}"
+        "python -m phiforge publish --publish {params.publish:q} {params.releases:q}"
         " 2>&1 | tee {log:q}"

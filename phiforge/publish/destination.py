@@ -1,33 +1,17 @@
 """Open the places where a variant is published, as the configuration names them."""
 
 import argparse
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
-from phiforge.publish import PublishError
+from phiforge.publish import PublishError, Removal
 from phiforge.publish.snapshot import ReleaseSnapshot
-from phiforge.settings.command_line import configuration, split_name
+from phiforge.settings.command_line import add_configuration, configuration, split_name
 from phiforge.settings.config import Hub, Publish, Storage
 from phiforge.settings.plan import plan
 from phiforge.settings.settings import load
 from phiforge.verify.revocations import Revocation
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What pruning removes.
-
-    Attributes:
-        what: the version, or what else it is.
-        names: its files.
-        size: of these, in bytes, if known.
-    """
-
-    what: str
-    why: str
-    names: tuple[str, ...] = ()
-    size: int = 0
 
 
 class Destination(Protocol):
@@ -48,6 +32,17 @@ class Destination(Protocol):
         """Remove these."""
 
 
+def add_releases(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `read_configuration` reads."""
+    parser.add_argument(
+        "releases", nargs="*", metavar="MODEL/VARIANT", help="default: all that are configured"
+    )
+    parser.add_argument(
+        "--publish", type=json.loads, metavar="JSON", help="config key 'publish', by rule publish"
+    )
+    add_configuration(parser)
+
+
 def read_configuration(arguments: argparse.Namespace) -> tuple[Publish, list[tuple[str, str]]]:
     """Read key ``publish``, and model and variant of each release that is named, or of all.
 
@@ -55,7 +50,8 @@ def read_configuration(arguments: argparse.Namespace) -> tuple[Publish, list[tup
         ConfigurationError: the configuration is not valid.
         PublishError: it names no place to publish to.
     """
-    settings = load(configuration(arguments))
+    given = {} if arguments.publish is None else {"publish": arguments.publish}
+    settings = load({**configuration(arguments), **given})
     if not settings.publish.hub and not settings.publish.storage:
         raise PublishError(
             "there is nowhere to publish to",

@@ -16,8 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import disable_progress_bars
 
-from phiforge.publish import PublishError
-from phiforge.publish.destination import Removal
+from phiforge.publish import PublishError, Removal
 from phiforge.publish.revocations import RevocationList
 from phiforge.publish.snapshot import ReleaseSnapshot
 from phiforge.settings.config import Hub
@@ -120,7 +119,11 @@ class HubRepository:
         return commit, commit != info.sha
 
     def _commit(
-        self, info: Any, operations: Sequence[CommitOperationAdd | CommitOperationDelete], message: str, description: str
+        self,
+        info: Any,
+        operations: Sequence[CommitOperationAdd | CommitOperationDelete],
+        message: str,
+        description: str,
     ) -> str:
         """Commit onto the commit that ``info`` describes, without what has not changed."""
         if not operations:
@@ -248,6 +251,11 @@ class HubRepository:
                     return attempt()
                 except RuntimeError:  # what a thread that uploads raised
                     raise TransientError("an upload failed") from None
+                except ValueError as error:
+                    if "metadata" not in str(error).lower():
+                        raise
+                    what = "the Hub does not accept the card's metadata"
+                    raise PublishError(what, where=self.address) from None
 
         return retry(self.address, explained)
 

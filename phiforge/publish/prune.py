@@ -6,18 +6,14 @@ while someone publishes.
 
 import argparse
 
-from phiforge.publish.destination import open_destination, places, read_configuration
+from phiforge.publish.destination import add_releases, open_destination, places, read_configuration
 from phiforge.release.card import readable_size
-from phiforge.settings.command_line import add_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "releases", nargs="*", metavar="MODEL/VARIANT", help="default: all that are configured"
-    )
     parser.add_argument("--yes", action="store_true", help="remove them")
     parser.add_argument("--keep", type=_positive, help="versions to keep of each variant")
-    add_configuration(parser)
+    add_releases(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

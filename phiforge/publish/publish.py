@@ -10,19 +10,15 @@ from pathlib import Path
 
 from phiforge.errors import PhiforgeError
 from phiforge.publish import PublishError
-from phiforge.publish.destination import open_destination, places, read_configuration
+from phiforge.publish.destination import add_releases, open_destination, places, read_configuration
 from phiforge.publish.revocations import local_revocations
 from phiforge.publish.snapshot import RevokedError, publish_lock, release_snapshot
-from phiforge.settings.command_line import add_configuration
 from phiforge.settings.config import Publish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "releases", nargs="*", metavar="MODEL/VARIANT", help="default: all that are configured"
-    )
     parser.add_argument("--root", type=Path, default=Path("artifacts"), help="generated files")
-    add_configuration(parser)
+    add_releases(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

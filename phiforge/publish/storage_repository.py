@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from phiforge.artifact.record import canonical
-from phiforge.publish import PublishError
-from phiforge.publish.destination import Removal
+from phiforge.publish import PublishError, Removal
 from phiforge.publish.revocations import RevocationList
 from phiforge.publish.snapshot import File, ReleaseSnapshot
 from phiforge.publish.storage_client import StorageClient
@@ -44,7 +43,7 @@ class StorageRepository:
         """
         pointer = self._read_pointer()
         revocations = self._revocations(local)
-        if not pointer:
+        if not pointer or not revocations.records:
             return None
         moved = self._pointer_to(pointer["versions"], revocations)
         if not revocations.changed and moved == pointer:

@@ -137,7 +137,7 @@ class Publish(Block):
         keys: PEM files of the public keys that a release must be signed with; e.g. ["release.pub"]
         authorities: PEM files of the authorities that a signing certificate must lead to; e.g.
             ["authority.crt"]
-        keep: how many versions `python -m phiforge.publish prune` leaves of each variant
+        keep: how many versions `phiforge prune` leaves of each variant
         hub: a Hugging Face Hub; null: none
         storage: folders in storages
     """

@@ -161,8 +161,8 @@ class HubCommit:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise TransientError(f"the server has no byte after {start}", start_over=True)
             hf_raise_for_status(response)
-            partial = response.status_code == httpx.codes.PARTIAL_CONTENT
-            yield start if partial else 0, response.iter_bytes()
+            ranged = response.status_code == httpx.codes.PARTIAL_CONTENT
+            yield start if ranged else 0, response.iter_bytes()
 
     def _http_error(self, error: HfHubHTTPError, where: str) -> Exception:
         status = error.response.status_code
@@ -190,9 +190,7 @@ class HubCommit:
 
 
 @contextmanager
-def explained(
-    where: str, http_error: Callable[[HfHubHTTPError], Exception]
-) -> Iterator[None]:
+def explained(where: str, http_error: Callable[[HfHubHTTPError], Exception]) -> Iterator[None]:
     """Turn what the library raises into our own words: its own can hold a signed address."""
     try:
         yield

@@ -12,7 +12,7 @@ from support.publishing_runs import NAME, Publisher
 # each. Prints what the pointer named after the kill and after the run that followed.
 DRIVER = """
 import json, os, shutil, signal, sys
-import phiforge.publish.__main__ as command
+from phiforge import cli
 from pathlib import Path
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
@@ -39,8 +39,10 @@ def run(left):
         return call
     for place, call in CALLS:
         setattr(place, call, killing(getattr(place, call)))
-    sys.argv = ["publishing", "publish", "--policy", json.dumps(policy), *arguments]
-    command.main()
+    try:
+        cli.main(["publish", *arguments, "--publish", json.dumps(policy)])
+    except SystemExit as end:
+        assert end.code in (None, 0), end.code
     counted.write_text(str(count))
     os._exit(0)
 
@@ -86,7 +88,7 @@ def test_a_kill_at_any_point_leaves_a_whole_version(
     publisher.take(versions("0.2.0"))
     done = publisher.checkout.run(
         sys.executable, "-c", DRIVER, str(shelf), NAME, json.dumps(publisher.policy),
-        "--root", str(publisher.root), NAME, **publisher.environment,
+        NAME, "--root", str(publisher.root), **publisher.environment,
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(rows) > 12

@@ -173,7 +173,8 @@ class WritingHandler(Handler):
         if name not in self.hub.lines:
             return 404, {}
         if what == "preupload":
-            return 200, {"files": [_mode(one) for one in json.loads(body)["files"]]}
+            head = self.hub.lines[name].head
+            return 200, {"files": [_mode(one, head) for one in json.loads(body)["files"]]}
         if what == "commit":
             return self._commit(name, [json.loads(row) for row in body.splitlines()])
         if what == "tag":
@@ -252,8 +253,14 @@ class WritingHandler(Handler):
 PublishingHub.handler = WritingHandler
 
 
-def _mode(asked: dict[str, object]) -> dict[str, object]:
-    size = asked["size"]
+def _mode(asked: dict[str, object], head: Repository) -> dict[str, object]:
+    """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
+    path, size = str(asked["path"]), asked["size"]
     assert isinstance(size, int)
+    known = {}
+    if path in head.files:
+        data = head.files[path]
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data)
+        known = {"oid": (hashlib.sha256(data) if path in head.lfs else blob).hexdigest()}
     mode = "lfs" if size > LARGE else "regular"
-    return {"path": asked["path"], "uploadMode": mode, "shouldIgnore": False}
+    return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}

@@ -40,13 +40,13 @@ else:
     StorageClient.upload = killing(StorageClient.upload)
     StorageClient.remove_folder = killing(StorageClient.remove_folder)
 sys.argv[0] = "publishing"
-runpy.run_module("phiforge.publish", run_name="__main__", alter_sys=True)
+runpy.run_module("phiforge", run_name="__main__", alter_sys=True)
 """
 
 
 @dataclass
 class Publisher:
-    """``python -m phiforge.publish`` in the pipeline's checkout, for releases below ``root``."""
+    """``phiforge publish`` in the pipeline's checkout, for releases below ``root``."""
 
     checkout: Checkout
     root: Path
@@ -65,9 +65,7 @@ class Publisher:
     def publish(
         self, *, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return self._run(
-            [sys.executable, "-m", "phiforge.publish", *self._publish()], check, environment
-        )
+        return self._run([sys.executable, "-m", "phiforge", *self._publish()], check, environment)
 
     def killed_publish(self, call: int, where: str = "before") -> bool:
         """Publish with a kill at that call; whether it came to that."""
@@ -80,7 +78,7 @@ class Publisher:
     def started(self) -> subprocess.Popen[bytes]:
         """Publish in the background, to be killed."""
         return subprocess.Popen(
-            [sys.executable, "-m", "phiforge.publish", *self._publish()],
+            [sys.executable, "-m", "phiforge", *self._publish()],
             cwd=self.checkout.folder,
             env={**os.environ, **self.checkout.environment, **self.environment},
             stdout=subprocess.DEVNULL,
@@ -117,12 +115,14 @@ class Publisher:
             (self.release.parent / name).unlink()
 
     def prune(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        policy = ["--policy", json.dumps(self.policy), NAME]
-        command = [sys.executable, "-m", "phiforge.publish", "prune", *arguments, *policy]
+        command = [sys.executable, "-m", "phiforge", "prune", NAME, *arguments, *self._config()]
         return self._run(command, check, {})
 
     def _publish(self) -> list[str]:
-        return ["publish", "--root", str(self.root), "--policy", json.dumps(self.policy), NAME]
+        return ["publish", NAME, "--root", str(self.root), *self._config()]
+
+    def _config(self) -> list[str]:
+        return ["--publish", json.dumps(self.policy)]
 
     def _run(
         self, command: list[str], check: bool, environment: Mapping[str, str]
