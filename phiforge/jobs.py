@@ -8,7 +8,7 @@ environment, files and limits are options of the command.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -256,7 +256,7 @@ class Publish:
 
 def to_json(job: Any) -> str:
     """Write a job on one line, the same text for the same job."""
-    return json.dumps(asdict(job), sort_keys=True)
+    return json.dumps(job, default=vars, sort_keys=True)
 
 
 def read_job(kind: type[T], path: Path) -> T:

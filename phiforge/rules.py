@@ -4,6 +4,7 @@ Rules only ask: every method below is the value of one directive, for the names 
 job. Methods that are named like a type of `phiforge.jobs` build that job.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -124,6 +125,9 @@ class Jobs:
         read_acceptance(settings.acceptance)
         for golden in {settings.models[name].golden for name in settings.chosen_models}:
             load_golden(golden)
+        for name, _ in inspect.getmembers(type(self), inspect.isfunction):
+            if not name.startswith("_"):
+                setattr(self, name, _with_signature(getattr(self, name)))
 
     @classmethod
     def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":
@@ -146,7 +150,7 @@ class Jobs:
             text.dry_run = self._dry_run
             return text
 
-        return parameter
+        return _with_signature(parameter)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -442,6 +446,19 @@ class Jobs:
     def publish(self, names: object = None) -> Publish:
         releases = tuple(f"{model}/{variant}" for model, variant in self.plan.releases)
         return Publish(self.settings.publish.plain(), releases)
+
+
+def _with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of a method that states its signature.
+
+    Snakemake inspects what it asks again for every job, and that of a method takes long.
+    """
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        return method(*arguments, **named)
+
+    function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return function
 
 
 def _refuse_wildcards(model: Model) -> None:
