@@ -1,0 +1,50 @@
+"""A release or an index that fails leaves the old one as it was, however its job is run."""
+
+from pathlib import Path
+
+import pytest
+
+from phiforge.artifact.tree import files_under
+from support.checkout import Checkout
+
+VARIANT = "genai-cpu-int4"
+RELEASED = f"artifacts/released/phi3-tiny/{VARIANT}.json"
+INDEXED = "artifacts/indexed/phi3-tiny.json"
+CHOSEN = ("--config", f"variants={VARIANT}")
+NO_KEY = {"PHIFORGE_SIGNING_KEY": "/nowhere/release.pem"}
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_under(folder)}
+
+
+# Of a job on a cluster three Snakemakes clean up, each in its own mode.
+@pytest.mark.parametrize("mode", ["default", "subprocess", "remote"])
+def test_a_release_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
+    release = copy.folder / "artifacts/release/phi3-tiny" / VARIANT
+    before = content(release)
+    forced = ("--cores", "1", "--mode", mode, "--nolock", "--force", RELEASED, *CHOSEN)
+    done = copy.snakemake(*forced, check=False, **NO_KEY)
+    assert done.returncode != 0 and "release.pem" in done.stdout + done.stderr
+    assert content(release) == before
+    assert copy.planned("all", *CHOSEN) == {f"release phi3-tiny {VARIANT}", "index phi3-tiny"}
+    copy.snakemake("--cores", "1", "all", *CHOSEN)
+    assert copy.planned("all", *CHOSEN) == set()
+
+
+@pytest.mark.parametrize("mode", ["default", "subprocess", "remote"])
+def test_an_index_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
+    folder = copy.folder / "artifacts/release/phi3-tiny"
+    before = (folder / "index.json").read_bytes()
+    card = folder / VARIANT / "README.md"
+    text = card.read_text()
+    card.write_text(text.replace("```python", "```"))
+    try:
+        forced = ("--cores", "1", "--mode", mode, "--nolock", "--force", INDEXED, *CHOSEN)
+        done = copy.snakemake(*forced, check=False)
+        assert done.returncode != 0 and "no loading snippet" in done.stdout + done.stderr
+    finally:
+        card.write_text(text)
+    assert (folder / "index.json").read_bytes() == before
+    assert copy.planned("all", *CHOSEN) == {"index phi3-tiny"}
+    copy.snakemake("--cores", "1", "all", *CHOSEN)
