@@ -16,14 +16,14 @@ from converters.npu_blob.compiler import compile_blob, with_compiler
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.npu_blob import BLOB, LABEL
+from phiforge.artifact.payload_files import NPU_PROFILE, OPENVINO_IR, OPENVINO_WEIGHTS
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import files_under, link_or_copy, sha256_file
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 
-PROFILE = "npu-profile.json"
 PIPELINE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
-_IR = {"xml": "openvino_model.xml", "bin": "openvino_model.bin"}
+_IR = {"xml": OPENVINO_IR, "bin": OPENVINO_WEIGHTS}
 
 
 def convert(
@@ -45,9 +45,9 @@ def convert(
     Raises:
         ConvertError: no such base, other libraries, or a blob that is not proven to be NPU code.
     """
-    if base is None or not (base / PROFILE).is_file():
+    if base is None or not (base / NPU_PROFILE).is_file():
         raise ConvertError(
-            f"a blob is compiled from an IR with {PROFILE}",
+            f"a blob is compiled from an IR with {NPU_PROFILE}",
             expected="'from:' naming a variant with an npu block",
             found="none" if base is None else "a payload without one",
             remedy="add 'from: openvino-int4-npu' to the variant in config/variants.yaml",
@@ -71,7 +71,7 @@ def build(
         ConvertError: the compile process failed; it says why.
     """
     for name in files_under(base):
-        if name.name not in (MANIFEST, CHECKSUMS, PROFILE) and not _is_licence(name):
+        if name.name not in (MANIFEST, CHECKSUMS, NPU_PROFILE) and not _is_licence(name):
             link_or_copy(base / name, into / name)
     ir = {kind: {"file": name, "sha256": sha256_file(base / name)} for kind, name in _IR.items()}
     job = {
@@ -82,8 +82,8 @@ def build(
         "weights_bank": f"phiforge-{ir['bin']['sha256'][:32]}",
         "made_for": made_for,
     }
-    profile = {**read_record(base / PROFILE), "pipeline_options": job["pipeline_options"]}
-    write_record(into / PROFILE, profile)
+    profile = {**read_record(base / NPU_PROFILE), "pipeline_options": job["pipeline_options"]}
+    write_record(into / NPU_PROFILE, profile)
     with tempfile.TemporaryDirectory(prefix=".blob-", dir=into) as folder:
         compiled = compile_blob(job, base, Path(folder), packages=packages)
         (Path(folder) / BLOB).rename(into / BLOB)

@@ -22,7 +22,15 @@ import openvino_genai
 
 from converters.contract import ConvertError
 from converters.npu_blob.compiler import COMPILED, LIBRARIES
-from phiforge.artifact.npu_blob import BLOB, MADE_FOR_CPU, BlobHeader, not_npu_code, read_header
+from phiforge.artifact.npu_blob import (
+    BLOB,
+    MADE_FOR_CPU,
+    ON_CPU,
+    BlobHeader,
+    not_npu_code,
+    read_header,
+)
+from phiforge.artifact.payload_files import OPENVINO_WEIGHTS
 from phiforge.artifact.record import write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import run_command
@@ -30,14 +38,6 @@ from phiforge.errors import run_command
 TOOLCHAIN = ("openvino", "openvino-genai")
 
 _LONGEST_MESSAGE = 400
-
-# What runs where there is no NPU (OpenVINO GenAI's own tests use it); the partitioner needs deep
-# models, and the key-value cache of the static pipeline is float16 at the finest.
-_ON_CPU: Mapping[str, str] = {
-    "NPUW_ONLINE_PIPELINE": "NONE",
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f16",
-}
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def given_options(job: Mapping[str, Any]) -> dict[str, Any]:
         "NPUW_DEVICES": job["made_for"],
         # Without a name of ours each blob gets a random one, and no two builds are equal.
         "NPUW_WEIGHTS_BANK": job["weights_bank"],
-        **(_ON_CPU if job["made_for"] == "CPU" else {}),
+        **(ON_CPU if job["made_for"] == "CPU" else {}),
     }
 
 
@@ -120,7 +120,7 @@ def imported_for_cpu(job: Mapping[str, Any], blob: Path, header: BlobHeader) -> 
     check on the device asks again.
     """
     core = openvino.Core()
-    weights = {"WEIGHTS_PATH": str(Path(job["ir"]) / "openvino_model.bin")}
+    weights = {"WEIGHTS_PATH": str(Path(job["ir"]) / OPENVINO_WEIGHTS)}
     try:
         imported = core.import_model(blob.read_bytes(), "NPU", weights if header.weightless else {})
     except Exception as error:  # whatever the plugin raises

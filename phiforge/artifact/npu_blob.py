@@ -1,4 +1,4 @@
-"""A compiled NPU blob: what its own bytes tell, and the label that travels beside it.
+"""Read a compiled NPU blob: its header, whose code it holds, and the label beside it.
 
 A blob of OpenVINO's NPUW (the static LLM pipeline) begins with a header, after
 https://github.com/openvinotoolkit/openvino src/plugins/intel_npu/src/plugin/npuw/
@@ -31,18 +31,26 @@ BLOB = "openvino_model.blob"
 LABEL = "npu-blob.json"
 MADE_FOR_CPU = "blob-made-for-cpu"
 
+ON_CPU: Mapping[str, str] = {
+    "NPUW_ONLINE_PIPELINE": "NONE",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f16",
+}
+"""Options that let the CPU take the NPU's place, after OpenVINO GenAI's own tests: the partitioner
+needs deep models, and the key-value cache of the static pipeline is float16 at the finest."""
+
 _MAGIC = b"\x137npuwLLMCMO"
 _NPU_CODE = re.compile(rb"OVNPU")
 _CPU_CODE = re.compile(rb"ov=\d+\.\d+\.\d+;isa=")
 
 
 class BlobError(PhiforgeError):
-    """A file is not a whole NPUW blob."""
+    """A file is not a complete NPUW blob."""
 
 
 @dataclass(frozen=True)
 class BlobHeader:
-    """What a blob says of itself.
+    """The header of a blob.
 
     Attributes:
         openvino: major.minor.patch of the OpenVINO that wrote it, and that alone reads it.
@@ -86,23 +94,22 @@ def read_header(blob: Path) -> BlobHeader:
 
 
 def not_npu_code(blob: Path) -> str | None:
-    """What in a blob's bytes stands against its being NPU code; None: nothing does.
+    """Return what in a blob's bytes shows that it is not NPU code; None: nothing does.
 
-    CPU code anywhere is against it: NPUW falls back submodel by submodel.
+    CPU code anywhere shows it: NPUW falls back submodel by submodel.
     """
     with blob.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
         cpu = _CPU_CODE.search(view)
         if cpu is not None:
-            seen = view[cpu.start() : cpu.end() + 40].split(b"\0")[0]
-            told = seen.decode("ascii", "replace")
-            return f"its bytes hold code of the CPU plugin ('{told}')"
+            mark = view[cpu.start() : cpu.end() + 40].split(b"\0")[0].decode("ascii", "replace")
+            return f"its bytes hold code of the CPU plugin ('{mark}')"
         if _NPU_CODE.search(view) is None:
             return "its bytes hold no code of the NPU plugin (no 'OVNPU')"
     return None
 
 
 def read_label(payload: Path) -> Mapping[str, Any]:
-    """The label of a payload's blob, as `converters.npu_blob` wrote it.
+    """Read the label of a payload's blob, as `converters.npu_blob` wrote it.
 
     Raises:
         RecordError: it is missing or unreadable.
@@ -110,8 +117,15 @@ def read_label(payload: Path) -> Mapping[str, Any]:
     return read_record(payload / LABEL)
 
 
+def not_made_for_npu(payload: Path, label: Mapping[str, Any]) -> str | None:
+    """Return what in a payload's blob or label shows that it is not for an NPU; None: nothing."""
+    if label["made_for"] != "NPU":
+        return not_npu_code(payload / BLOB) or f"its label says it was made for {label['made_for']}"
+    return not_npu_code(payload / BLOB)
+
+
 def weights_options(payload: Path, label: Mapping[str, Any]) -> dict[str, str]:
-    """What an import needs beside the blob: the IR's weights, if they are not inside."""
+    """Return what an import needs beside the blob: the IR's weights, if they are not inside."""
     if not label["weightless"]:
         return {}
     return {"WEIGHTS_PATH": str(payload / label["ir"]["bin"]["file"])}

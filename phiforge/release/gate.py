@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.npu_blob import BLOB, MADE_FOR_CPU, not_npu_code, read_label
+from phiforge.artifact.npu_blob import MADE_FOR_CPU, not_made_for_npu, read_label
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
@@ -23,11 +23,8 @@ def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
     """What the payload itself says against any release, whatever its receipts say."""
     if build.get("format") != "npu-blob":
         return ()
-    made_for = read_label(payload)["made_for"]
-    against = not_npu_code(payload / BLOB)
-    if against is None and made_for != "NPU":
-        against = f"its label says that it was made for {made_for}"
-    return () if against is None else (f"{MADE_FOR_CPU}: {against}",)
+    objection = not_made_for_npu(payload, read_label(payload))
+    return () if objection is None else (f"{MADE_FOR_CPU}: {objection}",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -196,7 +196,7 @@ def unchanged(payload: Path) -> None:
     assert (payload / BLOB).is_file()
 
 
-WORKS, WORKS_NOT = "the fallback IR works here", "the fallback IR does not work here"
+WORKS, WORKS_NOT = "IR works on this row", "IR does not work on this row"
 REFUSALS: list[tuple[str, str, Callable[[Path], None], dict[str, str], str, str]] = [
     ("another platform", "OPTIMIZE_SPEED", relabelled(platform="3720"), ON_CPU,
      "blob-wrong-platform", WORKS),

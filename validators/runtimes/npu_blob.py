@@ -1,4 +1,4 @@
-"""An NPU blob in OpenVINO GenAI's static pipeline: the blob is loaded, not the IR beside it.
+"""Run an NPU blob in OpenVINO GenAI's static pipeline: the blob is loaded, not the IR beside it.
 
 Settings: ``npuw_devices``, ``NPU`` (or ``CPU``, for the blobs that tests make), and ``platform``,
 the NPU platform that the row is. A blob that does not fit is refused by name before it is loaded,
@@ -19,7 +19,7 @@ from phiforge.artifact.npu_blob import (
     BLOB,
     MADE_FOR_CPU,
     BlobError,
-    not_npu_code,
+    not_made_for_npu,
     read_header,
     read_label,
     weights_options,
@@ -61,9 +61,9 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     devices = exactly_one(settings.get("npuw_devices", "NPU"))
     try:
         label = read_label(artifact)
-        _refuse_what_does_not_fit(artifact, label, settings.get("platform"))
+        _check_fit(artifact, label, settings.get("platform"))
         if devices == "NPU":
-            _refuse_other_code(artifact, label)
+            _check_code(artifact, label)
         return _BlobRuntime(artifact, devices, label)
     except ArtifactError as error:
         gc.collect()
@@ -71,9 +71,8 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
         raise ArtifactError(error.name, f"{error}; {note}") from None
 
 
-def _refuse_what_does_not_fit(
-    artifact: Path, label: Mapping[str, Any], platform: str | None
-) -> None:
+def _check_fit(artifact: Path, label: Mapping[str, Any], platform: str | None) -> None:
+    """Refuse a blob of another platform or release, a short one, or one without its weights."""
     blob = artifact / BLOB
     if platform is not None and label["platform"] != platform:
         raise ArtifactError(
@@ -88,59 +87,53 @@ def _refuse_what_does_not_fit(
         written_by = read_header(blob).openvino
     except BlobError as error:
         raise ArtifactError(REFUSED, str(error)) from None
-    here = _release_here()
-    for who, found in (("its label says", label["openvino"]), ("it was written by", written_by)):
-        if found != here:
+    own = ".".join(version("openvino").split(".")[:3])  # the header has no build number
+    for source, release in (
+        ("its label says", label["openvino"]),
+        ("it was written by", written_by),
+    ):
+        if release != own:
             raise ArtifactError(
-                WRONG_OPENVINO, f"{who} OpenVINO {found}, this is {here}; no other release loads it"
+                WRONG_OPENVINO,
+                f"{source} OpenVINO {release}, this is {own}; no other release loads it",
             )
     if label["weightless"]:
-        _refuse_other_weights(artifact / label["ir"]["bin"]["file"], label["ir"]["bin"]["sha256"])
+        _check_weights(artifact / label["ir"]["bin"]["file"], label["ir"]["bin"]["sha256"])
 
 
-def _release_here() -> str:
-    """major.minor.patch of the installed OpenVINO."""
-    return ".".join(version("openvino").split(".")[:3])
-
-
-def _refuse_other_weights(weights: Path, sha256: str) -> None:
+def _check_weights(weights: Path, expected: str) -> None:
+    problem = f"the blob has no weights inside, and {weights.name}"
     if not weights.is_file():
+        raise ArtifactError(WEIGHTS_MISSING, f"{problem} is not there")
+    digest = sha256_file(weights)
+    if digest != expected:
         raise ArtifactError(
-            WEIGHTS_MISSING, f"the blob has no weights inside, and {weights.name} is not there"
-        )
-    found = sha256_file(weights)
-    if found != sha256:
-        raise ArtifactError(
-            WEIGHTS_MISSING,
-            f"the blob has no weights inside, and {weights.name} holds others: "
-            f"expected {sha256}, found {found}",
+            WEIGHTS_MISSING, f"{problem} holds others: expected {expected}, found {digest}"
         )
 
 
-def _refuse_other_code(artifact: Path, label: Mapping[str, Any]) -> None:
-    """What was compiled for another device than the one here, by its label, bytes and driver."""
-    against = not_npu_code(artifact / BLOB)
-    if against is None and label["made_for"] != "NPU":
-        against = f"its label says that it was made for {label['made_for']}"
-    if against is not None:
-        raise ArtifactError(MADE_FOR_CPU, against)
+def _check_code(artifact: Path, label: Mapping[str, Any]) -> None:
+    """Refuse a blob for another device than this machine's, by its label, bytes and driver."""
+    objection = not_made_for_npu(artifact, label)
+    if objection is not None:
+        raise ArtifactError(MADE_FOR_CPU, objection)
     core = openvino.Core()
     if "NPU" in core.available_devices:
-        found = str(core.get_property("NPU", "DEVICE_ARCHITECTURE"))
-        if found != label["platform"]:
+        platform = str(core.get_property("NPU", "DEVICE_ARCHITECTURE"))
+        if platform != label["platform"]:
             raise ArtifactError(
-                WRONG_PLATFORM, f"compiled for NPU {label['platform']}, the device is NPU {found}"
+                WRONG_PLATFORM, f"compiled for NPU {label['platform']}, the device is {platform}"
             )
 
 
 def _fallback(artifact: Path, devices: str) -> str:
-    """Whether the IR beside the blob works here; for whoever has to do without the blob."""
+    """Say whether the IR beside the blob works on this row, for users who do without the blob."""
     try:
         runtime = NpuRuntime(artifact, devices)
         runtime.generate(runtime.encode("Hello"), 1)
     except Exception as error:  # whatever the runtime raises: this is a note, not the verdict
-        return f"the fallback IR does not work here either ({_short(error)})"
-    return "the fallback IR works here"
+        return f"the fallback IR does not work on this row either ({_short(error)})"
+    return "the fallback IR works on this row"
 
 
 class _BlobRuntime(NpuRuntime):
@@ -152,15 +145,19 @@ class _BlobRuntime(NpuRuntime):
         extra = {"BLOB_PATH": str(artifact / BLOB), **self._weights}
         super().__init__(artifact, devices, extra=extra)
         self._at_once = 1  # so it was compiled
-        found = str(self.compiled().get_property("NPUW_DEVICES"))
-        if found != devices:
+        imported = self._npuw_devices()
+        if imported != devices:
             raise ArtifactError(
-                MADE_FOR_CPU if found == "CPU" else REFUSED,
-                f"imported, its NPUW_DEVICES is {found}, {devices} is wanted",
+                MADE_FOR_CPU if imported == "CPU" else REFUSED,
+                f"imported, its NPUW_DEVICES is {imported}, {devices} is wanted",
             )
 
+    def _npuw_devices(self) -> str:
+        """Return what the imported blob runs on."""
+        return str(self.compiled().get_property("NPUW_DEVICES"))
+
     def compiled(self) -> Any:
-        """The imported blob, which is scored; in the pipeline's place."""
+        """Import the blob, which is scored in the pipeline's place."""
         self._pipeline = None
         if self._compiled is None:
             gc.collect()
@@ -174,19 +171,19 @@ class _BlobRuntime(NpuRuntime):
         return self._compiled
 
     def pipeline_proof(self) -> tuple[Proof, ...]:
-        """A blob runs where it was compiled for, so its own NPUW_DEVICES tells."""
-        found = str(self.compiled().get_property("NPUW_DEVICES"))
+        """Ask the blob: it runs where it was compiled for."""
+        imported = self._npuw_devices()
         what = "NPUW_DEVICES of the blob that answered, asked after importing it"
-        return (shown(what, found, found == self._devices, MADE_FOR_CPU),)
+        return (shown(what, imported, imported == self._devices, MADE_FOR_CPU),)
 
     def executed_on(self) -> ExecutionEvidence:
-        """As for an IR; NPUW_DEVICES is the imported blob's own, and truthful."""
+        """Report as for an IR; NPUW_DEVICES is the imported blob's own, and truthful."""
         evidence = super().executed_on()
         kept = ("platform", "openvino_build", "compiler", "cache_mode", "weightless")
-        told = {"loaded": BLOB, **{key: self._label[key] for key in kept}}
-        return replace(evidence, details={**evidence.details, "blob": told})
+        blob = {"loaded": BLOB, **{key: self._label[key] for key in kept}}
+        return replace(evidence, details={**evidence.details, "blob": blob})
 
 
 def _short(error: Exception) -> str:
-    """The end of a message, without folders: OpenVINO's begin with its source files."""
+    """Cut a message to its end, without folders: OpenVINO's begin with its source files."""
     return " ".join(_FOLDERS.sub("", str(error)).split())[-_LONGEST_MESSAGE:]

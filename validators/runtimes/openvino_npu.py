@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import openvino
 
+from phiforge.artifact.npu_blob import ON_CPU
 from phiforge.artifact.payload_files import NPU_PROFILE
 from phiforge.artifact.record import read_record
 from validators.contract import (
@@ -53,14 +54,6 @@ TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 PROFILE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
 # OpenVINO GenAI's defaults, where a profile leaves them out.
 DEFAULT_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}
-
-# What OpenVINO GenAI's own tests use where there is no NPU. The partitioner is off because it
-# needs deep models; the key-value cache of the static pipeline is float16 at the finest.
-STAND_IN: Mapping[str, str] = {
-    "NPUW_ONLINE_PIPELINE": "NONE",
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f16",
-}
 
 STAND_IN_TOKENS = 64
 """What the stand-in scores at once."""
@@ -133,7 +126,7 @@ class NpuRuntime(IrRuntime):
     ) -> None:
         self.options = pipeline_options(artifact)
         self._devices = devices
-        self._pinned = STAND_IN if devices == "CPU" else {}
+        self._pinned = ON_CPU if devices == "CPU" else {}
         self._at_once = STAND_IN_TOKENS if devices == "CPU" else 1
         at_once = {} if devices == "NPU" else {"NPUW_LLM_MAX_GENERATION_TOKEN_LEN": self._at_once}
         given = {"NPUW_DEVICES": devices, **self._pinned}
