@@ -10,6 +10,7 @@ import asyncssh
 from phiforge.remote import RunnerError
 from phiforge.settings.devices import LabHost
 
+_CONNECTING = "connecting"
 _CUT = (
     asyncssh.ConnectionLost,
     asyncssh.DisconnectError,
@@ -19,98 +20,61 @@ _CUT = (
     ConnectionError,
     asyncio.IncompleteReadError,
 )
+_UNREADABLE = (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)
+_REMEDIES = {
+    "host-key": "find out who answers there; only if the host was set up anew, pin its new key",
+    "identity": "name a private key without a passphrase (ssh.identity)",
+    "unreachable": "start it, or correct ssh.host and ssh.port in the row",
+    "transfer": "look whether its disk is full and the working folder may be written, then run "
+    "again",
+    "silent": "look whether it hangs or lost its network, then run again; where it is only slow, "
+    "raise ssh.heartbeat_s",
+    "killed": "look whether the host ran out of memory, then run again",
+    "python-missing": "install Python 3.11 there, or name it in the row (ssh.python)",
+}
+_AGAIN = "run again; what was sent is kept there"
 
 
 @dataclass
 class Progress:
     """The step that a session is at, as a participle: ``sending payload/model.bin``."""
 
-    step: str = "connecting"
+    step: str = _CONNECTING
 
 
 @contextmanager
 def named_errors(host: LabHost, progress: Progress) -> Iterator[None]:
     """Turn what asyncssh raises into a `RunnerError` that names the step."""
-    place = f"{host.user}@{host.host}:{host.port}"
     try:
         yield
-    except RunnerError:
-        raise
-    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed):
-        raise RunnerError(
-            "host-key",
-            "the lab host has another key than the row pins",
-            where=place,
-            expected=host.host_key,
-            remedy="find out who answers there; only if the host was set up anew, pin its new key",
-        ) from None
-    except asyncssh.PermissionDenied:
-        raise RunnerError(
-            "wrong-key",
-            f"the lab host does not take the key {host.identity}",
-            where=place,
-            remedy=f"put its public part into the authorized keys of {host.user} there",
-        ) from None
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise RunnerError(
-            "identity",
-            f"the key cannot be read ({error})",
-            where=host.identity,
-            remedy="name a private key without a passphrase (ssh.identity)",
-        ) from None
-    except _CUT as error:
-        if progress.step == "connecting":
-            raise _unreachable(place, error) from None
-        raise _cut(place, progress.step) from None
-    except asyncssh.SFTPError as error:
-        raise RunnerError(
-            "transfer",
-            f"the lab host refused it while {progress.step}: {error.reason}",
-            where=place,
-            remedy="look whether its disk is full and the working folder may be written, "
-            "then run again",
-        ) from None
-    except OSError as error:
-        if progress.step == "connecting":
-            raise _unreachable(place, error) from None
-        if isinstance(error, TimeoutError):
-            raise _silent(place, progress.step, host.heartbeat_s) from None
-        raise
-    except asyncssh.Error as error:
-        raise RunnerError(
-            "connection-failed",
-            f"the ssh connection failed while {progress.step}: {error.reason}",
-            where=place,
-            remedy="run again; what was sent is kept there",
-        ) from None
+    except (asyncssh.Error, *_UNREADABLE, OSError, asyncio.IncompleteReadError) as error:
+        raise _named(error, host, progress.step) from None
 
 
-def _unreachable(place: str, error: Exception) -> RunnerError:
-    return RunnerError(
-        "unreachable",
-        f"the lab host does not answer ({error or type(error).__name__})",
-        where=place,
-        remedy="start it, or correct ssh.host and ssh.port in the row",
-    )
-
-
-def _cut(place: str, step: str) -> RunnerError:
-    return RunnerError(
-        "connection-cut",
-        f"the connection was cut while {step}",
-        where=place,
-        remedy="run again; what was sent is kept there",
-    )
-
-
-def _silent(place: str, step: str, heartbeat_s: float) -> RunnerError:
-    return RunnerError(
-        "silent",
-        f"the lab host has been silent for {heartbeat_s:.0f} s while {step}",
-        where=place,
-        remedy="look whether it hangs or lost its network, then run again; where it is only slow, "
-        "raise ssh.heartbeat_s",
-    )
+def _named(error: Exception, host: LabHost, step: str) -> Exception:
+    if isinstance(error, asyncssh.HostKeyNotVerifiable | asyncssh.KeyExchangeFailed):
+        what = f"the lab host has another key than the row pins, {host.host_key}"
+        return _error("host-key", what, host)
+    if isinstance(error, asyncssh.PermissionDenied):
+        what = f"the lab host does not take the key {host.identity}"
+        remedy = f"put its public part into the authorized keys of {host.user} there"
+        return _error("wrong-key", what, host, remedy)
+    if isinstance(error, _UNREADABLE):
+        return _error("identity", f"the key {host.identity} cannot be read ({error})", host)
+    if step == _CONNECTING and isinstance(error, (*_CUT, OSError)):
+        what = f"the lab host does not answer ({error or type(error).__name__})"
+        return _error("unreachable", what, host)
+    if isinstance(error, _CUT):
+        return _error("connection-cut", f"the connection was cut while {step}", host)
+    if isinstance(error, TimeoutError):
+        what = f"the lab host has been silent for {host.heartbeat_s:.0f} s while {step}"
+        return _error("silent", what, host)
+    if isinstance(error, asyncssh.SFTPError):
+        return _error("transfer", f"the lab host refused it while {step}: {error.reason}", host)
+    if isinstance(error, asyncssh.Error):
+        what = f"the ssh connection failed while {step}: {error.reason}"
+        return _error("connection-failed", what, host)
+    return error  # of a file on this machine
 
 
 def ended_early(
@@ -126,25 +90,21 @@ def ended_early(
         output: the last lines that it printed.
         lost: whether the connection is gone.
     """
-    place = f"{host.user}@{host.host}:{host.port}"
     last = next((line for line in reversed(list(output)) if line), "nothing was printed")
     if ended.exit_signal is not None or (ended.exit_status or 0) > 128:
         how = ended.exit_signal[0] if ended.exit_signal else f"exit code {ended.exit_status}"
-        return RunnerError(
-            "killed",
-            f"phiforge's process there was killed ({how}) while {step}",
-            where=place,
-            remedy="look whether the host ran out of memory, then run again",
-        )
+        return _error("killed", f"phiforge's process there was killed ({how}) while {step}", host)
     if lost or ended.exit_status is None:
-        return _cut(place, step)
+        return _error("connection-cut", f"the connection was cut while {step}", host)
     if ended.exit_status == 0 or any(line.startswith("Traceback") for line in output):
-        return RunnerError(
-            "host", f"phiforge's process there failed while {step}: {last}", where=place
-        )
+        return _error("host", f"phiforge's process there failed while {step}: {last}", host)
+    return _error("python-missing", f"'{host.python}' does not start there ({last})", host)
+
+
+def _error(name: str, what: str, host: LabHost, remedy: str | None = None) -> RunnerError:
     return RunnerError(
-        "python-missing",
-        f"'{host.python}' does not start there ({last})",
-        where=place,
-        remedy="install Python 3.11 there, or name it in the row (ssh.python)",
+        name,
+        what,
+        where=f"{host.user}@{host.host}:{host.port}",
+        remedy=remedy or _REMEDIES.get(name, _AGAIN),
     )
