@@ -1,15 +1,15 @@
-"""Where a check runs: here, on a lab host over ssh, or on a device that a kit is carried to."""
+"""Run checks on devices elsewhere: on a lab host over ssh, or by a kit that a courier carries."""
 
 from phiforge.errors import PhiforgeError
 
 
 class RunnerError(PhiforgeError):
-    """The way to a device, or back, is broken: there is no verdict and no receipt.
+    """A device cannot be reached, or what came back is refused: there is no receipt.
 
     Attributes:
-        name: what is broken, for instance ``unreachable``; stable, for programs and tests.
+        name: what is wrong, for instance ``unreachable``; stable, for programs and tests.
     """
 
-    def __init__(self, name: str, what: str, **told: object) -> None:
-        super().__init__(what, **told)  # type: ignore[arg-type]
+    def __init__(self, name: str, what: str, **details: object) -> None:
+        super().__init__(what, **details)  # type: ignore[arg-type]
         self.name = name
