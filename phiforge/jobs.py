@@ -76,7 +76,7 @@ class RowPolicy:
 
     Attributes:
         available: the row can run here, so its receipt must not be ``blocked``.
-        key: PEM file of the public key that must sign for ``stable``; None: no key is named.
+        key: PEM file of the public key that must sign the receipt; None: no key is named.
     """
 
     row: Row
@@ -207,8 +207,6 @@ class Promote:
 
     model: str
     variant: str
-    gates: Mapping[str, Any]
-    rows: Mapping[str, RowPolicy]
     signed: bool
 
 

@@ -412,8 +412,7 @@ class Jobs:
         )
 
     def promote(self, names: Names) -> Promote:
-        gates, signed = self._gates(names), "key" in self._signing
-        return Promote(names.model, names.variant, gates, self._policies(names), signed)
+        return Promote(names.model, names.variant, signed="key" in self._signing)
 
     def stable(self, names: object = None) -> Stable:
         blocked = {

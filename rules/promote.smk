@@ -3,10 +3,6 @@ rule promote:
     input:
         release="artifacts/released/{model}/{variant}.json",
         build="artifacts/build/{model}/{variant}/BUILD.json",
-        reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=JOBS.golden,
-        acceptance=SETTINGS.acceptance,
-        public_keys=JOBS.public_keys,
     output:
         record="artifacts/promotions/{model}/{variant}.json",
     log:
@@ -21,8 +17,7 @@ rule promote:
     shell:
         "python -m phiforge promote {params.job.file:q} --build {input.build:q}"
         " --release artifacts/release/{wildcards.model:q}/{wildcards.variant:q}"
-        " --golden {input.golden:q} --reference {input.reference:q}"
-        " --acceptance {input.acceptance:q} --record {output.record:q} 2>&1 | tee {log:q}"
+        " --record {output.record:q} 2>&1 | tee {log:q}"
 
 
 rule stable:

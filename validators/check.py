@@ -18,7 +18,8 @@ from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Check, read_job
-from phiforge.receipts.receipt import Subject, blocked, write_unsigned
+from phiforge.receipts.receipt import Subject, blocked
+from phiforge.receipts.receipt_files import write_unsigned
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
 
@@ -100,11 +101,11 @@ def _examined(
     """Examine the artifact; sign and write its receipt."""
     # A blocked row must not wait for numpy and what else reads an artifact.
     from phiforge.receipts.signed_receipt import write_signed
-    from phiforge.trust.keys import RUNNER_KEY, occasional, private_from_environment
+    from phiforge.trust.keys import RUNNER_KEY, ephemeral, private_from_environment
     from validators.run_check import run_check
 
     # Before the work: a key that cannot be used is an error at once.
-    signer = private_from_environment(RUNNER_KEY) or occasional()
+    signer = private_from_environment(RUNNER_KEY) or ephemeral()
     receipt = run_check(
         subject,
         files.artifact / "payload",

@@ -41,6 +41,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_into(folder: Path, name: str, text: str) -> None:
+    """Write UTF-8 ``text`` to ``folder/name`` by rename; the scratch file lies beside ``folder``.
+
+    What a kill leaves is no file of the folder, and the next run writes over it.
+    """
+    scratch = folder.with_name(f".{folder.name}.{Path(name).name}.partial")
+    write_text(scratch, text)
+    scratch.replace(folder / name)
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read the JSON object at ``path``.
 

@@ -22,8 +22,8 @@ from phiforge.publish.snapshot import ReleaseSnapshot
 from phiforge.settings.config import Hub
 from phiforge.sources.retry import TransientError, retry
 from phiforge.sources.source import HubSource
-from phiforge.verify.findings import Refusal
-from phiforge.verify.folder import MAX_DOCUMENT, member, parse_json
+from phiforge.trust import TrustError
+from phiforge.trust.document import MAX_DOCUMENT, member, parse_json
 from phiforge.verify.payload import CARD
 from phiforge.verify.revocations import REVOCATIONS, Revocation, with_notice
 from phiforge.verify.trust import RELEASE
@@ -167,9 +167,9 @@ class HubRepository:
                 member(record, str, "version", where=RELEASE),
                 member(record, str, "artifact_sha256", where=RELEASE),
             )
-        except Refusal as refusal:
+        except TrustError as error:
             raise PublishError(
-                f"holds no release of phiforge's ({refusal})", where=self.address
+                f"holds no release of phiforge's ({error})", where=self.address
             ) from None
 
     def _revocations(self, info: Any, local: tuple[Revocation, ...]) -> RevocationList:

@@ -11,7 +11,7 @@ from typing import Any
 from phiforge.artifact.record import canonical
 from phiforge.publish import PublishError
 from phiforge.publish.snapshot import ReleaseSnapshot
-from phiforge.verify.findings import Refusal
+from phiforge.trust import TrustError
 from phiforge.verify.revocations import (
     REVOCATIONS,
     SCHEMA,
@@ -101,9 +101,9 @@ def _read(
 ) -> tuple[Revocation, ...]:
     try:
         return tuple(one for one in revocations_in(read(), REVOCATIONS) if one.name == name)
-    except Refusal as refusal:
+    except TrustError as error:
         raise PublishError(
-            f"is no list of revocations ({refusal.finding.name}: {refusal.finding.what})",
+            f"is no list of revocations ({error.name}: {error.what})",
             where=where,
             remedy=remedy,
         ) from None

@@ -11,9 +11,9 @@ from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Publish
-from phiforge.verify.certificates import read_certificates
+from phiforge.trust.certificates import read_certificates
+from phiforge.trust.keys import load_public
 from phiforge.verify.revocations import REVOCATIONS
-from phiforge.verify.signatures import read_key
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
 
@@ -150,7 +150,7 @@ def _verified(snapshot: Path, release: Path, publish: Publish) -> ReleaseSnapsho
 
 def _trust(publish: Publish) -> Trust:
     return Trust(
-        tuple(read_key(_read(path), path) for path in publish.keys),
+        tuple(load_public(_read(path), path) for path in publish.keys),
         tuple(
             certificate
             for path in publish.authorities

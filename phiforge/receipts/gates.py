@@ -1,9 +1,14 @@
 """Compare an artifact's metrics with the gates of its precision."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 HIGHER_IS_BETTER = frozenset({"top1_agreement"})
+
+
+MetricName = Annotated[str, re.compile("top1_agreement|mean_kl|max_kl|perplexity_ratio")]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Gates:
         minimum_validated_tokens: the longest sequence that ran must have so many tokens.
     """
 
-    limits: Mapping[str, float]
+    limits: Mapping[MetricName, float]
     digest: str
     minimum_validated_tokens: int = 0
 

@@ -1,50 +1,226 @@
-"""What the receipts of a variant must say for a channel; whether they are believed is not asked.
+"""Hold receipts against a channel's policy: the same for gate, promotion and verifier.
 
-A **candidate** needs every receipt to be believed (`phiforge.release.scrutiny`), none ``failed``,
-every stand-in ``passed``, and at least one row that really executed. Any signer will do: a key
-made for the occasion shows that nothing was changed since. What **stable** needs more is in
-`phiforge.release.promotion`.
+A signature says that a receipt is what its signer wrote. Everything else that a release rests on
+is held against a `Policy`: the artifact, the golden prompts, reference, validator and gates, the
+rows and the keys that they name. A receipt's own word ``passed`` counts for nothing where its
+numbers or answers say otherwise.
+
+A **candidate** needs a receipt of every row: none failed, every stand-in passed, and at least one
+row that really executed. A row that names a key needs that key's signature; else any will do, which
+shows that nothing was changed since. **stable** needs, besides, that every device row has passed
+and names a key.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.decoding import Digest
+from phiforge.receipts.gates import Gates
+from phiforge.receipts.golden import GoldenPrompt, GoldenSet
+from phiforge.receipts.receipt import GoldenResult, Kind, Receipt
+
 PROMOTION = "promotion.dsse.json"
-NOTHING_RAN = "no receipt passed: nothing executed this artifact"
+CHANNELS = ("candidate", "stable")
 
 
-def judge(build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Reasons of policy against a candidate; empty when there is none. Nothing is verified."""
-    if "blocked" in build:
-        return (f"it was not built ({build['blocked']['reason']})",)
-    against = []
+@dataclass(frozen=True)
+class Row:
+    """A device row as it was configured when the gate judged.
+
+    Attributes:
+        executes: the device that must have done the work.
+        available: the row could run, so its receipt must not be ``blocked``.
+        keyid: whose signature counts; None: the row names no key.
+        validator_sha256: digest of the code that checks on this row.
+    """
+
+    kind: Kind
+    standin_for: str | None
+    runtime: str
+    settings: Mapping[str, Any]
+    executes: str
+    available: bool
+    keyid: Digest | None
+    validator_sha256: Digest
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the receipts of a variant must say.
+
+    Attributes:
+        rows: the variant's rows by name.
+    """
+
+    model: str
+    variant: str
+    precision: str
+    artifact_sha256: Digest
+    reference_sha256: Digest
+    golden: GoldenSet
+    gates: Gates
+    rows: Mapping[str, Row]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Why a receipt, or all of them, do not meet the policy.
+
+    Attributes:
+        row: the row; empty: it is about all of them.
+        name: kebab-case, stable.
+        what: the same in words.
+    """
+
+    row: str
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.row}: {self.what}" if self.row else self.what
+
+
+def check_receipt(receipt: Receipt, row_name: str, policy: Policy) -> Iterator[Violation]:
+    """Yield everything that speaks against believing a receipt whose signature is good.
+
+    ``blocked`` and ``failed`` receipts are believed as such; what follows from a verdict is
+    `check_channel`'s.
+    """
+    row = policy.rows[row_name]
+    if receipt.name != f"{policy.model}/{policy.variant}/{row_name}":
+        what = f"copied, it is the receipt of {receipt.name}"
+        yield Violation(row_name, "copied-receipt", what)
+        return
+    for name, what in (*_binding(receipt, row, policy), *_numbers(receipt, row, policy)):
+        yield Violation(row_name, name, what)
+
+
+def _binding(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, str]]:
+    """What the receipt is about, and by which key, code and row it was made."""
+    if receipt.artifact_sha256 is None and receipt.verdict != "blocked":
+        yield "stale-receipt", "stale, there was no artifact"
+    elif receipt.artifact_sha256 not in (policy.artifact_sha256, None):
+        yield "stale-receipt", "stale, it is about another artifact"
+    for key in ("kind", "standin_for", "runtime", "settings"):
+        found, expected = getattr(receipt, key), getattr(row, key)
+        if found != expected:
+            what = f"its {key} is {found!r}, the row's is {expected!r}"
+            yield "other-row", f"made by another row than the configured one: {what}"
+    if receipt.signer is None:  # blocked
+        if row.available:
+            yield "blocked-here", "blocked, and yet it can run here"
+        return
+    if row.keyid is not None and receipt.signer.keyid != row.keyid:
+        signer = f"signed by key {receipt.signer.keyid[:16]}…, the row names {row.keyid[:16]}…"
+        yield "wrong-key", signer
+    for noun, found, expected in (
+        ("golden", receipt.golden_sha256, policy.golden.digest),
+        ("reference", receipt.reference_sha256, policy.reference_sha256),
+        ("validator", receipt.validator_sha256, row.validator_sha256),
+    ):
+        if found != expected:
+            what = {
+                "golden": "it answers other golden prompts",
+                "reference": "it was compared with another reference",
+                "validator": "another validator's code made it",
+            }[noun]
+            yield f"other-{noun}", f"{what}: {str(found)[:16]}…, now {expected[:16]}…"
+
+
+def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, str]]:
+    """The recorded numbers and answers, judged again; only ``passed`` claims that they are good."""
+    if receipt.verdict != "passed" or receipt.metrics is None or receipt.executed_on is None:
+        return
+    gates = policy.gates
+    if receipt.thresholds != gates.thresholds:
+        what = f"judged by {dict(receipt.thresholds)}, the gates are {gates.thresholds}"
+        yield "other-thresholds", f"its thresholds are not the current gates: {what}"
+    elif receipt.acceptance_sha256 != gates.digest:
+        yield "other-thresholds", "its thresholds are of another acceptance file"
+    for name, (value, gate) in gates.broken(receipt.metrics).items():
+        yield "failing-numbers", f"'passed', but its {name} is {value:.4g}, the gate is {gate:.4g}"
+    if not all(map(math.isfinite, astuple(receipt.metrics))):
+        yield "failing-numbers", "'passed', but a metric is not finite"
+    if receipt.validated_tokens < gates.minimum_validated_tokens:
+        what = f"{receipt.validated_tokens} tokens, {gates.minimum_validated_tokens} must have run"
+        yield "failing-numbers", f"'passed', but its longest sequence has {what}"
+    for what in _answers(receipt, policy):
+        yield "failing-answers", f"'passed', but {what}"
+    if receipt.executed_on.device != row.executes:
+        device = receipt.executed_on.device
+        yield "wrong-device", f"'passed', but {device} executed it, {row.executes} must have"
+
+
+def _answers(receipt: Receipt, policy: Policy) -> Iterator[str]:
+    prompts = policy.golden.prompts
+    if [(one.id, one.prompt) for one in receipt.golden] != [(one.id, one.text) for one in prompts]:
+        yield "not every golden prompt is in it"
+        return
+    if not any(one.passed for one in receipt.golden):
+        yield "no golden prompt was answered"
+    for answer, prompt in zip(receipt.golden, prompts, strict=True):
+        if answer.not_run is None:
+            problem = _answer_problem(answer, prompt, policy.precision)
+            if problem is not None:
+                yield f"golden prompt {prompt.id} {problem}"
+
+
+def _answer_problem(answer: GoldenResult, prompt: GoldenPrompt, precision: str) -> str | None:
+    """Why a recorded answer is not right; see `validators.verdict` for what is asked of whom."""
+    if not answer.passed or answer.output is None:
+        return "did not"
+    if prompt.expected is not None and answer.output != prompt.expected:
+        return f"answers {answer.output[:60]!r}, {prompt.expected[:60]!r} is expected"
+    if prompt.expected is None and precision == "fp16" and answer.output != answer.expected:
+        return "has another answer than the reference"
+    if prompt.must_contain is not None and prompt.must_contain not in answer.output:
+        return f"lacks {prompt.must_contain!r} in its answer"
+    return None
+
+
+def check_channel(
+    receipts: Collection[Receipt], channel: str, rows: Mapping[str, Row]
+) -> Iterator[Violation]:
+    """Yield what keeps believed receipts from meeting ``channel``, one of ``CHANNELS``."""
+    verdicts = {receipt.device: receipt for receipt in receipts}
+    for name in sorted(rows.keys() - verdicts.keys()):
+        yield Violation(name, "missing-receipt", "there is no receipt of this row")
     for receipt in receipts:
-        row, verdict = receipt["device"], receipt["verdict"]
-        if receipt["artifact_sha256"] != build["artifact_sha256"]:
-            against.append(f"{row}: stale, it is about another artifact")
-        elif verdict == "failed":
-            against.append(f"{row}: failed ({receipt['reason']})")
-        elif verdict == "blocked" and receipt["kind"] == "standin":
-            against.append(f"{row}: stand-in is blocked ({receipt['reason']})")
-    if not against and not any(receipt["verdict"] == "passed" for receipt in receipts):
-        against.append(NOTHING_RAN)
-    return tuple(against)
+        if receipt.verdict == "failed":
+            yield Violation(receipt.device, "failed", f"failed ({receipt.reason})")
+        elif receipt.verdict == "blocked" and receipt.kind == "standin":
+            what = f"stand-in is blocked ({receipt.reason})"
+            yield Violation(receipt.device, "standin-blocked", what)
+    if not any(receipt.verdict == "passed" for receipt in receipts):
+        what = "no receipt passed: nothing executed this artifact"
+        yield Violation("", "nothing-ran", what)
+    if channel == "stable":
+        yield from _stable(verdicts, rows)
 
 
-def missing_for_stable(receipts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Device rows whose receipt did not pass, or was signed for the occasion only."""
-    return tuple(
-        receipt["device"]
-        for receipt in receipts
-        if receipt["kind"] == "device" and (receipt["verdict"] != "passed" or _occasional(receipt))
-    )
+def _stable(receipts: Mapping[str, Receipt], rows: Mapping[str, Row]) -> Iterator[Violation]:
+    devices = {name: row for name, row in rows.items() if row.kind == "device"}
+    if not devices:
+        yield Violation("", "no-device-row", "stable needs a device row; a stand-in is no device")
+    for name, row in devices.items():
+        if name in receipts and receipts[name].verdict == "blocked":
+            what = f"stable needs {name} to pass: blocked ({receipts[name].reason})"
+            yield Violation(name, "device-blocked", what)
+        elif row.keyid is None:
+            what = "stable needs a receipt that someone vouches for: the row names no key"
+            yield Violation(name, "no-key", what)
 
 
-def _occasional(receipt: Mapping[str, Any]) -> bool:
-    return bool((receipt.get("signer") or {}).get("occasional", True))
+def missing_for_stable(policy: Policy, receipts: Collection[Receipt]) -> tuple[str, ...]:
+    """Return the device rows that keep a candidate from being stable, in the rows' order."""
+    found = {receipt.device: receipt for receipt in receipts}
+    short = {violation.row for violation in _stable(found, policy.rows)}
+    return tuple(name for name in policy.rows if name in short)
 
 
 def is_promoted(release: Path) -> bool:
-    """Whether a promotion stands in a release folder; it is not verified."""
+    """Return whether a release folder holds a promotion; nothing is verified."""
     return (release / "evidence" / PROMOTION).is_file()

@@ -1,17 +1,19 @@
-"""The receipt of one variant on one device row (config/schemas/receipt.schema.json)."""
+"""Describe a receipt: what one artifact did on one device row."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from phiforge.artifact.record import write_record
+from phiforge.decoding import Digest, Name, Text
 from phiforge.errors import PhiforgeError
 from phiforge.receipts.gates import Metrics
-from phiforge.receipts.receipt_files import envelope_path
 
-SCHEMA = "phiforge/receipt/1"
+SCHEMA: Literal["phiforge/receipt/2"] = "phiforge/receipt/2"
 _NAMED_IN_REASON = 4
+
+Kind = Annotated[str, re.compile("device|standin")]
+Precision = Annotated[str, re.compile("fp16|int8|int4")]
 
 
 class ReceiptError(PhiforgeError):
@@ -19,11 +21,51 @@ class ReceiptError(PhiforgeError):
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What a receipt is about: an artifact on a row.
+
+    Attributes:
+        device: name of the device row.
+        kind: ``device``: the real target; ``standin``: the same pipeline on another processor.
+        standin_for: the row that a stand-in stands in for.
+        precision: of the weights; the gates follow from it.
+        runtime: module of ``validators/runtimes`` that ran it.
+        settings: the row's settings of that module.
+        synthetic: random weights: scored, never released.
+        artifact_sha256: digest of the payload's SHA256SUMS; None: there is none.
+        runner: how the device was reached.
+    """
+
+    model: Text
+    variant: Text
+    device: Text
+    kind: Kind
+    standin_for: str | None
+    format: str
+    precision: Precision
+    runtime: str
+    settings: Mapping[str, Any]
+    synthetic: bool
+    artifact_sha256: Digest | None
+    runner: Annotated[str, re.compile("local|ssh|courier")] = "local"
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Digests of what an artifact was compared with, and by what code; None: it was not."""
+
+    reference_sha256: Digest | None = None
+    golden_sha256: Digest | None = None
+    acceptance_sha256: Digest | None = None
+    validator_sha256: Digest | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
     """Something that stands against the artifact; ``prompt`` names the prompt that showed it."""
 
-    name: str
-    what: str
+    name: Name
+    what: Text
     prompt: str | None = None
 
 
@@ -31,8 +73,137 @@ class Failure:
 class Note:
     """Something that is reported and not judged."""
 
-    name: str
-    what: str
+    name: Name
+    what: Text
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One observation of what executed; ``failure`` is None where it holds, else a name."""
+
+    what: Text
+    observed: str
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What really executed, and how we know.
+
+    Attributes:
+        how: the observation that this rests on.
+        proof: every observation that must hold.
+        pinned: numerics that the check laid down; empty: the runtime's own.
+        details: names, versions and properties worth keeping.
+    """
+
+    device: Literal["CPU", "GPU", "NPU", "DML", "CUDA", "unknown"]
+    how: Text
+    proof: tuple[Proof, ...]
+    pinned: Mapping[str, str]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where an answer's tokens first leave the reference's.
+
+    Attributes:
+        token: index in the answer.
+        reference_margin: log-probability of the reference's first choice there minus its second,
+            in nats; None: not scored.
+    """
+
+    token: int
+    reference_margin: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an answer was made.
+
+    Attributes:
+        tokens: how many, without the stop token.
+        stopped: a stop token ended it.
+        own_text: the runtime's own decoding, where it differs from ``output``.
+        diverges_at: None: the tokens are the reference's.
+        first_token_s, total_s: seconds; None: the runtime does not say.
+    """
+
+    tokens: int
+    stopped: bool
+    own_text: str | None
+    diverges_at: Divergence | None
+    first_token_s: float | None
+    total_s: float
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """What became of one golden prompt.
+
+    Attributes:
+        output: the answer, decoded by the source's tokenizer without special tokens.
+        expected: the known answer or the reference's; None: a synthetic model's.
+        passed: None: not run, or nothing to compare with.
+        not_run: why the prompt was left out; None: it ran.
+    """
+
+    id: str
+    prompt: str
+    output: str | None
+    expected: str | None
+    passed: bool | None
+    not_run: str | None
+    answer: Answer | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest value, median, 90th percentile and largest of a measured quantity."""
+
+    min: float
+    p50: float
+    p90: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How fast the golden prompts were answered, one at a time, greedily; not judged.
+
+    Attributes:
+        numerics: ``default``: the runtime's own, as users run it; ``pinned``: the check's.
+        runs: answers measured, one a prompt; the first answer warmed up and does not count.
+        threads: hardware threads that the process could use.
+        new_tokens: tokens made, the stop token included.
+        first_token_ms: milliseconds from prompt to first token.
+        tokens_per_s: after the first token; None: no answer had two.
+    """
+
+    numerics: Literal["default", "pinned"]
+    runs: int
+    threads: int
+    prompt_tokens: Spread
+    new_tokens: Spread
+    first_token_ms: Spread | None
+    tokens_per_s: Spread | None
+
+
+@dataclass(frozen=True)
+class ReceiptSigner:
+    """Whose key signed a receipt.
+
+    Attributes:
+        keyid: SHA-256 of the public key's DER form.
+        public_key: the key in PEM form.
+        ephemeral: made for this receipt and thrown away: shows edits, not who signed. The
+            receipt's own word; what counts is the key that the row names.
+    """
+
+    keyid: Digest
+    public_key: Text
+    ephemeral: bool
 
 
 @dataclass(frozen=True)
@@ -41,9 +212,9 @@ class CheckResult:
 
     Attributes:
         failures: empty if the artifact passed.
-        golden: one entry a golden prompt, in the receipt's form.
+        golden: one entry a golden prompt, as `GoldenResult` in JSON's types.
         metrics: None if a prompt could not be scored.
-        validated_tokens: the longest sequence that ran.
+        validated_tokens: the longest sequence, prompt and answer, that ran.
     """
 
     failures: tuple[Failure, ...]
@@ -54,52 +225,70 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a receipt is about: an artifact on a row.
+class Receipt(Basis, Subject):
+    """What one artifact did on one row; its JSON form has these keys and no others.
 
     Attributes:
-        artifact_sha256: digest of the payload's SHA256SUMS; None: there is none.
-        runner: how the device was reached: local, ssh or courier.
+        reason: why it failed or is blocked; empty if it passed.
+        remedy: how to get the receipt of a blocked row; else empty.
+        lint: what is reported of the artifact and its tokenizer, not judged.
+        metrics: None: not all positions could be scored.
+        thresholds: metric to the gate that it was judged by, and ``validated_tokens``.
+        toolchain: distribution to version, of what ran the artifact.
+        signer: None: blocked, not signed.
     """
 
-    model: str
-    variant: str
-    device: str
-    kind: str
-    standin_for: str | None
-    format: str
-    precision: str
-    runtime: str
-    settings: Mapping[str, Any]
-    synthetic: bool
-    artifact_sha256: str | None
-    runner: str = "local"
+    schema: Literal["phiforge/receipt/2"] = SCHEMA
+    verdict: Literal["passed", "failed", "blocked"] = "blocked"
+    reason: str = ""
+    remedy: str = ""
+    failures: tuple[Failure, ...] = ()
+    lint: tuple[Note, ...] = ()
+    executed_on: Execution | None = None
+    golden: tuple[GoldenResult, ...] = ()
+    metrics: Metrics | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    validated_tokens: int = 0
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    performance: Performance | None = None
+    signer: ReceiptSigner | None = None
+
+    @property
+    def name(self) -> str:
+        """Which receipt this is, ``model/variant/row``."""
+        return f"{self.model}/{self.variant}/{self.device}"
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Digests of what an artifact was compared with, and by what code; None: it was not."""
-
-    reference_sha256: str | None = None
-    golden_sha256: str | None = None
-    acceptance_sha256: str | None = None
-    validator_sha256: str | None = None
+def contradictions(receipt: Receipt) -> Iterator[str]:
+    """Yield what a receipt's parts say against each other; nothing is compared with the world."""
+    verdict = receipt.verdict
+    if verdict == "blocked":
+        if receipt.executed_on is not None or receipt.signer is not None:
+            yield "a blocked receipt has no signer, and nothing executed"
+    else:
+        if receipt.signer is None or receipt.validator_sha256 is None:
+            yield f"a {verdict} receipt names its signer and its validator"
+    if verdict != "passed":
+        if not receipt.reason:
+            yield f"a {verdict} receipt gives its reason"
+        if verdict == "failed" and not receipt.failures:
+            yield "a failed receipt names its failures"
+        return
+    proof = receipt.executed_on.proof if receipt.executed_on else ()
+    if receipt.failures or receipt.artifact_sha256 is None or receipt.metrics is None:
+        yield "a passed receipt has an artifact, metrics and no failure"
+    if not proof or any(one.failure is not None for one in proof):
+        yield "a passed receipt proves what executed"
 
 
 def blocked(subject: Subject, reason: str, remedy: str) -> dict[str, Any]:
-    """The receipt of a row that cannot run here."""
+    """Return the receipt of a row that cannot run here."""
     return _receipt(subject, Basis(), verdict="blocked", reason=reason, remedy=remedy)
 
 
 def unusable(subject: Subject, basis: Basis, *failures: Failure) -> dict[str, Any]:
-    """The receipt of an artifact that was not even opened."""
-    return _receipt(
-        subject,
-        basis,
-        verdict="failed",
-        reason=_reason(failures),
-        failures=[asdict(failure) for failure in failures],
-    )
+    """Return the receipt of an artifact that was not even opened."""
+    return _receipt(subject, basis, verdict="failed", reason=_reason(failures), failures=failures)
 
 
 def judged(
@@ -112,17 +301,17 @@ def judged(
     toolchain: Mapping[str, str],
     performance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The receipt of an artifact that ran, or tried to."""
+    """Return the receipt of an artifact that ran, or tried to."""
     return _receipt(
         subject,
         basis,
         verdict="failed" if result.failures else "passed",
         reason=_reason(result.failures),
-        failures=[asdict(failure) for failure in result.failures],
-        lint=[asdict(note) for note in result.notes],
+        failures=result.failures,
+        lint=result.notes,
         executed_on=executed_on,
-        golden=list(result.golden),
-        metrics={} if result.metrics is None else asdict(result.metrics),
+        golden=result.golden,
+        metrics=result.metrics,
         thresholds=dict(thresholds),
         validated_tokens=result.validated_tokens,
         toolchain=dict(toolchain),
@@ -130,81 +319,15 @@ def judged(
     )
 
 
+def _receipt(subject: Subject, basis: Basis, **rest: Any) -> dict[str, Any]:
+    """A receipt in JSON's types; it is checked when it is signed."""
+    return asdict(Receipt(**vars(subject), **vars(basis), **rest))
+
+
 def _reason(failures: tuple[Failure, ...]) -> str:
-    told = [
+    named = [
         f"{failure.name}{f' ({failure.prompt})' if failure.prompt else ''}: {failure.what}"
         for failure in failures[:_NAMED_IN_REASON]
     ]
     more = len(failures) - _NAMED_IN_REASON
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
-
-
-def _receipt(
-    subject: Subject,
-    basis: Basis,
-    *,
-    verdict: str,
-    reason: str,
-    remedy: str = "",
-    failures: list[dict[str, Any]] | None = None,
-    lint: list[dict[str, Any]] | None = None,
-    executed_on: Mapping[str, Any] | None = None,
-    golden: list[Mapping[str, Any]] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    thresholds: Mapping[str, float] | None = None,
-    validated_tokens: int = 0,
-    toolchain: Mapping[str, str] | None = None,
-    performance: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        **asdict(subject),
-        **asdict(basis),
-        "verdict": verdict,
-        "reason": reason,
-        "remedy": remedy,
-        "failures": failures or [],
-        "lint": lint or [],
-        "executed_on": executed_on,
-        "golden": golden or [],
-        "metrics": metrics or {},
-        "thresholds": thresholds or {},
-        "validated_tokens": validated_tokens,
-        "toolchain": toolchain or {},
-        "performance": performance,
-        "signer": None,  # filled in when it is signed (phiforge/receipts/signed_receipt.py)
-    }
-
-
-def write_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
-    """Validate a receipt and write it by rename.
-
-    Raises:
-        ReceiptError: see `check_receipt`; nothing is written.
-    """
-    check_receipt(path, receipt)
-    write_record(path, receipt)
-
-
-def write_unsigned(path: Path, receipt: Mapping[str, Any]) -> None:
-    """Write the receipt of a blocked row; an envelope of an earlier one is removed.
-
-    It holds no more than the configuration said, which is valid: its schema is left to the gate
-    (`phiforge.release.scrutiny`), so that saying that nothing ran costs next to nothing.
-    """
-    envelope_path(path).unlink(missing_ok=True)
-    write_record(path, {**receipt, "signer": None})
-
-
-def check_receipt(path: Path, receipt: Mapping[str, Any]) -> None:
-    """Hold a receipt against its schema.
-
-    Raises:
-        ReceiptError: it does not satisfy it, a defect of phiforge.
-    """
-    from phiforge.settings.documents import ConfigurationError, validate  # jsonschema, YAML
-
-    try:
-        validate(receipt, "receipt", path)
-    except ConfigurationError as error:
-        raise ReceiptError(f"this receipt would be malformed: {error}") from None
+    return "; ".join(named) + (f"; and {more} more" if more > 0 else "")

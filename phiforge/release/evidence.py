@@ -1,4 +1,4 @@
-"""What stands beside a payload in ``evidence/``: receipts, provenance, bill of materials, keys."""
+"""Lay out a release's ``evidence/``: receipts, provenance, bill of materials, keys."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from phiforge.receipts.receipt_files import envelope_path
 from phiforge.release.provenance import provenance
 from phiforge.release.sbom import bill_of_materials
 from phiforge.release.signing import ReleaseKey
-from phiforge.release.versions import RELEASE_SCHEMA
 from phiforge.settings.modules import environments_of
+from phiforge.verify.trust import RELEASE_SCHEMA
 
 CARD = "README.md"
 
@@ -53,7 +53,7 @@ def lay_out_evidence(
             "variant": build["variant"],
             "version": version,
             "artifact_sha256": build["artifact_sha256"],
-            "signer": {"keyid": key.keyid, "occasional": key.occasional},
+            "signer": {"keyid": key.keyid, "ephemeral": key.ephemeral},
         },
     )
     bill = bill_of_materials(build, list(receipts.values()), release, digests, version)

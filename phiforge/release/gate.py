@@ -1,7 +1,12 @@
-"""Hold a variant's receipts against the channel's policy."""
+"""Judge a variant's receipts by the configuration of today, and write down by what policy.
+
+The verdict travels in the release's evidence (``evidence/gate.json``), so that promotion and
+`verify` judge again by the same policy, without the configuration.
+"""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +15,137 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Gate, RowPolicy, read_job
-from phiforge.receipts.policy import NOTHING_RAN, judge, missing_for_stable
-from phiforge.release import policy_inputs
-from phiforge.release.scrutiny import expect, scrutinize
+from phiforge.receipts.policy import (
+    Policy,
+    Row,
+    check_channel,
+    check_receipt,
+    missing_for_stable,
+)
+from phiforge.receipts.receipt import Receipt
+from phiforge.receipts.signed_receipt import read_signed
+from phiforge.receipts.verdict import GATE_SCHEMA, JudgedReceipt, Verdict
+from phiforge.trust import TrustError
+from phiforge.trust.keys import read_public
+from validators.acceptance import load_gates
+from validators.code_digest import validator_digest
+from validators.golden import load_golden
 
 
 class GateError(PhiforgeError):
     """A variant must not be released; the message names every receipt that stands against it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", type=Path, help="the job, as rule gate writes it")
+    parser.add_argument("--build", required=True, type=Path, help="BUILD.json")
+    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
+    parser.add_argument("--reference", required=True, type=Path, help="REFERENCE.json")
+    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
+    parser.add_argument("--verdict", required=True, type=Path, help="where the verdict goes")
+    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    job = read_job(Gate, arguments.job)
+    gate(
+        arguments.build,
+        arguments.receipts,
+        job.channel,
+        arguments.verdict,
+        golden=arguments.golden,
+        reference=arguments.reference,
+        acceptance=arguments.acceptance,
+        overrides=job.gates,
+        rows=job.rows,
+    )
+
+
+def gate(
+    build_path: Path,
+    receipt_paths: Sequence[Path],
+    channel: str,
+    verdict_path: Path,
+    *,
+    golden: Path,
+    reference: Path,
+    acceptance: Path,
+    overrides: Mapping[str, Any],
+    rows: Mapping[str, RowPolicy],
+) -> None:
+    """Write the verdict of a variant that may be released.
+
+    Args:
+        golden: golden prompts (YAML).
+        reference: REFERENCE.json.
+        acceptance: gates (YAML); the model's own are in ``overrides``.
+        rows: the variant's rows as they are configured, by name.
+
+    Raises:
+        GateError: it may not be released; no verdict is written.
+    """
+    build = read_record(build_path)
+    if "blocked" in build:
+        raise _refusal(build, channel, [f"it was not built ({build['blocked']['reason']})"])
+    policy = Policy(
+        model=build["model"],
+        variant=build["variant"],
+        precision=build["precision"],
+        artifact_sha256=build["artifact_sha256"],
+        reference_sha256=sha256_file(reference),
+        golden=load_golden(golden),
+        gates=load_gates(acceptance, build["precision"], overrides),
+        rows={name: _row(row) for name, row in rows.items()},
+    )
+    against = [*_unfit(build, build_path.parent / "payload")]
+    receipts: dict[Path, Receipt] = {}
+    for path in receipt_paths:
+        try:
+            receipts[path] = read_signed(path)
+            against += map(str, check_receipt(receipts[path], path.stem, policy))
+        except TrustError as error:
+            against.append(f"{path.stem}: {error.what}")
+    if not against:  # a receipt that is not believed says nothing about the channel
+        against += map(str, check_channel(receipts.values(), channel, policy.rows))
+    if against:
+        raise _refusal(build, channel, against, receipt_paths[0].parent)
+    verdict = Verdict(
+        GATE_SCHEMA,
+        build["model"],
+        build["variant"],
+        channel,
+        build["artifact_sha256"],
+        {one.device: _judged(one, path) for path, one in receipts.items()},
+        missing_for_stable(policy, receipts.values()),
+        policy,
+    )
+    write_record(verdict_path, asdict(verdict))
+
+
+def _refusal(
+    build: Mapping[str, Any], channel: str, against: Collection[str], folder: Path | None = None
+) -> GateError:
+    return GateError(
+        f"{build['model']} {build['variant']} is not released to {channel}: {'; '.join(against)}",
+        remedy=f"read {folder}/ and the logs of its checks; a receipt that was deleted is made "
+        "again"
+        if folder
+        else None,
+    )
+
+
+def _row(policy: RowPolicy) -> Row:
+    row = policy.row
+    return Row(
+        kind=row.kind,
+        standin_for=row.standin_for,
+        runtime=row.runtime,
+        settings=row.settings,
+        executes=row.executes,
+        available=policy.available,
+        keyid=None if policy.key is None else read_public(Path(policy.key)).keyid,
+        validator_sha256=validator_digest(row.runtime),
+    )
 
 
 def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
@@ -27,78 +156,6 @@ def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
     return () if objection is None else (f"{MADE_FOR_CPU}: {objection}",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    policy_inputs.add_arguments(parser)
-    parser.add_argument("--verdict", required=True, type=Path, help="where the verdict goes")
-    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    job = read_job(Gate, arguments.job)
-    inputs = policy_inputs.policy_inputs(arguments, job)
-    gate(arguments.build, arguments.receipts, job.channel, arguments.verdict, **inputs)
-
-
-def gate(
-    build_path: Path,
-    receipt_paths: Sequence[Path],
-    channel: str,
-    verdict: Path,
-    *,
-    golden: Path,
-    reference: Path,
-    acceptance: Path,
-    overrides: Mapping[str, Any],
-    rows: Mapping[str, RowPolicy],
-) -> None:
-    """Write the verdict of a variant that may be released.
-
-    Raises:
-        GateError: it may not; no verdict is written.
-    """
-    build = read_record(build_path)
-    receipts: list[Mapping[str, Any]] = []
-    against: list[str] = []
-    if "blocked" not in build:
-        against += _unfit(build, build_path.parent / "payload")
-        expected = expect(
-            build,
-            golden=golden,
-            reference=reference,
-            acceptance=acceptance,
-            overrides=overrides,
-            rows=rows,
-        )
-        for path in receipt_paths:
-            receipt, refusals = scrutinize(path, expected.rows[path.stem], expected)
-            against += map(str, refusals)
-            if receipt is not None and not refusals:
-                receipts.append(receipt)
-    # Where a receipt is refused, that nothing passed is told already.
-    against += [reason for reason in judge(build, receipts) if not against or reason != NOTHING_RAN]
-    if against:
-        raise GateError(
-            f"{build['model']} {build['variant']} is not released to {channel}: "
-            + "; ".join(against),
-            remedy=f"read {receipt_paths[0].parent}/ and the logs of its checks; "
-            "a receipt that was deleted is made again",
-        )
-    write_record(
-        verdict,
-        {
-            "model": build["model"],
-            "variant": build["variant"],
-            "channel": channel,
-            "artifact_sha256": build["artifact_sha256"],
-            "receipts": {
-                receipt["device"]: {
-                    "kind": receipt["kind"],
-                    "verdict": receipt["verdict"],
-                    "signer": receipt["signer"] and receipt["signer"]["keyid"],
-                    "sha256": sha256_file(path),
-                }
-                for receipt, path in zip(receipts, receipt_paths, strict=True)
-            },
-            "missing_for_stable": list(missing_for_stable(receipts)),
-        },
-    )
+def _judged(receipt: Receipt, path: Path) -> JudgedReceipt:
+    keyid = None if receipt.signer is None else receipt.signer.keyid
+    return JudgedReceipt(receipt.kind, receipt.verdict, keyid, sha256_file(path))

@@ -27,7 +27,7 @@ def sign_model(key: ReleaseKey, name: str, digests: Mapping[str, str], into: Pat
     """
     config = signing.Config()  # type: ignore[no-untyped-call]
     config.set_hashing_config(_Digested(digests))
-    with _in_memory(key.signer.private_bytes) as private:
+    with _in_memory(key.signer.private_pem()) as private:
         if key.certificate is None:
             config.use_elliptic_key_signer(private_key=private)
         else:
@@ -40,7 +40,7 @@ def sign_model(key: ReleaseKey, name: str, digests: Mapping[str, str], into: Pat
 
 
 class _Digested(hashing.Config):
-    """model-signing's hashing, answered from digests that were taken already.
+    """Answers model-signing's hashing from digests that were taken already.
 
     Its interface takes a folder and reads every byte of it; a release's bytes have just been
     held against SHA256SUMS (https://github.com/sigstore/model-transparency).
@@ -68,7 +68,7 @@ class _Digested(hashing.Config):
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[Path]:
-    """A path to ``data`` that no disk ever sees; model-signing takes keys by path only."""
+    """Yield a path to ``data`` that no disk ever sees; model-signing takes keys by path only."""
     descriptor = os.memfd_create("release-key", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)

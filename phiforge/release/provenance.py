@@ -1,4 +1,4 @@
-"""Where a release comes from: an in-toto statement with the SLSA v1 provenance predicate.
+"""State where a release comes from: an in-toto statement with the SLSA v1 provenance predicate.
 
 Format: https://slsa.dev/spec/v1.0/provenance. It names no path, host, user or time; two builds of
 one commit differ in their signatures only.
@@ -7,7 +7,7 @@ one commit differ in their signatures only.
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from phiforge.trust.statement import PROVENANCE, statement
+from phiforge.trust.statement import PROVENANCE, descriptor, statement
 
 BUILD_TYPE = "urn:phiforge:release:v1"
 
@@ -23,11 +23,11 @@ def provenance(
     byproducts: Mapping[str, str],
     environments: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The statement about a release.
+    """Return the statement about a release.
 
     Args:
         build: BUILD.json.
-        recipe: the variant's block of config/variants.yaml, what the converter was told.
+        recipe: the variant's block of config/variants.yaml, what the converter was given.
         builder: URI of who runs this (config key ``builder``).
         payload: every payload file, SHA256SUMS included, to hex SHA-256.
         byproducts: the card and every other piece of evidence to hex SHA-256.
@@ -55,7 +55,7 @@ def provenance(
             },
             "runDetails": {
                 "builder": {"id": builder},
-                "byproducts": [_file(one, byproducts[one]) for one in sorted(byproducts)],
+                "byproducts": [descriptor(one, byproducts[one]) for one in sorted(byproducts)],
             },
         },
     )
@@ -69,18 +69,18 @@ def _dependencies(
     if hub:
         yield {"name": "source", "uri": hub, "digest": {"gitCommit": source["revision"]}}
     for file in source["files"]:
-        found = _file(f"source/{file['path']}", file["sha256"])
+        found = descriptor(f"source/{file['path']}", file["sha256"])
         yield {**found, "uri": f"{hub}#{file['path']}"} if hub else found
     if "derived_from" in build:
         base = build["derived_from"]
-        yield _file(f"{build['model']}/{base['variant']}", base["artifact_sha256"])
+        yield descriptor(f"{build['model']}/{base['variant']}", base["artifact_sha256"])
     # A build of before provenance was recorded does not know by which state it was made.
     project = build.get("project", {})
     if project.get("lock_sha256"):
-        yield _file("envs/main.lock", project["lock_sha256"])
+        yield descriptor("envs/main.lock", project["lock_sha256"])
     for name, lock_sha256 in sorted(project.get("environments", {}).items()):
         if name in environments:
-            yield _file(f"envs/{name}.lock", lock_sha256)
+            yield descriptor(f"envs/{name}.lock", lock_sha256)
     if project.get("commit"):
         yield {
             "name": "phiforge",
@@ -90,7 +90,7 @@ def _dependencies(
 
 
 def source_purl(source: Mapping[str, Any]) -> str | None:
-    """The package URL of a Hub commit; None: a local checkpoint has none.
+    """Return the package URL of a Hub commit; None: a local checkpoint has none.
 
     >>> source_purl({"kind": "hub", "repo": "microsoft/Phi-3", "revision": "0f" * 20})
     'pkg:huggingface/microsoft/Phi-3@0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f'
@@ -98,7 +98,3 @@ def source_purl(source: Mapping[str, Any]) -> str | None:
     if source["kind"] != "hub":
         return None
     return f"pkg:huggingface/{source['repo']}@{source['revision']}"
-
-
-def _file(name: str, sha256: str) -> dict[str, Any]:
-    return {"name": name, "digest": {"sha256": sha256}}

@@ -11,9 +11,11 @@ from rich.text import Text
 
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.record import RecordError, read_record
-from phiforge.receipts.policy import is_promoted, judge, missing_for_stable
+from phiforge.artifact.tree import sha256_file
+from phiforge.receipts.policy import is_promoted
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
+from phiforge.release.versions import RELEASE, versions_of
 from phiforge.settings.command_line import add_configuration, configuration, split_name
 from phiforge.settings.plan import plan
 from phiforge.settings.settings import load
@@ -53,8 +55,8 @@ def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
             variant,
             "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
             _verdicts(receipts),
-            _release(root, model, variant, receipts),
-            ", ".join(missing_for_stable(receipts)) or "-",
+            _release(root, model, variant),
+            ", ".join(_missing_for_stable(receipts)) or "-",
         )
     console = Console()
     # In a log there is no terminal to fit in; wide enough that no name is folded.
@@ -93,19 +95,47 @@ def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
     return text or Text("not checked", style="bold red")
 
 
+def _missing_for_stable(receipts: Iterable[dict[str, Any]]) -> list[str]:
+    """Device rows that did not pass, or were signed with an ephemeral key."""
+    return [
+        receipt["device"]
+        for receipt in receipts
+        if receipt["kind"] == "device"
+        and (receipt["verdict"] != "passed" or receipt["signer"].get("ephemeral", True))
+    ]
+
+
 def _size(payload: Path) -> str:
     if not payload.is_dir():
         return "not built"
     return readable_size(sum(p.stat().st_size for p in payload.rglob("*") if p.is_file()))
 
 
-def _release(root: Path, model: str, variant: str, receipts: list[dict[str, Any]]) -> str:
+def _release(root: Path, model: str, variant: str) -> str:
     folder = root / "release" / model / variant
     build = root / "build" / model / variant / "BUILD.json"
     if not (folder / MANIFEST).is_file():
         return "none"
     stable = is_promoted(folder)
-    verdict = root / "gates" / model / f"{variant}.json"  # not there where the gate refused
-    if not (build.is_file() and verdict.is_file()) or judge(read_record(build), receipts):
-        return "an older stable one stands" if stable else "an older one stands"
+    version = read_record(folder / RELEASE)["version"]
+    if versions_of(folder.parent, variant)[version]["revoked"] is not None:
+        return "revoked"
+    verdict = root / "gates" / model / f"{variant}.json"
+    if not _judged(verdict, build, root / "checks" / model / variant):
+        return "an older stable one" if stable else "an older one"
     return "stable" if stable else "candidate"
+
+
+def _judged(verdict: Path, build: Path, checks: Path) -> bool:
+    """Whether the gate let these very receipts of this build through."""
+    try:
+        gate = read_record(verdict)
+        return bool(
+            gate["artifact_sha256"] == read_record(build)["artifact_sha256"]
+            and all(
+                sha256_file(checks / f"{row}.json") == receipt["sha256"]
+                for row, receipt in gate["receipts"].items()
+            )
+        )
+    except (RecordError, OSError, LookupError):
+        return False

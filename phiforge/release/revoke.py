@@ -13,8 +13,11 @@ from phiforge.release.signing import ReleaseKey, release_key
 from phiforge.release.versions import VersionError, ledger_lock, record_version, versions_of
 from phiforge.settings.command_line import add_configuration, configuration, split_name
 from phiforge.settings.settings import load
+from phiforge.trust.document import parse_record
+from phiforge.trust.keys import SIGNING_KEY
 from phiforge.trust.statement import ATTRIBUTE_REPORT, statement
-from phiforge.verify.revocations import REVOCATIONS, REVOKED, SCHEMA
+from phiforge.verify.revocations import REVOCATIONS, REVOKED, SCHEMA, revocations_in
+from phiforge.verify.trust import RELEASE, ReleaseRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,43 +40,67 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def revoke(model_folder: Path, variant: str, version: str, reason: str, key: ReleaseKey) -> Path:
-    """Revoke a version of ``model_folder`` (``artifacts/release/<model>``); the list's path.
+    """Revoke a version of ``model_folder`` (``artifacts/release/<model>``); return the list's path.
 
-    The release stays where it is: ``verify`` refuses it from now on, here and wherever the list
-    is sent. A second revocation of one version changes nothing.
+    The release stays where it is: `verify` refuses it from now on, here and wherever the list is
+    sent. A second revocation by the same key changes nothing; one by another key takes the
+    first's place.
 
     Raises:
-        VersionError: there is no such version.
+        VersionError: there is no such version; or the variant's release was signed with a release
+            key, and ``key`` is an ephemeral one, whose word nobody can place.
     """
     path = model_folder / REVOCATIONS
+    name = f"{model_folder.name}/{variant}"
     with ledger_lock(model_folder):
         known = versions_of(model_folder, variant)
         if version not in known:
             raise VersionError(
-                f"there is no version {version} of {model_folder.name}/{variant}",
+                f"there is no version {version} of {name}",
                 where=model_folder,
                 expected=", ".join(sorted(known)) or "a version that was released",
                 found=version,
                 remedy="revoke a version that was released here",
             )
+        if key.ephemeral and _has_release_key(model_folder / variant / RELEASE):
+            raise VersionError(
+                f"{name} is signed with a release key, and no release key is named to revoke it",
+                where=model_folder,
+                remedy=f"name its file in the variable {SIGNING_KEY} or in the configuration "
+                "(signing: key:)",
+            )
         listed: dict[str, Any] = {"schema": SCHEMA, "keys": {}, "revocations": []}
         if path.is_file():
             listed = read_record(path)
-        if known[version]["revoked"] is None:
+        earlier = [
+            one
+            for one in revocations_in(listed, str(path))
+            if (one.name, one.version) == (name, version)
+        ]
+        if not earlier or (not key.ephemeral and key.keyid not in {one.keyid for one in earlier}):
             artifact = known[version]["artifact_sha256"]
+            others = [
+                envelope
+                for envelope in listed["revocations"]
+                if envelope not in [one.envelope for one in earlier]
+            ]
+            report = _report(name, version, artifact, reason)
             listed["keys"][key.keyid] = key.public_pem
-            listed["revocations"].append(
-                key.sign_statement(
-                    _statement(f"{model_folder.name}/{variant}", version, artifact, reason)
-                )
-            )
+            listed["revocations"] = [*others, key.sign_statement(report)]
             # The list first: a kill in between leaves it to be revoked twice, never not at all.
             write_record(path, listed)
             record_version(model_folder, variant, version, artifact, revoked=reason)
     return path
 
 
-def _statement(name: str, version: str, artifact_sha256: str, reason: str) -> dict[str, Any]:
+def _has_release_key(record: Path) -> bool:
+    """Whether the release whose record this is was signed with a key that lasts."""
+    if not record.is_file():
+        return False
+    return not parse_record(ReleaseRecord, record.read_bytes(), str(record)).signer.ephemeral
+
+
+def _report(name: str, version: str, artifact_sha256: str, reason: str) -> dict[str, Any]:
     conditions = {"version": version, "reason": reason}
     return statement(
         {name: artifact_sha256},

@@ -1,7 +1,7 @@
 """The release key: one ECDSA P-256 key signs the statements (DSSE) and the payload (OpenSSF).
 
 It comes from the configuration (``signing``), from the environment (PHIFORGE_SIGNING_KEY), or is
-made for the occasion and says so. It is read, used, and never written anywhere. The payload's
+ephemeral and says so. It is read, used, and never written anywhere. The payload's
 signature is made in `phiforge.release.model_signature`.
 """
 
@@ -13,26 +13,21 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
 
 from phiforge.errors import PhiforgeError
 from phiforge.trust import envelope
 from phiforge.trust.keys import (
     SIGNING_KEY,
     Signer,
+    ephemeral,
     load_private,
-    occasional,
     password_from_environment,
-    public_pem,
+    public_key,
 )
 
 
 class SigningError(PhiforgeError):
-    """What a release is to be signed with does not fit together."""
+    """Key, certificate and configuration of a release's signature do not fit together."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,42 +35,45 @@ class ReleaseKey:
     """A key that signs releases, and the certificates that name its owner.
 
     Attributes:
-        occasional: made in memory for this release; nobody can know whose it is.
         certificate: PEM file of the signing certificate, or None.
         chain: PEM files of the certificates between it and its authority.
     """
 
     signer: Signer
-    occasional: bool
     certificate: Path | None = None
     chain: tuple[Path, ...] = ()
 
     @property
     def keyid(self) -> str:
-        """SHA-256 of the public key's DER form, in hex."""
-        return str(self.signer.public_key.keyid)
+        """Return the SHA-256 of the public key's DER form, in hex."""
+        return self.signer.public_key.keyid
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it was made in memory, for one use: this proves integrity, not origin."""
+        return self.signer.ephemeral
 
     @property
     def public_pem(self) -> str:
-        """The public key, to be shipped."""
-        return public_pem(self.signer.public_key)
+        """Return the public key's PEM text, to be shipped."""
+        return self.signer.public_key.pem
 
     @property
     def certificates_pem(self) -> str:
-        """The certificate and its chain as one PEM text; empty without a certificate."""
+        """Return certificate and chain as one PEM text; empty without a certificate."""
         files = [self.certificate, *self.chain] if self.certificate else []
         return "".join(path.read_text("ascii").strip() + "\n" for path in files)
 
     def sign_statement(self, statement: Mapping[str, Any]) -> dict[str, Any]:
-        """The DSSE envelope of an in-toto statement."""
+        """Return the DSSE envelope of an in-toto statement."""
         return envelope.sign(statement, self.signer)
 
 
 def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
-    """The key that ``settings`` (config key ``signing``) or the environment names, or a new one.
+    """Return the key that the environment or config key ``signing`` names, or a new one.
 
     Raises:
-        AttestationError: the key cannot be read, or lies below artifacts/.
+        TrustError: the key cannot be read, or lies below artifacts/.
         SigningError: it is no ECDSA P-256 key, or not the certificate's.
     """
     named = os.environ.get(SIGNING_KEY) or settings.get("key")
@@ -86,10 +84,10 @@ def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
                 where="config/config.yaml",
                 remedy=f"add 'key: FILE', or set {SIGNING_KEY}",
             )
-        return ReleaseKey(occasional("ecdsa"), True)
+        return ReleaseKey(ephemeral("ecdsa"))
     path = Path(named)
     signer = load_private(path, _password(settings))
-    if not isinstance(_public(signer), EllipticCurvePublicKey):
+    if not isinstance(signer.public_key.public, EllipticCurvePublicKey):
         raise SigningError(
             "a release key signs the payload too, and model-signing takes no Ed25519 key",
             where=path,
@@ -99,7 +97,7 @@ def release_key(settings: Mapping[str, Any]) -> ReleaseKey:
         )
     certificate = settings.get("certificate")
     chain = tuple(Path(one) for one in settings.get("certificate_chain", []))
-    key = ReleaseKey(signer, False, Path(certificate) if certificate else None, chain)
+    key = ReleaseKey(signer, Path(certificate) if certificate else None, chain)
     _check_certificates(key)
     return key
 
@@ -119,7 +117,8 @@ def _password(settings: Mapping[str, Any]) -> bytes | None:
 
 
 def _check_certificates(key: ReleaseKey) -> None:
-    """The certificate must be the key's; otherwise nobody could verify what is signed."""
+    """Refuse a certificate of another key: nobody could verify what is signed."""
+    own = key.signer.public_key
     for path in filter(None, (key.certificate, *key.chain)):
         try:
             found = x509.load_pem_x509_certificates(path.read_bytes())
@@ -127,17 +126,9 @@ def _check_certificates(key: ReleaseKey) -> None:
             raise SigningError(
                 "not certificates in PEM form", where=path, remedy="correct the path"
             ) from None
-        if path == key.certificate and _der(found[0].public_key()) != _der(_public(key.signer)):
+        if path == key.certificate and public_key(found[0].public_key(), path) != own:
             raise SigningError(
                 "the certificate is of another key",
                 where=path,
                 remedy="name the certificate that was issued for 'signing.key'",
             )
-
-
-def _public(signer: Signer) -> Any:
-    return load_pem_public_key(public_pem(signer.public_key).encode())
-
-
-def _der(key: Any) -> bytes:
-    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))

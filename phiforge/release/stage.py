@@ -131,14 +131,14 @@ def _keeps_better_signature(
 
     Someone without the release key must not replace what its owner signed.
     """
-    if not key.occasional or not (into / RELEASE).is_file():
+    if not key.ephemeral or not (into / RELEASE).is_file():
         return False
-    standing = read_record(into / RELEASE)
-    same = (standing["version"], standing["artifact_sha256"]) == (version, artifact_sha256)
-    if not same or standing["signer"]["occasional"]:
+    current = read_record(into / RELEASE)
+    same = (current["version"], current["artifact_sha256"]) == (version, artifact_sha256)
+    if not same or current["signer"].get("ephemeral", True):
         return False
     print(
-        f"kept: {into} {version} is signed by {standing['signer']['keyid']}, and no release key is"
+        f"kept: {into} {version} is signed by {current['signer']['keyid']}, and no release key is"
         " here; name one to sign what is new in its evidence (docs/releases.md)"
     )
     return True

@@ -1,4 +1,4 @@
-"""The ledger of a model: which bytes stand behind which version, and which were taken back.
+"""Keep the ledger of a model: which bytes each version has, and which were revoked.
 
 ``artifacts/release/<model>/versions.json`` maps variant and version to ``artifact_sha256``. A
 version never comes to mean other bytes; one that was revoked is never released again.
@@ -15,7 +15,6 @@ from phiforge.errors import PhiforgeError
 
 LEDGER = "versions.json"
 SCHEMA = "phiforge/versions/1"
-RELEASE_SCHEMA = "phiforge/release/1"
 RELEASE = Path("evidence/release.json")
 
 
@@ -33,7 +32,7 @@ def ledger_lock(model_folder: Path) -> Iterator[None]:
 
 
 def versions_of(model_folder: Path, variant: str) -> dict[str, dict[str, Any]]:
-    """Version to ``{artifact_sha256, revoked}``: the ledger, and what stands in the folder.
+    """Return version to ``{artifact_sha256, revoked}``, of the ledger and the release folder.
 
     A run that was killed after its release appeared and before the ledger was written is
     remembered by the release itself.
@@ -42,9 +41,9 @@ def versions_of(model_folder: Path, variant: str) -> dict[str, dict[str, Any]]:
     ledger = model_folder / LEDGER
     if ledger.is_file():
         versions = read_record(ledger)["versions"].get(variant, {})
-    standing = model_folder / variant / RELEASE
-    if standing.is_file():
-        record = read_record(standing)
+    current = model_folder / variant / RELEASE
+    if current.is_file():
+        record = read_record(current)
         entry = {"artifact_sha256": record["artifact_sha256"], "revoked": None}
         versions.setdefault(record["version"], entry)
     return versions
@@ -85,7 +84,7 @@ def record_version(
     *,
     revoked: str | None = None,
 ) -> None:
-    """Enter a version into the ledger; what is known already is kept."""
+    """Enter a version into the ledger; what it holds already is kept."""
     ledger = model_folder / LEDGER
     document: Mapping[str, Any] = {"versions": {}}
     if ledger.is_file():

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phiforge.errors import PhiforgeError
-from phiforge.receipts.receipt import check_receipt
+from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import envelope_path
-from phiforge.receipts.signed_receipt import read_signed
+from phiforge.receipts.signed_receipt import open_receipt
 from phiforge.remote import RunnerError
-from phiforge.trust import AttestationError
+from phiforge.trust import TrustError
 from phiforge.trust.keys import read_public
 
 _DIGESTS = (
@@ -49,70 +48,61 @@ def accept(
 
     Raises:
         RunnerError: by name: ``stale-receipt`` (of another artifact or basis),
-            ``other-receipt`` (of another row or job), ``malformed-receipt``, or what
-            `phiforge.receipts.signed_receipt.read_signed` finds: ``unsigned``, ``edited-receipt``,
-            ``edited-envelope``, ``unknown-signer``.
+            ``other-receipt`` (of another row or job), or what
+            `phiforge.receipts.signed_receipt.open_receipt` finds.
     """
+    accepted = _opened(receipt, envelope, key, into.name, came)
+    _compare(accepted, expects, came)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=into.parent) as name:
-        path = Path(name) / into.name
-        path.write_bytes(receipt)
-        if envelope is not None:
-            envelope_path(path).write_bytes(envelope)
-        told = _verified(path, key, came)
-        _compare(told, expects, came)
-        envelope_path(path).replace(envelope_path(into))
-        path.replace(into)
-    return str(told["verdict"])
+        scratch = Path(name) / into.name
+        scratch.write_bytes(receipt)
+        envelope_path(scratch).write_bytes(envelope or b"")
+        envelope_path(scratch).replace(envelope_path(into))
+        scratch.replace(into)
+    return accepted.verdict
 
 
-def _verified(path: Path, key: Path | None, came: str) -> dict[str, Any]:
+def _opened(
+    receipt: bytes, envelope: bytes | None, key: Path | None, name: str, came: str
+) -> Receipt:
+    keys = None if key is None else [read_public(key)]
     try:
-        told = read_signed(path, None if key is None else [read_public(key)])
-        check_receipt(path, told)
-    except AttestationError as error:
+        opened = open_receipt(receipt, envelope, name, keys)
+    except TrustError as error:
         raise RunnerError(
             error.name,
-            f"the receipt is refused: {_short(error, path)}",
+            f"the receipt is refused: {error.what}",
             where=came,
             remedy=_REMEDIES.get(error.name, "run the check there again"),
         ) from None
-    except PhiforgeError as error:
-        raise RunnerError(
-            "malformed-receipt", f"the receipt is refused: {_short(error, path)}", where=came
-        ) from None
-    if told["verdict"] == "blocked":
-        raise RunnerError("unsigned", "a blocked receipt proves nothing", where=came)
-    return told
+    if opened.verdict == "blocked":
+        raise RunnerError("unsigned-receipt", "a blocked receipt proves nothing", where=came)
+    return opened
 
 
 _REMEDIES = {
-    "unknown-signer": "let the device sign with the key that the row names (its "
+    "wrong-key": "let the device sign with the key that the row names (its "
     "PHIFORGE_RUNNER_KEY or ssh.runner_key), or name the device's own key in the row",
 }
 
 
-def _short(error: Exception, path: Path) -> str:
-    """The message without the scratch folder."""
-    return str(error).replace(f"{path.parent}/", "").split(". Remedy:")[0]
-
-
-def _compare(told: Mapping[str, Any], expects: Mapping[str, Any], came: str) -> None:
+def _compare(receipt: Receipt, expects: Mapping[str, Any], came: str) -> None:
     for field, expected in expects.items():
-        if field not in _DIGESTS and told[field] != expected:
+        if field not in _DIGESTS and getattr(receipt, field) != expected:
             raise RunnerError(
                 "other-receipt",
                 f"the receipt is of another job: its '{field}' differs",
                 where=came,
                 expected=expected,
-                found=told[field],
+                found=getattr(receipt, field),
             )
     for field in _DIGESTS:
-        if told[field] != expects[field]:
+        if getattr(receipt, field) != expects[field]:
             raise RunnerError(
                 "stale-receipt",
                 f"the receipt is stale, it is about other {_NOUNS[field]}",
                 where=came,
                 expected=expects[field],
-                found=told[field],
+                found=getattr(receipt, field),
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.record import canonical, read_record, write_into
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.release.signing import ReleaseKey, release_key
@@ -80,9 +80,9 @@ def attest(record_path: Path, releases: Path) -> str:
         return "no release of these bytes"
     key = release_key(json.loads(os.environ.get(SIGNING, "{}")))
     signer = read_record(release / "evidence/release.json")["signer"]
-    if key.occasional or signer["keyid"] != key.keyid:
+    if key.ephemeral or signer["keyid"] != key.keyid:
         return "not in the release's evidence: its release key is not here"
-    write_record(release / EVIDENCE, _signed(record, record_path, key))
+    write_into(release, EVIDENCE, canonical(_signed(record, record_path, key)))
     return "in the release's evidence"
 
 

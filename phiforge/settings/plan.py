@@ -174,7 +174,7 @@ def stands_signed(model: str, variant: str) -> bool:
     record = Path("artifacts/release") / model / variant / "evidence/release.json"
     try:
         signer = json.loads(record.read_text(encoding="utf-8"))["signer"]
-        return not signer["occasional"]
+        return not signer["ephemeral"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

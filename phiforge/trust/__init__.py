@@ -1,28 +1,43 @@
-"""Signed statements about artifacts: keys, DSSE envelopes, in-toto statements. All offline."""
+"""Sign statements about artifacts, and read what others signed: offline, taken for hostile.
+
+Needs the standard library and ``cryptography`` only. Keys, DSSE envelopes, in-toto statements and
+certificates are read here for everyone: gate, promotion, lab, publishing and the verifier.
+"""
 
 from pathlib import Path
 
 from phiforge.errors import PhiforgeError
 
 
-class AttestationError(PhiforgeError):
-    """A key or an envelope cannot be used, or does not say what it must.
+class TrustError(PhiforgeError):
+    """A key, a certificate or a signed document cannot be used, or does not say what it must.
 
     Attributes:
-        name: what is wrong, for instance ``unknown-signer``; stable, for programs and tests.
+        name: what is wrong, for instance ``wrong-key``; stable, for programs and tests.
         what: the same in words, without the place and the remedy.
+        where: the file, or empty.
     """
 
     def __init__(
         self,
         name: str,
         what: str,
+        where: str | Path = "",
         *,
-        where: str | Path | None = None,
         expected: object = None,
         found: object = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(what, where=where, expected=expected, found=found, remedy=remedy)
+        # What is read may be hostile: nothing of it may move a terminal's cursor.
+        what, where = _printable(what), _printable(str(where))
+        super().__init__(what, where=where or None, expected=expected, found=found, remedy=remedy)
         self.name = name
+        self.where = where
         self.what = str(PhiforgeError(what, expected=expected, found=found))
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

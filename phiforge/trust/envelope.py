@@ -1,100 +1,116 @@
-"""Dead Simple Signing Envelopes around in-toto statements.
+"""Sign and open Dead Simple Signing Envelopes around in-toto statements.
 
-Formats: https://github.com/secure-systems-lab/dsse/blob/master/envelope.md (JSON) and
+Formats: https://github.com/secure-systems-lab/dsse/blob/v1.0.0/protocol.md and
 https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md
 """
 
-import copy
-import json
-from collections.abc import Mapping, Sequence
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phiforge.artifact.record import canonical
-from phiforge.trust import AttestationError
+from phiforge.trust import TrustError
+from phiforge.trust.document import member, parse_json
 from phiforge.trust.keys import PublicKey, Signer
-from phiforge.trust.library import Envelope, UnverifiedSignatureError
-from phiforge.trust.statement import check
+from phiforge.trust.statement import check_statement
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _FIELDS = {"payload", "payloadType", "signatures"}
+_MAX_SIGNATURES = 16
+
+
+def pre_authentication(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Return the bytes that DSSE signs: type and payload, each with its length.
+
+    >>> pre_authentication(b"hello world", "http://example.com/HelloWorld")
+    b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
+    """
+    head = f"DSSEv1 {len(payload_type.encode())} {payload_type} {len(payload)} "
+    return head.encode() + payload
 
 
 def sign(statement: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
-    """The envelope of ``statement`` with one signature, in JSON's types.
+    """Return the envelope of ``statement`` with one signature, in JSON's types.
 
     Raises:
-        AttestationError: ``statement`` is not an in-toto statement.
+        TrustError: ``malformed``: ``statement`` is not an in-toto statement.
     """
-    check(statement)
-    envelope = Envelope(canonical(statement).encode(), PAYLOAD_TYPE, {})
-    envelope.sign(signer)
-    return dict(envelope.to_dict())
+    check_statement(statement, "statement")
+    payload = canonical(statement).encode()
+    signature = signer.sign(pre_authentication(payload))
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [
+            {"keyid": signer.public_key.keyid, "sig": base64.b64encode(signature).decode()}
+        ],
+    }
 
 
-def verify(envelope: Mapping[str, Any], keys: Sequence[PublicKey]) -> dict[str, Any]:
-    """The statement in ``envelope``, if one of ``keys`` signed it.
+def open_envelope(
+    envelope: Mapping[str, Any], keys: Iterable[PublicKey], where: str = "envelope"
+) -> tuple[dict[str, Any], PublicKey]:
+    """Return the in-toto statement in ``envelope``, and which of ``keys`` signed it.
 
     Raises:
-        AttestationError: by name: ``malformed-envelope``, ``unknown-signer`` (signed, but by none
-            of ``keys``), ``bad-signature`` (edited after it was signed), ``not-in-toto``.
+        TrustError: ``malformed``, ``wrong-key`` (signed, but by none of ``keys``) or
+            ``bad-signature`` (edited after it was signed).
     """
-    opened = _open(envelope)
-    signers = {key.keyid: key for key in keys}
-    known = [signature for signature in opened.signatures if signature in signers]
-    if not known:
-        raise AttestationError(
-            "unknown-signer",
-            "signed by an unknown key",
-            expected=", ".join(signers) or "no key at all",
-            found=", ".join(opened.signatures),
-        )
-    for keyid in known:
-        try:
-            signers[keyid].verify_signature(opened.signatures[keyid], opened.pae())
-        except UnverifiedSignatureError:
-            raise AttestationError(
-                "bad-signature", f"the envelope was edited: key {keyid} did not sign this"
-            ) from None
-    return _statement(opened)
+    payload, signatures = _read(envelope, where)
+    message = pre_authentication(payload)
+    known = tuple(keys)
+    named = False
+    for keyid, signature in signatures:
+        for key in known:
+            if keyid in ("", key.keyid):
+                named = True
+                if key.verifies(signature, message):
+                    statement = parse_json(payload, where)
+                    check_statement(statement, where)
+                    return statement, key
+    if named:
+        raise TrustError("bad-signature", "the signature is not of what is signed", where)
+    raise TrustError(
+        "wrong-key",
+        "signed by another key",
+        where,
+        expected=", ".join(key.keyid for key in known) or "no key at all",
+        found=", ".join(keyid[:64] or "a key without id" for keyid, _ in signatures),
+    )
 
 
-def peek(envelope: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The statement, and the ids of the keys that are said to have signed it; nothing is verified.
+def _read(envelope: Mapping[str, Any], where: str) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """The payload, and key id and signature of each signature.
+
+    Nothing else may be in an envelope: bytes that mean nothing could be changed unseen.
+    """
+    if envelope.keys() != _FIELDS or envelope["payloadType"] != PAYLOAD_TYPE:
+        raise TrustError("malformed", f"is not a DSSE envelope of {PAYLOAD_TYPE}", where)
+    payload = from_base64(member(envelope, str, "payload", where=where), where)
+    listed = member(envelope, list, "signatures", where=where)
+    if not 0 < len(listed) <= _MAX_SIGNATURES:
+        raise TrustError("malformed", f"has not 1 to {_MAX_SIGNATURES} signatures", where)
+    signatures = []
+    for index, entry in enumerate(listed):
+        if not isinstance(entry, dict) or not {"sig"} <= entry.keys() <= {"sig", "keyid"}:
+            raise TrustError("malformed", f"'signatures.{index}' is not a signature", where)
+        keyid = member({"keyid": "", **entry}, str, "keyid", where=where)
+        signature = from_base64(member(entry, str, "sig", where=where), where)
+        signatures.append((keyid, signature))
+    return payload, signatures
+
+
+def from_base64(text: str, where: str) -> bytes:
+    """Return the bytes of ``text``.
 
     Raises:
-        AttestationError: ``malformed-envelope``, ``not-in-toto``.
+        TrustError: ``malformed``: it is not base64, or not in its one canonical form.
     """
-    opened = _open(envelope)
-    return _statement(opened), tuple(opened.signatures)
-
-
-def _open(envelope: Mapping[str, Any]) -> Envelope:
     try:
-        opened = Envelope.from_dict(copy.deepcopy(dict(envelope)))  # it edits what it is given
-        # Bytes that mean nothing must not be there either: one statement has one envelope.
-        sound = envelope.keys() == _FIELDS and opened.to_dict() == dict(envelope)
-    except Exception:  # whatever a hostile file makes the parser raise
-        sound = False
-    if not sound or not opened.signatures:
-        raise AttestationError(
-            "malformed-envelope", "not a signed envelope", expected="DSSE JSON, signed once or more"
-        )
-    if opened.payload_type != PAYLOAD_TYPE:
-        raise AttestationError(
-            "not-in-toto",
-            "the envelope holds something else than a statement",
-            expected=PAYLOAD_TYPE,
-            found=repr(opened.payload_type),
-        )
-    return opened
-
-
-def _statement(opened: Envelope) -> dict[str, Any]:
-    try:
-        statement = json.loads(opened.payload)
-    except ValueError:
-        statement = None
-    if not isinstance(statement, dict):
-        raise AttestationError("not-in-toto", "the envelope's payload is not a JSON object")
-    check(statement)
-    return statement
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if base64.b64encode(data).decode() != text:
+        raise TrustError("malformed", "holds text that is not base64", where)
+    return data

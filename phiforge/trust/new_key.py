@@ -1,12 +1,13 @@
 """Make a key pair in PEM: to sign receipts on a device, or to sign releases.
 
-The private key's password, if it is to have one, is read from PHIFORGE_RUNNER_KEY_PASSWORD.
+A password for the private key is read from the variable that its use will read:
+PHIFORGE_RUNNER_KEY_PASSWORD for ed25519, PHIFORGE_SIGNING_KEY_PASSWORD for ecdsa.
 """
 
 import argparse
 from pathlib import Path
 
-from phiforge.trust.keys import KINDS, RUNNER_KEY, new_key, password_from_environment
+from phiforge.trust.keys import KINDS, RUNNER_KEY, SIGNING_KEY, new_key, password_from_environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    password = password_from_environment(RUNNER_KEY)
+    password = password_from_environment(SIGNING_KEY if arguments.kind == "ecdsa" else RUNNER_KEY)
     key = new_key(arguments.private, arguments.public, password, arguments.kind)
     print(f"key {key.keyid}: private in {arguments.private}, public in {arguments.public}")

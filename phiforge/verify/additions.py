@@ -1,4 +1,4 @@
-"""What a download from a Hub leaves in a release folder: told, and trusted in nothing.
+"""Name what a download from a Hub leaves in a release folder; nothing of it is trusted.
 
 The Hub puts ``.gitattributes`` into every repository, and its client keeps notes about what it
 downloaded (``hf download --local-dir``) below ``.cache/huggingface``. No signature covers either,
@@ -16,7 +16,7 @@ MAX_SIZE = 64_000  # bytes of each; the Hub's are 2 kB, its client's a few hundr
 
 
 def hub_files(folder: Folder, listed: Collection[str]) -> tuple[str, ...]:
-    """Names of the regular files that the Hub and its client added, sorted.
+    """Return the names of the regular files that the Hub and its client added, sorted.
 
     Args:
         listed: the release's own files; one of them is never taken for the Hub's.
@@ -26,15 +26,15 @@ def hub_files(folder: Folder, listed: Collection[str]) -> tuple[str, ...]:
 
 
 def check_hub_files(folder: Folder, names: Collection[str]) -> Iterator[Finding]:
-    """A note that they are there; one that is too large to be the Hub's is refused."""
+    """Note that they are in the folder; refuse one that is too large to be the Hub's."""
     for name in names:
         if folder.sizes[name] > MAX_SIZE:
             what = f"larger than {MAX_SIZE} bytes, which nothing of the Hub's is"
             yield Finding("oversized-file", what, name)
     notes = sum(name.startswith(NOTES) for name in names)
-    told = [name for name in names if not name.startswith(NOTES)]
+    names_left = [name for name in names if not name.startswith(NOTES)]
     if notes:
-        told.append(f"{notes} file{'s' if notes != 1 else ''} below {NOTES}")
-    if told:
-        what = f"left by a download from a Hub, no part of the release: {', '.join(told)}"
+        names_left.append(f"{notes} file{'s' if notes != 1 else ''} below {NOTES}")
+    if names_left:
+        what = f"left by a download from a Hub, no part of the release: {', '.join(names_left)}"
         yield Finding("hub-files", what, refuses=False)

@@ -14,14 +14,15 @@ from cryptography import x509
 
 from phiforge.artifact.checksums import visible
 from phiforge.errors import PhiforgeError
-from phiforge.verify.certificates import read_certificates
-from phiforge.verify.signatures import Key, read_key
+from phiforge.receipts.policy import CHANNELS
+from phiforge.trust.certificates import read_certificates
+from phiforge.trust.keys import read_public
 from phiforge.verify.trust import Trust
-from phiforge.verify.verification import CHANNELS, Verification, verify
+from phiforge.verify.verification import Verification, verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the options of the command."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="the release folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument(
@@ -44,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print, and return the exit code."""
-    keys = tuple(_key(path) for path in arguments.key)
-    authorities = tuple(found for path in arguments.ca for found in _authorities(path))
+    keys = tuple(map(read_public, arguments.key))
+    authorities = tuple(one for path in arguments.ca for one in _authorities(path))
     trust = Trust(keys, authorities, arguments.at or datetime.now(UTC))
     verification = verify(
         arguments.folder, trust, channel=arguments.channel, revocations=arguments.revocations
     )
     if arguments.json:
-        print(json.dumps(_told(verification, arguments.folder), indent=2, sort_keys=True))
+        print(json.dumps(_report(verification, arguments.folder), indent=2, sort_keys=True))
     else:
         for finding in verification.findings:
             print(finding.line())
@@ -77,24 +78,14 @@ def _verdict(verification: Verification, folder: Path) -> str:
     return f"VERIFIED: {name} ({verification.channel}), {digest}, signed by {verification.keyid}"
 
 
-def _told(verification: Verification, folder: Path) -> dict[str, object]:
-    told: dict[str, object] = asdict(verification)
-    told["folder"] = str(folder)
-    told["verdict"] = _verdict(verification, folder).split(":")[0].lower()
-    return told
-
-
-def _key(path: Path) -> Key:
-    return read_key(_read(path), str(path))
+def _report(verification: Verification, folder: Path) -> dict[str, object]:
+    verdict = _verdict(verification, folder).split(":")[0].lower()
+    return {**asdict(verification), "folder": str(folder), "verdict": verdict}
 
 
 def _authorities(path: Path) -> list[x509.Certificate]:
-    return read_certificates(_read(path), str(path))
-
-
-def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_certificates(path.read_bytes(), str(path))
     except OSError as error:
         raise PhiforgeError(
             f"cannot be read ({error.strerror})", where=path, remedy="correct the path"

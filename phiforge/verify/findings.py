@@ -1,9 +1,9 @@
-"""What a verification finds: one line each, with a name that programs can rely on."""
+"""Describe what a verification finds: one line each, with a name that programs can rely on."""
 
 from dataclasses import dataclass
 
 from phiforge.artifact.checksums import visible
-from phiforge.errors import PhiforgeError
+from phiforge.trust import TrustError
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,13 @@ class Finding:
     where: str = ""
     refuses: bool = True
 
+    @classmethod
+    def of(cls, error: TrustError) -> "Finding":
+        """Return the finding that ``error`` comes to."""
+        return cls(error.name, error.what, error.where)
+
     def line(self) -> str:
-        """One line of visible ASCII, whatever a hostile file has put into it."""
+        """Return one line of visible ASCII, whatever a hostile file has put into it."""
         grade = "refused" if self.refuses else "note"
         place = f"{self.where}: " if self.where else ""
         return visible(f"{grade} {self.name}: {place}{self.what}")
-
-
-class Refusal(PhiforgeError):
-    """What is read cannot be trusted; ends one check, and becomes its finding."""
-
-    def __init__(self, name: str, what: str, where: str = "") -> None:
-        super().__init__(visible(what), where=visible(where) or None)
-        self.finding = Finding(name, what, where)

@@ -1,7 +1,6 @@
-"""A folder that someone sent: surveyed without following anything, read within limits."""
+"""Survey a folder that someone sent, following nothing, and read it within limits."""
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import ChecksumsError, name_problem, parse_checksums
-from phiforge.verify.findings import Finding, Refusal
+from phiforge.trust import TrustError
+from phiforge.trust.document import MAX_DOCUMENT, parse_json
+from phiforge.verify.findings import Finding
 
 MAX_FILES = 2_000
 MAX_DEPTH = 16
-MAX_DOCUMENT = 32_000_000  # bytes of a JSON document or a checksum list
 _BLOCK = 1 << 20
 
 
@@ -32,91 +32,112 @@ class Folder:
     known: Mapping[str, str]
 
     def sha256(self, name: str, limit: int | None = None) -> str:
-        """Hex SHA-256 of a file.
+        """Return the hex SHA-256 of a file.
 
         Raises:
-            Refusal: it is not a regular file any more, or ``oversized-file``.
+            TrustError: it is not a regular file any more, or ``oversized-file``.
         """
         if name in self.known:
             return self.known[name]
         if limit is not None and self.sizes[name] > limit:
-            raise Refusal("oversized-file", f"larger than {limit} bytes", name)
+            raise TrustError("oversized-file", f"larger than {limit} bytes", name)
         digest = hashlib.sha256()
-        for block in self._blocks(name):
+        for block in read_blocks(self.root / name, name):
             digest.update(block)
         return digest.hexdigest()
 
-    def read(self, name: str, limit: int = MAX_DOCUMENT) -> bytes:
-        """The bytes of a document.
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a document.
 
         Raises:
-            Refusal: ``missing-file`` or ``oversized-file``.
+            TrustError: ``missing-file`` or ``oversized-file``.
         """
         if name not in self.sizes:
-            raise Refusal("missing-file", "the release lacks this file", name)
-        collected = bytearray()
-        for block in self._blocks(name):
-            collected += block
-            if len(collected) > limit:
-                raise Refusal("oversized-file", f"larger than {limit} bytes", name)
-        return bytes(collected)
+            raise TrustError("missing-file", "the release lacks this file", name)
+        return read_document(self.root / name, name)
 
     def text(self, name: str) -> str:
-        """A document's text.
+        """Return a document's text.
 
         Raises:
-            Refusal: also ``not-utf-8``.
+            TrustError: also ``not-utf-8``.
         """
         try:
             return self.read(name).decode("utf-8")
         except UnicodeDecodeError:
-            raise Refusal("not-utf-8", "is not UTF-8 text", name) from None
+            raise TrustError("not-utf-8", "is not UTF-8 text", name) from None
 
     def json(self, name: str) -> dict[str, Any]:
-        """A document's JSON object.
+        """Return a document's JSON object.
 
         Raises:
-            Refusal: see `parse_json`.
+            TrustError: see `phiforge.trust.document.parse_json`.
         """
-        return parse_json(self.text(name), name)
+        return parse_json(self.read(name), name)
 
     def checksums(self, name: str) -> dict[str, str]:
-        """File name to hex SHA-256, of a list in the form of coreutils' sha256sum.
+        """Return file name to hex SHA-256, of a list in the form of coreutils' sha256sum.
 
         Raises:
-            Refusal: ``malformed-checksums``, ``hostile-name`` or ``duplicate-path``.
+            TrustError: ``malformed-checksums``, ``hostile-name`` or ``duplicate-path``.
         """
         try:
             return parse_checksums(self.text(name), name)
         except ChecksumsError as error:
-            raise Refusal(error.name, error.what, name) from None
+            raise TrustError(error.name, error.what, name) from None
 
     def below(self, prefix: str) -> list[str]:
-        """Names that start with ``prefix``, sorted."""
+        """Return the names that start with ``prefix``, sorted."""
         return sorted(name for name in self.sizes if name.startswith(prefix))
 
-    def _blocks(self, name: str) -> Iterator[bytes]:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        flags |= getattr(os, "O_BINARY", 0)
-        try:
-            descriptor = os.open(self.root / name, flags)
-        except OSError as error:
-            raise Refusal("unreadable-file", error.strerror or "cannot be read", name) from None
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise Refusal("not-a-regular-file", "changed while it was read", name)
-            while block := stream.read(_BLOCK):
-                yield block
+
+def read_blocks(path: Path, name: str, *, follow: bool = False) -> Iterator[bytes]:
+    """Yield the bytes of a regular file; a pipe or a device is not waited for.
+
+    Args:
+        name: the file's name, for messages.
+        follow: a symbolic link may lead to it.
+
+    Raises:
+        TrustError: ``unreadable-file`` or ``not-a-regular-file``.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise TrustError("unreadable-file", error.strerror or "cannot be read", name) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TrustError("not-a-regular-file", "a folder, a pipe or the like", name)
+        while block := os.read(descriptor, _BLOCK):
+            yield block
+    finally:
+        os.close(descriptor)
+
+
+def read_document(path: Path, name: str, *, follow: bool = False) -> bytes:
+    """Return the bytes of a regular file, `MAX_DOCUMENT` at most.
+
+    Raises:
+        TrustError: see `read_blocks`; ``oversized-file``.
+    """
+    collected = bytearray()
+    for block in read_blocks(path, name, follow=follow):
+        collected += block
+        if len(collected) > MAX_DOCUMENT:
+            raise TrustError("oversized-file", f"larger than {MAX_DOCUMENT} bytes", name)
+    return bytes(collected)
 
 
 def survey(root: Path, known: Mapping[str, str] | None = None) -> tuple[Folder, list[Finding]]:
-    """Every file below ``root``, and a finding for whatever else is there.
+    """Return every file below ``root``, and a finding for whatever else is in it.
 
     Raises:
-        Refusal: ``root`` is no folder, or holds more than anyone needs to look at.
+        TrustError: ``root`` is no folder, or holds more than anyone needs to look at.
     """
     if not root.is_dir():
-        raise Refusal("not-a-folder", "is not a folder", str(root))
+        raise TrustError("not-a-folder", "is not a folder", str(root))
     sizes: dict[str, int] = {}
     findings: list[Finding] = []
     waiting = [(root, "", 0)]
@@ -137,7 +158,7 @@ def survey(root: Path, known: Mapping[str, str] | None = None) -> tuple[Folder, 
                 else:
                     findings.append(Finding("not-a-regular-file", "a device or the like", name))
                 if len(sizes) + len(findings) + len(waiting) > MAX_FILES:
-                    raise Refusal("too-many-files", f"more than {MAX_FILES} entries", str(root))
+                    raise TrustError("too-many-files", f"more than {MAX_FILES} entries", str(root))
     findings += [
         Finding("hostile-name", "differs from another name by upper and lower case only", name)
         for name in same_but_for_case(sizes)
@@ -146,7 +167,7 @@ def survey(root: Path, known: Mapping[str, str] | None = None) -> tuple[Folder, 
 
 
 def same_but_for_case(names: Iterable[str]) -> list[str]:
-    """Names that a file system which ignores case takes for one that stands before them."""
+    """Return the names that differ from an earlier one by upper and lower case only."""
     seen: set[str] = set()
     found = []
     for name in sorted(names):
@@ -154,47 +175,3 @@ def same_but_for_case(names: Iterable[str]) -> list[str]:
             found.append(name)
         seen.add(name.lower())
     return found
-
-
-def parse_json(text: str, where: str) -> dict[str, Any]:
-    """A JSON object, strictly: no duplicate key, no NaN, no depth that exhausts the parser.
-
-    Raises:
-        Refusal: ``duplicate-key``, ``deep-json`` or ``not-json``.
-    """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            raise Refusal("duplicate-key", "a JSON key stands twice", where)
-        return made
-
-    def refuse(constant: str) -> Any:
-        raise Refusal("not-json", f"{constant} is not JSON", where)
-
-    try:
-        value = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
-    except RecursionError:
-        raise Refusal("deep-json", "nested deeper than any of our documents", where) from None
-    except ValueError as error:
-        raise Refusal("not-json", f"is not JSON ({error})", where) from None
-    if not isinstance(value, dict):
-        raise Refusal("not-json", "is not a JSON object", where)
-    return value
-
-
-def member(value: Any, kind: type, *path: str | int, where: str) -> Any:
-    """The value at ``path`` inside a JSON document, if it is a ``kind``.
-
-    Raises:
-        Refusal: ``malformed``: it is not there, or something else.
-    """
-    for step in path:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            raise Refusal("malformed", f"lacks '{'.'.join(map(str, path))}'", where) from None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        told = ".".join(map(str, path))
-        raise Refusal("malformed", f"'{told}' is not of type {kind.__name__}", where)
-    return value

@@ -1,66 +1,77 @@
-"""The promotion to stable: a signed summary of the policy and of the receipts that met it.
+"""Check the statements that join a release after it was made: promotion and reproduction.
 
-Format: https://slsa.dev/spec/v1.1/verification_summary, as phiforge/release/promotion.py writes it:
-the policy travels inside, as a data URI, and names the key that each device row is signed with.
+Formats: https://slsa.dev/spec/v1.1/verification_summary and in-toto's test result. The promotion
+names, by digest, the gate's verdict, which holds the policy, and the envelopes of the receipts of
+the device rows. Whether the receipts meet the policy is judged apart (`phiforge.verify.receipts`).
 """
 
-import base64
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from phiforge.verify.findings import Finding, Refusal
-from phiforge.verify.folder import MAX_DOCUMENT, Folder, member, parse_json
-from phiforge.verify.payload import Payload
-from phiforge.verify.receipts import Receipt
-from phiforge.verify.signatures import open_envelope
-from phiforge.verify.trust import Signer
+from phiforge.receipts.policy import PROMOTION as PROMOTION_FILE
+from phiforge.receipts.receipt_files import ENVELOPE
+from phiforge.receipts.verdict import GATE, Verdict
+from phiforge.trust.document import MAX_DOCUMENT, member, parse_record
+from phiforge.trust.envelope import open_envelope
+from phiforge.trust.keys import PublicKey
+from phiforge.trust.statement import (
+    TEST_RESULT,
+    VERIFICATION_SUMMARY,
+    predicate_of,
+    subject_of,
+)
+from phiforge.verify.findings import Finding
+from phiforge.verify.folder import Folder
+from phiforge.verify.payload import EVIDENCE, Payload
+from phiforge.verify.receipts import RECEIPTS
 
-PROMOTION = "evidence/promotion.dsse.json"
-PREDICATE = "https://slsa.dev/verification_summary/v1"
-_DATA = "data:application/json;base64,"
+PROMOTION = EVIDENCE + PROMOTION_FILE
+REPRODUCTION = "evidence/reproduce.dsse.json"
+ADDED_LATER = (PROMOTION, REPRODUCTION)
 
 
 def check_promotion(
-    folder: Folder, payload: Payload, signer: Signer, receipts: Sequence[Receipt]
+    folder: Folder, payload: Payload, keys: Iterable[PublicKey]
 ) -> Iterator[Finding]:
-    """Hold the promotion against the accepted keys, the artifact and the receipts."""
-    where = PROMOTION
-    statement, _ = open_envelope(folder.json(where), signer.accepted, where)
-    if statement["predicateType"] != PREDICATE:
-        raise Refusal("malformed", f"does not hold {PREDICATE}", where)
-    if member(statement, str, "subject", 0, "digest", "sha256", where=where) != (
-        payload.artifact_sha256
-    ):
-        yield Finding("inconsistent-promotion", "is about another artifact", where)
-    predicate = statement["predicate"]
+    """Hold the promotion against the accepted keys, the artifact and the evidence."""
+    predicate, about = _opened(folder, PROMOTION, VERIFICATION_SUMMARY, keys)
+    if about != payload.artifact_sha256:
+        yield Finding("inconsistent-promotion", "is about another artifact", PROMOTION)
     if predicate.get("verificationResult") != "PASSED":
-        yield Finding("policy", "the promotion says something else than PASSED", where)
-    for entry in member(predicate, list, "inputAttestations", where=where):
-        name = member(entry, str, "uri", where=where)
-        digest = member(entry, str, "digest", "sha256", where=where)
+        yield Finding("inconsistent-promotion", "says something else than PASSED", PROMOTION)
+    rests_on = [member(predicate, dict, "policy", where=PROMOTION)]
+    rests_on += member(predicate, list, "inputAttestations", where=PROMOTION)
+    named = set()
+    for one in rests_on:
+        name = member(one, str, "uri", where=PROMOTION)
+        digest = member(one, str, "digest", "sha256", where=PROMOTION)
+        named.add(name)
         if name not in folder.sizes or folder.sha256(name, MAX_DOCUMENT) != digest:
-            what = f"rests on another {name} than the one that is here"
-            yield Finding("inconsistent-promotion", what, where)
-    rows = member(_policy(predicate), dict, "rows", where=where)
-    signers = {receipt.row: receipt.keyid for receipt in receipts}
-    for row in sorted(rows):
-        if member(rows, str, row, "signer", where=where) != signers.get(row):
-            what = f"{row} is not signed by the key that the policy names"
-            yield Finding("inconsistent-promotion", what, where)
-    for receipt in receipts:
-        if receipt.kind == "device" and receipt.row not in rows:
-            yield Finding("inconsistent-promotion", f"does not judge {receipt.row}", where)
+            what = f"rests on another {name} than the one in this folder"
+            yield Finding("inconsistent-promotion", what, PROMOTION)
+    policy = parse_record(Verdict, folder.read(GATE), GATE).policy
+    devices = {name for name, row in policy.rows.items() if row.kind == "device"}
+    for name in sorted({GATE, *(f"{RECEIPTS}{row}{ENVELOPE}" for row in devices)} - named):
+        yield Finding("inconsistent-promotion", f"does not rest on {name}", PROMOTION)
 
 
-def _policy(predicate: Any) -> dict[str, Any]:
-    uri = member(predicate, str, "policy", "uri", where=PROMOTION)
-    digest = member(predicate, str, "policy", "digest", "sha256", where=PROMOTION)
-    try:
-        data = base64.b64decode(uri.removeprefix(_DATA), validate=True)
-        text = data.decode("utf-8")
-    except ValueError:
-        raise Refusal("malformed", "does not carry its policy", PROMOTION) from None
-    if not uri.startswith(_DATA) or hashlib.sha256(data).hexdigest() != digest:
-        raise Refusal("malformed", "does not carry its policy", PROMOTION)
-    return parse_json(text, PROMOTION)
+def check_reproduction(
+    folder: Folder, payload: Payload, keys: Iterable[PublicKey]
+) -> Iterator[Finding]:
+    """Hold the statement that the bytes were built twice against keys, artifact and predicate."""
+    predicate, about = _opened(folder, REPRODUCTION, TEST_RESULT, keys)
+    if about != payload.artifact_sha256:
+        yield Finding("inconsistent-evidence", "is about another artifact", REPRODUCTION)
+    failed = member(predicate, list, "failedTests", where=REPRODUCTION)
+    tests = member(predicate, list, "passedTests", where=REPRODUCTION)
+    if predicate.get("result") != "PASSED" or failed or not tests:
+        what = "does not say that a second build passed its comparison"
+        yield Finding("inconsistent-evidence", what, REPRODUCTION)
+
+
+def _opened(
+    folder: Folder, name: str, predicate_type: str, keys: Iterable[PublicKey]
+) -> tuple[dict[str, Any], str]:
+    """The predicate of a statement that one of ``keys`` signed, and the artifact's digest."""
+    statement, _ = open_envelope(folder.json(name), keys, name)
+    return predicate_of(statement, predicate_type, name), subject_of(statement, name)[1]

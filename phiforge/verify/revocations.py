@@ -1,4 +1,4 @@
-"""Whether a release was taken back: a signed list of revocations, one per version.
+"""Read and write lists of revoked versions, one signed statement a version.
 
 The list lies beside a release or in it; where a destination shows a release that was revoked, its
 card says so too, in words that follow from the list.
@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.verify.findings import Finding, Refusal
-from phiforge.verify.folder import MAX_DOCUMENT, member, parse_json
-from phiforge.verify.signatures import Key, open_envelope, read_key
+from phiforge.trust import TrustError
+from phiforge.trust.document import member, parse_json
+from phiforge.trust.envelope import open_envelope
+from phiforge.trust.keys import PublicKey, load_public
+from phiforge.trust.statement import ATTRIBUTE_REPORT, predicate_of, subject_of
+from phiforge.verify.findings import Finding
+from phiforge.verify.folder import read_document
 
 REVOCATIONS = "revocations.json"
 SCHEMA = "phiforge/revocations/1"
-PREDICATE = "https://in-toto.io/attestation/scai/attribute-report/v0.2"
 REVOKED = "REVOKED"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~])")
 
 
 @dataclass(frozen=True)
 class Revocation:
-    """One version that was taken back.
+    """One revoked version.
 
     Attributes:
         name: ``<model>/<variant>``.
@@ -45,70 +48,59 @@ class Revocation:
     envelope: Mapping[str, Any]
 
     def concerns(self, name: str, version: str, artifact_sha256: str) -> bool:
-        """Whether that release is the version, or has the bytes, that was taken back."""
+        """Return whether that release is the revoked version, or has its bytes."""
         same_version = (self.name, self.version) == (name, version)
         return same_version or self.artifact_sha256 == artifact_sha256
 
 
 def read_revocations(path: Path) -> dict[str, Any]:
-    """The list at ``path``.
+    """Return the list at ``path``.
 
     Raises:
-        Refusal: it is not such a list.
+        TrustError: it is no regular file, or not such a list.
     """
-    where = path.name
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_DOCUMENT + 1)
-    except OSError as error:
-        raise Refusal("unreadable-file", error.strerror or "cannot be read", where) from None
-    return parse_revocations(data, where)
+    return parse_revocations(read_document(path, path.name, follow=True), path.name)
 
 
 def parse_revocations(data: bytes, where: str) -> dict[str, Any]:
-    """The list that ``data`` is.
+    """Return the list that ``data`` is; its signatures are checked by `revocations_in`.
 
     Raises:
-        Refusal: it is not such a list.
+        TrustError: it is not such a list.
     """
-    if len(data) > MAX_DOCUMENT:
-        raise Refusal("oversized-file", f"larger than {MAX_DOCUMENT} bytes", where)
-    try:
-        listed = parse_json(data.decode("utf-8"), where)
-    except UnicodeDecodeError:
-        raise Refusal("not-utf-8", "is not UTF-8 text", where) from None
+    listed = parse_json(data, where)
     if listed.get("schema") != SCHEMA:
-        raise Refusal("malformed", f"is not a {SCHEMA} list", where)
+        raise TrustError("malformed", f"is not a {SCHEMA} list", where)
     return listed
 
 
 def revocations_in(
-    listed: Mapping[str, Any], where: str, accepted: tuple[Key, ...] = ()
+    listed: Mapping[str, Any], where: str, accepted: tuple[PublicKey, ...] = ()
 ) -> Iterator[Revocation]:
-    """The revocations of a list, each signature checked: by a key in the list or an accepted one.
+    """Yield the revocations of a list, each signed by a key in the list or an accepted one.
 
     Raises:
-        Refusal: ``malformed``, ``wrong-key``, ``bad-signature``…
+        TrustError: ``malformed``, ``wrong-key``, ``bad-signature``…
     """
     keys = {}
     for keyid, pem in member(listed, dict, "keys", where=where).items():
-        key = read_key(str(pem).encode(), where)
+        key = load_public(str(pem), where)
         if key.keyid != keyid:
-            raise Refusal("wrong-key", f"holds another key as {keyid}", where)
+            raise TrustError("wrong-key", f"holds another key as {keyid}", where)
         keys[keyid] = key
     for envelope in member(listed, list, "revocations", where=where):
         if not isinstance(envelope, dict):
-            raise Refusal("malformed", "holds something else than envelopes", where)
+            raise TrustError("malformed", "holds something else than envelopes", where)
         statement, key = open_envelope(envelope, [*keys.values(), *accepted], where)
-        if statement["predicateType"] != PREDICATE:
-            raise Refusal("malformed", f"does not hold {PREDICATE}", where)
-        assertion = member(statement, dict, "predicate", "attributes", 0, where=where)
+        predicate = predicate_of(statement, ATTRIBUTE_REPORT, where)
+        assertion = member(predicate, dict, "attributes", 0, where=where)
+        name, artifact_sha256 = subject_of(statement, where)
         if assertion.get("attribute") != REVOKED:
-            raise Refusal("malformed", "holds a statement that revokes nothing", where)
+            raise TrustError("malformed", "holds a statement that revokes nothing", where)
         yield Revocation(
-            name=member(statement, str, "subject", 0, "name", where=where),
+            name=name,
             version=member(assertion, str, "conditions", "version", where=where),
-            artifact_sha256=member(statement, str, "subject", 0, "digest", "sha256", where=where),
+            artifact_sha256=artifact_sha256,
             reason=member(assertion, str, "conditions", "reason", where=where),
             keyid=key.keyid,
             public_pem=str(listed["keys"].get(key.keyid, "")),
@@ -123,13 +115,13 @@ def check_revocations(
     name: str,
     version: str,
     artifact_sha256: str,
-    accepted: tuple[Key, ...],
+    accepted: tuple[PublicKey, ...],
 ) -> Iterator[Finding]:
     """Refuse a release whose version or bytes were revoked, whoever signed that.
 
     Args:
         name: ``<model>/<variant>``.
-        accepted: the keys whose word counts for the release; told apart from a stranger's.
+        accepted: the keys whose word counts for the release; named otherwise than a stranger's.
     """
     own = {key.keyid for key in accepted}
     for one in revocations_in(listed, where, accepted):
@@ -142,7 +134,7 @@ def check_revocations(
 
 
 def with_notice(card: str, revocation: Revocation) -> str:
-    """The card of a revoked release, saying so first; the Hub wants its metadata before that."""
+    """Return the card of a revoked release, saying so first, after the Hub's metadata."""
     notice = _notice(revocation)
     if notice in card:
         return card
@@ -152,12 +144,12 @@ def with_notice(card: str, revocation: Revocation) -> str:
 
 
 def without_notice(card: str, revocation: Revocation) -> str:
-    """The card as it was signed."""
+    """Return the card as it was signed."""
     return card.replace(_notice(revocation), "", 1)
 
 
 def _notice(revocation: Revocation) -> str:
     """Markdown; the reason is text, whatever its letters."""
     reason = _MARKDOWN.sub(r"\\\1", " ".join(revocation.reason.split()))
-    told = f"Version {revocation.version} was taken back by its publisher: {reason}"
-    return f"> **Revoked.** {told} (signed: `{REVOCATIONS}`). Do not use it.\n\n"
+    why = f"Version {revocation.version} was revoked by its publisher: {reason}"
+    return f"> **Revoked.** {why} (signed: `{REVOCATIONS}`). Do not use it.\n\n"

@@ -1,25 +1,45 @@
-"""Whom a reader believes, and whether this release is from them."""
+"""Decide whose signatures count for a reader."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal
 
 from cryptography import x509
 
-from phiforge.verify.certificates import (
+from phiforge.decoding import Digest
+from phiforge.trust import TrustError
+from phiforge.trust.certificates import (
     check_chain,
     check_usage,
     check_validity,
     read_certificates,
 )
-from phiforge.verify.findings import Refusal
-from phiforge.verify.folder import Folder, member
-from phiforge.verify.signatures import Key, key_of, read_key
+from phiforge.trust.keys import PublicKey, load_public, public_key
+from phiforge.verify.folder import Folder
 
 KEYS = "evidence/keys/"
 RELEASE = "evidence/release.json"
+RELEASE_SCHEMA = "phiforge/release/2"
+
+
+@dataclass(frozen=True)
+class ReleaseSigner:
+    """The key that a release says it is signed with; ``ephemeral``: made for it, then lost."""
+
+    keyid: Digest
+    ephemeral: bool
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """What ``evidence/release.json`` says."""
+
+    schema: Literal["phiforge/release/2"]
+    model: str
+    variant: str
+    version: str
+    artifact_sha256: Digest
+    signer: ReleaseSigner
 
 
 @dataclass(frozen=True)
@@ -32,7 +52,7 @@ class Trust:
         at: the moment that certificates are judged at.
     """
 
-    keys: tuple[Key, ...] = ()
+    keys: tuple[PublicKey, ...] = ()
     authorities: tuple[x509.Certificate, ...] = ()
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -43,58 +63,50 @@ class Signer:
 
     Attributes:
         keyid: the key that the release names.
-        occasional: that key was made for this release and thrown away.
+        ephemeral: that key was made for this release and thrown away.
         accepted: keys whose signatures count.
         authenticated: ``accepted`` comes from the reader, not from the release itself.
-        chain: the certificates that the release ships, leaf first.
     """
 
     keyid: str
-    occasional: bool
-    accepted: tuple[Key, ...]
+    ephemeral: bool
+    accepted: tuple[PublicKey, ...]
     authenticated: bool
-    chain: tuple[x509.Certificate, ...]
 
 
-def find_signer(folder: Folder, record: Mapping[str, Any], trust: Trust) -> Signer:
+def find_signer(folder: Folder, record: ReleaseRecord, trust: Trust) -> Signer:
     """Decide whose signatures count.
 
     Args:
-        record: ``evidence/release.json``; not believed, only asked which key to look at.
+        record: not believed, only asked which key to look at.
 
     Raises:
-        Refusal: ``wrong-key``, ``bad-key``, ``expired-certificate``, ``untrusted-certificate``…
+        TrustError: ``wrong-key``, ``bad-key``, ``expired-certificate``, ``untrusted-certificate``…
     """
-    keyid = member(record, str, "signer", "keyid", where=RELEASE)
-    occasional = member(record, bool, "signer", "occasional", where=RELEASE)
-    if not re.fullmatch(r"[0-9a-f]{64}", keyid):
-        raise Refusal("malformed", "names no key id", RELEASE)
+    keyid = record.signer.keyid
     name = f"{KEYS}{keyid}.pub"
-    shipped = read_key(folder.read(name), name)
+    shipped = load_public(folder.read(name), name)
     if shipped.keyid != keyid:
-        raise Refusal("wrong-key", f"holds another key, {shipped.keyid}", name)
+        raise TrustError("wrong-key", f"holds another key, {shipped.keyid}", name)
     chain = _certified(folder, shipped, trust)
-    if trust.keys or trust.authorities:
-        accepted = tuple(key for key in trust.keys if key.keyid == keyid)
-        if chain and trust.authorities and not accepted:
-            check_chain(chain, trust.authorities, trust.at, f"{KEYS}{keyid}.crt")
-            accepted = (shipped,)
-        if not accepted:
-            raise Refusal(
-                "wrong-key", f"signed by {keyid}, which is not a key that you trust", RELEASE
-            )
-        return Signer(keyid, occasional, accepted, True, chain)
-    return Signer(keyid, occasional, (shipped,), False, chain)
+    if not trust.keys and not trust.authorities:
+        return Signer(keyid, record.signer.ephemeral, (shipped,), authenticated=False)
+    if shipped not in trust.keys:
+        if not chain or not trust.authorities:
+            what = f"signed by {keyid}, which is not a key that you trust"
+            raise TrustError("wrong-key", what, RELEASE)
+        check_chain(chain, trust.authorities, trust.at, f"{KEYS}{keyid}.crt")
+    return Signer(keyid, record.signer.ephemeral, (shipped,), authenticated=True)
 
 
-def _certified(folder: Folder, key: Key, trust: Trust) -> tuple[x509.Certificate, ...]:
+def _certified(folder: Folder, key: PublicKey, trust: Trust) -> tuple[x509.Certificate, ...]:
     """The chain that the release ships for its key, if it does; valid and made for signing."""
     name = f"{KEYS}{key.keyid}.crt"
     if name not in folder.sizes:
         return ()
     chain = read_certificates(folder.read(name), name)
-    if key_of(chain[0].public_key(), name).keyid != key.keyid:
-        raise Refusal("wrong-certificate", "is of another key than the release's", name)
+    if public_key(chain[0].public_key(), name) != key:
+        raise TrustError("wrong-certificate", "is of another key than the release's", name)
     check_validity(chain, trust.at, name)
     check_usage(chain[0], name)
     return tuple(chain)

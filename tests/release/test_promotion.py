@@ -1,192 +1,167 @@
-"""What stable needs, what it says is missing, and when a promotion does not hold."""
+"""What stable needs, what it says is missing, when a promotion does not hold, and revocations."""
 
+import json
+import os
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_validators_receipt import EXECUTED, SUBJECT
 
-from phiforge.artifact.record import read_record, write_record
-from phiforge.artifact.tree import sha256_file
+from phiforge.artifact.record import read_record, write_into, write_record
 from phiforge.jobs import Blocked
-from phiforge.receipts.gates import Gates, Metrics
-from phiforge.receipts.golden import GoldenPrompt, GoldenSet
-from phiforge.receipts.policy import PROMOTION
-from phiforge.receipts.receipt import Basis, CheckResult, Subject, blocked, judged
-from phiforge.receipts.signed_receipt import write_signed
+from phiforge.receipts.policy import PROMOTION, is_promoted
+from phiforge.receipts.receipt import blocked
 from phiforge.release.promotion import (
     PromotionError,
+    load_promotion,
     promote,
     refuse_other_artifact,
     release_signer,
-    standing,
 )
-from phiforge.release.scrutiny import Expected, Row
+from phiforge.release.revoke import revoke
+from phiforge.release.signing import ReleaseKey
 from phiforge.release.stable import report
+from phiforge.release.versions import VersionError
 from phiforge.trust import keys
-from validators.code_digest import validator_digest
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
+from support.releasing import copy_release
+from support.small_release import MODEL, VARIANT, SmallVariant
 
-LAB = keys.occasional()
-ANSWER = {
-    "id": "one",
-    "prompt": "say one",
-    "output": "one",
-    "expected": "one",
-    "passed": True,
-    "not_run": None,
-    "answer": None,
-}
+SIGNER = replace(keys.ephemeral("ecdsa"), ephemeral=False)
+KEY = ReleaseKey(SIGNER)
+TRUST = Trust((SIGNER.public_key,))
 
 
-class NamedSigner(keys.Signer):
-    """As if its key had come from a file."""
-
-
-RUNNER = NamedSigner(LAB._private_key, LAB.public_key)
-
-
-@dataclass
-class Stage:
-    """A release folder and what is true of it."""
-
-    release: Path
-    expected: Expected
-    subject: Subject
-
-    def basis(self) -> Basis:
-        told = self.expected
-        code = validator_digest("openvino_npu")
-        return Basis(told.reference_sha256, told.golden.digest, told.gates.digest, code)
-
-    def passed(self, mean_kl: float = 1e-4) -> dict[str, Any]:
-        return judged(
-            self.subject,
-            self.basis(),
-            CheckResult((), (ANSWER,), Metrics(9, 1.0, mean_kl, 1e-3, 1.0), 12),
-            executed_on={**EXECUTED, "device": "NPU"},
-            thresholds={"mean_kl": 1e-3, "validated_tokens": 0},
-            toolchain={"openvino": "1"},
-        )
-
-    def put(self, receipt: dict[str, Any], signer: keys.Signer = RUNNER) -> None:
-        write_signed(self.release / "evidence/receipts/npu.json", receipt, signer)
-
-    def without_key(self) -> Expected:
-        row = replace(self.expected.rows["npu"], key=None)
-        return replace(self.expected, rows={"npu": row})
-
-    def lack(self, signer: keys.Signer | None = None) -> dict[str, str]:
-        """The one thing that is missing."""
-        record = promote(self.release, self.expected, signer or keys.occasional())
-        assert record["promoted"] is False
-        assert not (self.release / "evidence" / PROMOTION).exists()
-        (lack,) = record["missing"]
-        return dict(lack)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    release = tmp_path / "release"
-    release.mkdir()
-    (release / "SHA256SUMS").write_text("of some payload\n")
-    artifact = sha256_file(release / "SHA256SUMS")
-    made = Stage(
-        release,
-        Expected(
-            model="phi3-tiny",
-            variant="openvino-int4-npu",
-            artifact_sha256=artifact,
-            reference_sha256="b" * 64,
-            golden=GoldenSet((GoldenPrompt("one", "say one", 8),), "c" * 64),
-            gates=Gates({"mean_kl": 1e-3}, "d" * 64),
-            rows={
-                "npu": Row(
-                    name="npu",
-                    kind="device",
-                    standin_for=None,
-                    runtime="openvino_npu",
-                    settings=SUBJECT.settings,
-                    executes="NPU",
-                    available=False,
-                    key=LAB.public_key,
-                )
-            },
-        ),
-        replace(SUBJECT, variant="openvino-int4-npu", artifact_sha256=artifact),
-    )
-    made.put(made.passed())
+@pytest.fixture(scope="module")
+def variant(tmp_path_factory: pytest.TempPathFactory) -> SmallVariant:
+    """A variant whose device rows name keys that have signed."""
+    made = SmallVariant(tmp_path_factory.mktemp("promotion") / "variant")
+    made.name_key("cpu", keys.ephemeral())
+    made.name_key("npu", keys.ephemeral())
     return made
 
 
-def test_a_release_whose_device_receipts_are_signed_is_promoted_and_kept(stage: Stage) -> None:
-    signer = keys.occasional()
-    record = promote(stage.release, stage.expected, signer)
-    assert record["promoted"] and record["keyid"] == signer.public_key.keyid
-    written = (stage.release / "evidence" / PROMOTION).read_bytes()
-    assert promote(stage.release, stage.expected, signer) == record
-    assert promote(stage.release, stage.without_key(), None) == record, "a promotion stands"
-    assert (stage.release / "evidence" / PROMOTION).read_bytes() == written
-    assert refuse_other_artifact(stage.release, stage.expected.artifact_sha256)
+@pytest.fixture(scope="module")
+def original(variant: SmallVariant) -> Path:
+    return variant.release(KEY)
 
 
-def test_a_blocked_row_is_missing_with_its_remedy(stage: Stage) -> None:
-    stage.put(blocked(stage.subject, "no Intel NPU here", "run it where one is"))
-    assert stage.lack() == {
-        "row": "npu",
-        "what": "blocked (no Intel NPU here)",
-        "how": "run it where one is",
-    }
+@pytest.fixture
+def release(original: Path, tmp_path: Path) -> Path:
+    return copy_release(original, tmp_path / MODEL / VARIANT)
 
 
-def test_an_occasional_signature_is_not_enough(stage: Stage) -> None:
-    stage.put(stage.passed(), keys.occasional())
-    lack = stage.lack()
-    assert "signed by an unknown key" in lack["what"]
-    assert "PHIFORGE_RUNNER_KEY" in lack["how"]
+@pytest.fixture(scope="module")
+def build(variant: SmallVariant) -> dict[str, Any]:
+    return read_record(variant.build)
 
 
-def test_a_row_without_a_key_can_never_be_enough(stage: Stage) -> None:
-    stage.expected = stage.without_key()
-    lack = stage.lack()
-    assert "the row names no key" in lack["what"]
-    assert "phiforge new-key" in lack["how"]
+def names(root: Path, **arguments: Any) -> list[str]:
+    findings = verify(root, TRUST, **arguments).findings
+    return [finding.name for finding in findings if finding.refuses]
 
 
-def test_the_labs_own_key_does_not_make_bad_numbers_good(stage: Stage) -> None:
-    stage.put(stage.passed(mean_kl=2e-3))
-    assert "its mean_kl is 0.002, the gate is 0.001" in stage.lack()["what"]
+def test_a_release_whose_device_receipts_are_signed_is_promoted_and_kept(
+    release: Path, build: dict[str, Any]
+) -> None:
+    record = promote(release, build, SIGNER)
+    assert record["promoted"] and record["keyid"] == SIGNER.public_key.keyid
+    written = (release / "evidence" / PROMOTION).read_bytes()
+    assert promote(release, build, SIGNER) == record
+    assert promote(release, build, None) == record, "a promotion is kept without a key"
+    assert (release / "evidence" / PROMOTION).read_bytes() == written
+    assert names(release, channel="stable") == []
+    assert refuse_other_artifact(release, build["artifact_sha256"])
+    with pytest.raises(PromotionError, match="this folder holds a stable release"):
+        refuse_other_artifact(release, "0" * 64)
 
 
-def test_the_release_key_itself_may_be_missing(stage: Stage) -> None:
-    record = promote(stage.release, stage.expected, None)
-    assert record["missing"][0]["row"] == "release key"
-    assert "PHIFORGE_SIGNING_KEY" in record["missing"][0]["how"]
-
-
-def test_a_release_that_another_key_signed_is_not_promoted(stage: Stage) -> None:
-    write_record(stage.release / "evidence/release.json", {"signer": {"keyid": "0" * 64}})
-    assert "signed by another key" in stage.lack()["what"]
-
-
-def test_no_device_row_is_not_good_enough(stage: Stage) -> None:
-    stage.expected = replace(stage.expected, rows={})
-    assert stage.lack()["row"] == "no device row"
-
-
-def test_another_artifact_does_not_take_a_stable_ones_place(stage: Stage) -> None:
-    assert not refuse_other_artifact(stage.release, "0" * 64), "a candidate may be replaced"
-    promote(stage.release, stage.expected, keys.occasional())
-    with pytest.raises(PromotionError, match="a stable release stands here"):
-        refuse_other_artifact(stage.release, "0" * 64)
-    other = replace(stage.expected, artifact_sha256="0" * 64)
+def test_another_artifact_than_the_builds_is_not_promoted(
+    release: Path, build: dict[str, Any]
+) -> None:
+    assert not refuse_other_artifact(release, "0" * 64), "a candidate may be replaced"
     with pytest.raises(PromotionError, match="of another artifact than the build"):
-        promote(stage.release, other, None)
+        promote(release, {**build, "artifact_sha256": "0" * 64}, SIGNER)
+
+
+def blocked_row(variant: SmallVariant) -> None:
+    variant.change("npu", available=False)
+    variant.put("npu", blocked(variant.subject("npu"), "no NPU here", "run it where one is"))
+
+
+def no_key(variant: SmallVariant) -> None:
+    variant.change("npu", key=None)
+
+
+def no_device(variant: SmallVariant) -> None:
+    variant.rows = {"npu-standin": variant.rows["npu-standin"]}
+
+
+def nothing(variant: SmallVariant) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("lack", "signer", "row", "what", "how"),
+    [
+        (blocked_row, SIGNER, "npu", "blocked (no NPU here)", "run it where one is"),
+        (no_key, SIGNER, "npu", "the row names no key", "phiforge new-key"),
+        (no_device, SIGNER, "no device row", "a stand-in is no device", "name a device row"),
+        (nothing, None, "release key", "no key to sign with", "PHIFORGE_SIGNING_KEY"),
+        (nothing, keys.ephemeral("ecdsa"), "release key", "by another key", "run again with"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_remedy(
+    variant: SmallVariant,
+    build: dict[str, Any],
+    tmp_path: Path,
+    lack: Callable[[SmallVariant], None],
+    signer: keys.Signer | None,
+    row: str,
+    what: str,
+    how: str,
+) -> None:
+    shutil.copytree(variant.folder, tmp_path / "variant")
+    rows = dict(variant.rows)
+    lacking = object.__new__(SmallVariant)
+    lacking.folder, lacking.rows, lacking.signers = tmp_path / "variant", rows, variant.signers
+    lack(lacking)
+    release = lacking.release(KEY, tmp_path / VARIANT)
+    record = promote(release, build, signer)
+    assert record["promoted"] is False and not is_promoted(release)
+    (missing,) = record["missing"]
+    assert missing["row"] == row and what in missing["what"] and how in missing["how"]
+
+
+def edit_the_weights(release: Path) -> None:
+    (release / "weights.bin").write_bytes(b"\0" * (release / "weights.bin").stat().st_size)
+
+
+def name_another_key(release: Path) -> None:
+    gate = read_record(release / "evidence/gate.json")
+    gate["policy"]["rows"]["cpu"]["keyid"] = "0" * 64
+    write_record(release / "evidence/gate.json", gate)
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding"), [(edit_the_weights, "changed-file"), (name_another_key, "wrong-key")]
+)
+def test_what_verify_refuses_is_not_promoted(
+    release: Path, build: dict[str, Any], edit: Callable[[Path], None], finding: str
+) -> None:
+    edit(release)
+    with pytest.raises(PromotionError, match=f"verify refuses the release: .*{finding}"):
+        promote(release, build, SIGNER)
+    assert not is_promoted(release)
 
 
 def other_payload(release: Path) -> None:
-    (release / "SHA256SUMS").write_text("of another payload\n")
+    with (release / "SHA256SUMS").open("a") as stream:
+        stream.write(f"{'0' * 64}  other.bin\n")
 
 
 def other_attestation(release: Path) -> None:
@@ -202,38 +177,65 @@ def no_envelope(release: Path) -> None:
 
 
 def a_test_result(release: Path) -> None:
-    envelope = read_record(release / "evidence/receipts/npu.dsse.json")
-    write_record(release / "evidence" / PROMOTION, envelope)
+    shutil.copyfile(release / "evidence/receipts/npu.dsse.json", release / "evidence" / PROMOTION)
 
 
 @pytest.mark.parametrize(
-    "tamper", [other_payload, other_attestation, removed_attestation, no_envelope, a_test_result]
-)
-def test_a_promotion_that_does_not_hold_is_refused(
-    stage: Stage, tamper: Callable[[Path], None]
+    "edit",
+    [other_payload, other_attestation, removed_attestation, no_envelope, a_test_result,
+     name_another_key],
+)  # fmt: skip
+def test_a_promotion_that_does_not_hold_is_refused_by_everyone(
+    release: Path, build: dict[str, Any], edit: Callable[[Path], None]
 ) -> None:
-    promote(stage.release, stage.expected, keys.occasional())
-    tamper(stage.release)
+    promote(release, build, SIGNER)
+    edit(release)
     with pytest.raises(PromotionError, match="this promotion does not hold"):
-        standing(stage.release)
+        load_promotion(release)
+    assert names(release) != []
 
 
-def test_a_promotion_by_another_key_is_not_ours(stage: Stage) -> None:
-    promote(stage.release, stage.expected, keys.occasional())
-    with pytest.raises(PromotionError, match="signed by an unknown key"):
-        standing(stage.release, keys.occasional().public_key)
+def test_a_promotion_by_another_key_is_not_ours(release: Path, build: dict[str, Any]) -> None:
+    promote(release, build, SIGNER)
+    with pytest.raises(PromotionError, match="signed by another key"):
+        load_promotion(release, keys.ephemeral().public_key)
+
+
+def test_a_kill_within_a_promotion_leaves_nothing_in_the_release(
+    release: Path, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scratch file lies beside the release; the same command completes."""
+
+    def killed(self: Path, target: Path) -> Path:
+        os._exit(9)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr(Path, "replace", killed)
+        promote(release, build, SIGNER)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert names(release) == []
+    assert promote(release, build, SIGNER)["promoted"]
+    assert names(release, channel="stable") == []
+
+    if not (child := os.fork()):
+        monkeypatch.setattr(Path, "replace", killed)
+        write_into(release, "MANIFEST.json", "half")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert names(release, channel="stable") == []
 
 
 def test_the_report_names_what_is_missing_and_fails(
-    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage.put(blocked(stage.subject, "no Intel NPU here", "run it where one is"))
-    write_record(tmp_path / "one.json", promote(stage.release, stage.expected, None))
+    missing = [{"row": "npu", "what": "blocked (no NPU here)", "how": "run it where one is"}]
+    record = {"model": "m", "variant": "w", "promoted": False, "missing": missing}
+    write_record(tmp_path / "one.json", record)
     with pytest.raises(PromotionError, match="2 of 2 releases are not stable"):
         report([tmp_path / "one.json"], {"m/v": Blocked("no compiler", "get one")})
     assert capsys.readouterr().out.splitlines() == [
-        "phi3-tiny openvino-int4-npu: npu is missing: blocked (no Intel NPU here). "
-        "To get it: run it where one is",
+        "m w: npu is missing: blocked (no NPU here). To get it: run it where one is",
         "m v: not built here: no compiler. get one",
     ]
 
@@ -250,3 +252,79 @@ def test_the_release_key_comes_from_the_environment_or_the_configuration(
     monkeypatch.setenv(keys.SIGNING_KEY, str(tmp_path / "named.key"))
     signer = release_signer(configured)
     assert signer and signer.public_key == keys.read_public(tmp_path / "named.pub")
+
+
+def test_a_revoked_release_is_refused_by_whatever_path_it_is_reached(release: Path) -> None:
+    revoke(release.parent, VARIANT, "0.1.0", "answers in verse only", KEY)
+    link = release.parent.parent.parent / "current"
+    link.symlink_to(release)
+    for root in (release, link, release / "evidence/..", release / ".." / VARIANT):
+        (finding,) = verify(root, TRUST).findings
+        assert finding.name == "revoked-version" and "its signer" in finding.what
+        assert "answers in verse only" in finding.what
+
+
+def test_a_list_beside_a_link_counts_as_well(release: Path, tmp_path: Path) -> None:
+    listed = revoke(release.parent, VARIANT, "0.1.0", "wrong", KEY)
+    (tmp_path / "links").mkdir()
+    listed.rename(tmp_path / "links/revocations.json")
+    (tmp_path / "links/current").symlink_to(release)
+    assert names(release) == []
+    assert names(tmp_path / "links/current") == ["revoked-version"]
+    assert names(release, revocations=tmp_path / "links/revocations.json") == ["revoked-version"]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def edited(path: Path) -> None:
+    revoke(path.parent, VARIANT, "0.1.0", "wrong", KEY)
+    text = path.read_text()
+    envelope = json.loads(text)["revocations"][0]
+    path.write_text(text.replace(envelope["payload"][:40], "A" * 40))
+
+
+@pytest.mark.parametrize(
+    ("make", "finding"),
+    [
+        (fifo, "not-a-regular-file"),
+        (folder, "not-a-regular-file"),
+        (dangling, "unreadable-file"),
+        (edited, "bad-signature"),
+    ],
+)
+def test_a_list_of_revocations_that_cannot_be_read_is_refused(
+    release: Path, make: Callable[[Path], None], finding: str
+) -> None:
+    make(release.parent / "revocations.json")
+    assert names(release) == [finding]
+
+
+def test_a_revocation_needs_the_release_key_and_can_be_repeated_with_it(
+    release: Path, variant: SmallVariant
+) -> None:
+    ephemeral = ReleaseKey(keys.ephemeral("ecdsa"))
+    with pytest.raises(VersionError, match="no release key is named to revoke it"):
+        revoke(release.parent, VARIANT, "0.1.0", "wrong", ephemeral)
+    assert names(release) == []
+    with pytest.raises(VersionError, match=r"there is no version 9\.9\.9"):
+        revoke(release.parent, VARIANT, "9.9.9", "wrong", KEY)
+    shutil.rmtree(release)
+    variant.release(ephemeral, release)  # nobody's word counts for more
+    listed = revoke(release.parent, VARIANT, "0.1.0", "wrong", ephemeral)
+    once = listed.read_bytes()
+    revoke(release.parent, VARIANT, "0.1.0", "wrong", ephemeral)
+    assert listed.read_bytes() == once
+    revoke(release.parent, VARIANT, "0.1.0", "really wrong", KEY)
+    assert len(read_record(listed)["revocations"]) == 1
+    (finding,) = (one for one in verify(release, TRUST).findings if one.name == "revoked-version")
+    assert f"by key {KEY.keyid}: really wrong" in finding.what

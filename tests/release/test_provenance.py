@@ -13,7 +13,7 @@ from phiforge.project import project_state
 from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.signing import ReleaseKey
 from phiforge.trust import keys
-from phiforge.verify.folder import parse_json
+from phiforge.trust.document import parse_json
 
 MAIN, LIBRARY = "a" * 64, "b" * 64
 
@@ -52,7 +52,7 @@ def dependencies(folder: Path, *, converter: str, runtime: str, verdict: str) ->
         version="0.1.0",
         channel="candidate",
         builder="urn:test:builder",
-        key=ReleaseKey(keys.occasional("ecdsa"), True),
+        key=ReleaseKey(keys.ephemeral("ecdsa")),
     )
     envelope = read_record(release / "evidence/provenance.dsse.json")
     statement = parse_json(base64.b64decode(envelope["payload"]).decode(), "provenance")

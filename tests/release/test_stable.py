@@ -14,7 +14,7 @@ from phiforge.receipts.policy import PROMOTION
 from phiforge.release.promotion import PromotionError
 from phiforge.release.stage import stage
 from phiforge.trust import keys
-from phiforge.trust.envelope import verify
+from phiforge.trust.envelope import open_envelope
 from phiforge.trust.statement import VERIFICATION_SUMMARY
 from support.checkout import ROOT, Checkout
 from support.jobs import JOBS, SETTINGS, Names
@@ -89,7 +89,7 @@ def test_stable_is_a_signed_summary_of_what_was_verified(
     assert f"phi3-tiny {CPU_ONLY}: stable since " in output
     assert "convert" not in output, "a promotion builds nothing"
     key = keys.read_public(stable.folder.parent / "release.pub")
-    statement = verify(read_record(release / "evidence" / PROMOTION), [key])
+    statement, _ = open_envelope(read_record(release / "evidence" / PROMOTION), [key])
     assert statement["predicateType"] == VERIFICATION_SUMMARY
     assert statement["subject"][0]["digest"]["sha256"] == sha256_file(release / "SHA256SUMS")
     predicate = statement["predicate"]
@@ -98,7 +98,9 @@ def test_stable_is_a_signed_summary_of_what_was_verified(
     assert attested["uri"] == "evidence/receipts/cpu.dsse.json"
     assert sha256_file(release / attested["uri"]) == attested["digest"]["sha256"]
     lab = keys.read_public(stable.folder.parent / "lab.pub")
-    assert verify(read_record(release / attested["uri"]), [lab])["predicate"]["result"] == "PASSED"
+    checked, _ = open_envelope(read_record(release / attested["uri"]), [lab])
+    assert checked["predicate"]["result"] == "PASSED"
+    assert predicate["policy"]["uri"] == "evidence/gate.json"
     record = read_record(stable.folder / f"artifacts/promotions/phi3-tiny/{CPU_ONLY}.json")
     assert record["promoted"] and record["keyid"] == key.keyid
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=release, check=True)
@@ -152,7 +154,7 @@ def test_another_artifact_does_not_take_a_stable_releases_place(
     release = release_of(stable)
     before = {name: (release / name).read_bytes() for name in files_under(release)}
     artifacts = pipeline.folder / "artifacts"
-    with pytest.raises(PromotionError, match=r"a stable release stands here .*Remedy"):
+    with pytest.raises(PromotionError, match=r"this folder holds a stable release .*Remedy"):
         stage(
             JOBS.release(Names(variant="genai-dml-int4")),
             artifacts / "build/phi3-tiny/genai-dml-int4/BUILD.json",

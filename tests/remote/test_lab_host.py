@@ -33,9 +33,9 @@ def test_a_lab_host_s_receipt_makes_a_release_stable(
     assert f"phi3-tiny {CPU_BUILD}: stable since " in done.stdout + done.stderr
     receipt = copy.folder / f"artifacts/checks/phi3-tiny/{CPU_BUILD}/cpu.json"
     told = read_signed(receipt, [read_public(lab.public)])
-    assert (told["verdict"], told["kind"], told["runner"]) == ("passed", "device", "ssh")
-    assert told["signer"]["occasional"] is False
-    assert told["executed_on"]["device"] == "CPU"
+    assert (told.verdict, told.kind, told.runner) == ("passed", "device", "ssh")
+    assert told.signer is not None and not told.signer.ephemeral
+    assert told.executed_on is not None and told.executed_on.device == "CPU"
     assert copy.planned("all", *options) <= {"index phi3-tiny"}  # which names the promotion
 
 
@@ -49,7 +49,7 @@ def test_a_killed_runtime_is_a_verdict(lab: Bench) -> None:
     out, err = running.communicate()
     assert running.returncode == 0, out + err
     receipt = read_signed(lab.receipt, [read_public(lab.public)])
-    assert [failure["name"] for failure in receipt["failures"]] == ["runtime-crashed"]
+    assert [failure.name for failure in receipt.failures] == ["runtime-crashed"]
 
 
 def far_process(lab: Bench, module: str, client: "subprocess.Popen[str]") -> psutil.Process:

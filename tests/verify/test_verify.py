@@ -1,44 +1,133 @@
-"""Spoilt release folders: each is refused by name, from a minimal environment."""
+"""One table of edits and findings: whatever was changed in a release is refused by name.
+
+The releases are small ones, verified in this process. That the one-file verifier says the same
+where there is only the folder is in tests/release/test_evidence.py.
+"""
 
 import base64
+import copy
 import hashlib
 import json
-import random
+import os
 import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.checkout import Checkout
-from support.releasing import (
-    NOW,
-    SIGNED_VARIANT,
-    Certified,
-    Verifier,
-    edit,
-    make_certified,
-    stage,
-    stage_command,
-    write_pair,
-)
+from phiforge.artifact.record import canonical
+from phiforge.receipts.signed_receipt import write_signed
+from phiforge.release.signing import ReleaseKey, release_key
+from phiforge.trust import keys
+from phiforge.trust.certificates import read_certificates
+from phiforge.trust.envelope import pre_authentication, sign
+from phiforge.trust.statement import PROVENANCE, TEST_RESULT, statement
+from phiforge.verify.revocations import Revocation, with_notice, without_notice
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import Verification, verify
+from support.releasing import NOW, Certified, copy_release, make_certified
+from support.small_release import SmallVariant, edit
 
-VARIANT = SIGNED_VARIANT
-WEIGHTS = "openvino_model.bin"
+WEIGHTS = "weights.bin"
+RECEIPT = "evidence/receipts/npu-standin.json"
+GIGABYTES = 20 * 1024**3
+Edit = Callable[[Path], None]
 
 
-def rewrite_checksums(release: Path) -> None:
-    """What a careful attacker does: make the checksums fit again."""
-    listed = [line[66:] for line in (release / "SHA256SUMS").read_text().splitlines()]
-    digests = {name: hashlib.sha256((release / name).read_bytes()).hexdigest() for name in listed}
-    text = "".join(f"{digests[name]}  {name}\n" for name in listed)
-    (release / "SHA256SUMS").write_text(text)
+@pytest.fixture(scope="session")
+def variant(tmp_path_factory: pytest.TempPathFactory) -> SmallVariant:
+    made = SmallVariant(tmp_path_factory.mktemp("small") / "variant")
+    made.gate()
+    return made
+
+
+@pytest.fixture(scope="session")
+def key(certified: Certified) -> ReleaseKey:
+    return release_key(certified.signing())
+
+
+@pytest.fixture(scope="session")
+def original(variant: SmallVariant, key: ReleaseKey) -> Path:
+    return variant.release(key)
+
+
+@pytest.fixture
+def release(original: Path, tmp_path: Path) -> Path:
+    """A copy of a release, as someone received it."""
+    return copy_release(original, tmp_path / "received" / original.name)
+
+
+@pytest.fixture
+def trust(key: ReleaseKey) -> Trust:
+    return Trust((key.signer.public_key,))
+
+
+def refusals(verification: Verification) -> list[str]:
+    for finding in verification.findings:
+        assert finding.line().isascii() and "\n" not in finding.line()
+    return [finding.name for finding in verification.findings if finding.refuses]
+
+
+def write(name: str, data: bytes = b"") -> Edit:
+    def change(release: Path) -> None:
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_bytes(data)
+
+    return change
+
+
+def remove(name: str) -> Edit:
+    return lambda release: (release / name).unlink()
+
+
+def sparse(name: str) -> Edit:
+    def change(release: Path) -> None:
+        (release / name).touch()
+        os.truncate(release / name, GIGABYTES)
+
+    return change
+
+
+def updated(name: str, *path: str | int, **changes: Any) -> Edit:
+    """Change keys of the object at ``path`` in a JSON document."""
+
+    def change(document: Any) -> None:
+        for step in path:
+            document = document[step]
+        document.update(changes)
+
+    return lambda release: edit(release / name, change)
+
+
+def replaced(name: str, old: str, new: str) -> Edit:
+    def change(release: Path) -> None:
+        text = (release / name).read_text()
+        assert old in text
+        (release / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def in_payload(name: str, old: bytes, new: bytes) -> Edit:
+    """Edit the statement in an envelope, whose signature stays."""
+
+    def change(envelope: Any) -> None:
+        payload = base64.b64decode(envelope["payload"])
+        assert old in payload
+        envelope["payload"] = base64.b64encode(payload.replace(old, new)).decode()
+
+    return lambda release: edit(release / name, change)
+
+
+def listed(name: str) -> Edit:
+    def change(release: Path) -> None:
+        with (release / "SHA256SUMS").open("a") as stream:
+            stream.write(f"{'0' * 64}  {name}\n")
+
+    return change
 
 
 def flip_a_byte(release: Path) -> None:
@@ -47,253 +136,349 @@ def flip_a_byte(release: Path) -> None:
     (release / WEIGHTS).write_bytes(data)
 
 
-def swap_two_files(release: Path) -> None:
-    one, other = release / "openvino_tokenizer.bin", release / "openvino_detokenizer.bin"
-    aside = release.with_name("aside")
-    one.rename(aside)
-    other.rename(one)
-    aside.rename(other)
-
-
-def remove_a_receipt(release: Path) -> None:
-    (release / "evidence/receipts/npu.json").unlink()
-
-
-def remove_a_receipt_from_the_gate_too(release: Path) -> None:
-    for name in ("npu-standin.json", "npu-standin.dsse.json"):
-        (release / "evidence/receipts" / name).unlink()
-    edit(release / "evidence/gate.json", lambda gate: gate["receipts"].pop("npu-standin"))
-
-
-def edit_a_receipt(release: Path) -> None:
-    def better(receipt: Any) -> None:
-        receipt["metrics"]["mean_kl"] = 0.0
-
-    edit(release / "evidence/receipts/npu-standin.json", better)
-
-
-def pass_a_blocked_receipt(release: Path) -> None:
-    def passed(receipt: Any) -> None:
-        receipt.update(verdict="passed", reason="")
-
-    edit(release / "evidence/receipts/npu.json", passed)
-
-
-def add_a_file(release: Path) -> None:
-    (release / "modeling_phi3.py").write_text("print('hello')\n")
-
-
-def add_evidence(release: Path) -> None:
-    (release / "evidence/receipts/dml.json").write_text("{}\n")
-
-
-def edit_the_manifest(release: Path) -> None:
-    edit(release / "MANIFEST.json", lambda manifest: manifest.update(license="Apache-2.0"))
-
-
-def edit_the_manifest_and_the_checksums(release: Path) -> None:
-    edit_the_manifest(release)
-    rewrite_checksums(release)
-
-
-def flip_a_byte_and_fix_the_checksums(release: Path) -> None:
-    flip_a_byte(release)
+def fit_the_lists(release: Path) -> None:
+    """What a careful attacker does: make manifest and checksums fit again."""
 
     def describe(manifest: Any) -> None:
         for entry in manifest["files"]:
-            data = (release / entry["path"]).read_bytes()
-            entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            entry["size"] = (release / entry["path"]).stat().st_size
 
     edit(release / "MANIFEST.json", describe)
-    rewrite_checksums(release)
+    names = [line[66:] for line in (release / "SHA256SUMS").read_text().splitlines()]
+    sums = {
+        name: hashlib.sha256((release / name).read_bytes()).hexdigest()
+        for name in names
+        if (release / name).stat().st_size < GIGABYTES
+    }
+    lines = [f"{sums.get(name, '0' * 64)}  {name}\n" for name in names]
+    (release / "SHA256SUMS").write_text("".join(lines))
 
 
-def edit_the_card(release: Path) -> None:
+def both(*edits: Edit) -> Edit:
+    def change(release: Path) -> None:
+        for one in edits:
+            one(release)
+
+    return change
+
+
+def link(name: str, target: str) -> Edit:
+    def change(release: Path) -> None:
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).unlink(missing_ok=True)
+        (release / name).symlink_to(target)
+
+    return change
+
+
+def link_a_folder(release: Path) -> None:
+    (release / "evidence").rename(release.with_name("elsewhere"))
+    (release / "evidence").symlink_to(release.with_name("elsewhere"))
+
+
+def pipe(name: str) -> Edit:
+    def change(release: Path) -> None:
+        (release / name).unlink(missing_ok=True)
+        os.mkfifo(release / name)
+
+    return change
+
+
+def better_receipt(release: Path) -> None:
+    """Sign a receipt of other numbers, and let the gate's verdict name it."""
+    path = release / RECEIPT
+    receipt = json.loads(path.read_text())
+    receipt["metrics"]["mean_kl"] = 0.5
+    write_signed(path, receipt, keys.ephemeral())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    updated("evidence/gate.json", "receipts", "npu-standin", sha256=digest)(release)
+
+
+def remove_a_row(release: Path) -> None:
+    remove(RECEIPT)(release)
+    remove("evidence/receipts/npu-standin.dsse.json")(release)
+    edit(release / "evidence/gate.json", lambda gate: gate["receipts"].pop("npu-standin"))
+
+
+def notice_without_a_revocation(release: Path) -> None:
     card = release / "README.md"
-    card.write_text(card.read_text().replace("candidate", "stable"))
+    card.write_text(with_notice(card.read_text(), Revocation("m/v", "1", "0", "", "", "", {})))
 
 
-def edit_the_provenance(release: Path) -> None:
-    def other_builder(envelope: Any) -> None:
-        payload = base64.b64decode(envelope["payload"])
-        edited = payload.replace(b"urn:test:builder", b"urn:best:builder")
-        assert edited != payload
-        envelope["payload"] = base64.b64encode(edited).decode()
-
-    edit(release / "evidence/provenance.dsse.json", other_builder)
+def many(release: Path) -> None:
+    for number in range(2_001):
+        (release / f"f{number}").touch()
 
 
-def raise_the_version(release: Path) -> None:
-    edit(release / "evidence/release.json", lambda record: record.update(version="9.0.0"))
+def name_of_bytes(release: Path) -> None:
+    Path(os.fsdecode(os.fsencode(release) + b"/weights\xff.bin")).touch()
 
 
-def remove(name: str) -> Callable[[Path], None]:
-    return lambda release: (release / name).unlink()
-
-
-SPOILT: list[tuple[Callable[[Path], None], str]] = [
-    (flip_a_byte, "changed-file"),
-    (swap_two_files, "changed-file"),
-    (remove_a_receipt, "missing-receipt"),
-    (remove_a_receipt_from_the_gate_too, "missing-evidence"),
-    (edit_a_receipt, "changed-receipt"),
-    (pass_a_blocked_receipt, "changed-receipt"),
-    (add_a_file, "extra-file"),
-    (add_evidence, "extra-file"),
-    (edit_the_manifest, "changed-file"),
-    (edit_the_manifest_and_the_checksums, "inconsistent-provenance"),
-    (flip_a_byte_and_fix_the_checksums, "inconsistent-signature"),
-    (edit_the_card, "changed-evidence"),
-    (edit_the_provenance, "bad-signature"),
-    (raise_the_version, "inconsistent-provenance"),
-    (remove("evidence/provenance.dsse.json"), "missing-file"),
-    (remove("evidence/model.sig"), "missing-file"),
-    (remove("evidence/receipts/npu-standin.dsse.json"), "unsigned-receipt"),
-    (remove("evidence/sbom.cdx.json"), "missing-file"),
-    (remove("evidence/gate.json"), "missing-file"),
-    (remove("README.md"), "missing-file"),
-    (remove("LICENSE"), "missing-file"),
-]
+DEEP = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+EDITS: list[tuple[str, Edit, str]] = [
+    ("a byte of the weights", flip_a_byte, "changed-file"),
+    ("a byte, and the lists", both(flip_a_byte, fit_the_lists), "inconsistent-provenance"),
+    ("a byte, and the lists, in model.sig", both(flip_a_byte, fit_the_lists),
+     "inconsistent-signature"),
+    ("the manifest", updated("MANIFEST.json", license="Apache-2.0"), "changed-file"),
+    ("the manifest's precision", updated("MANIFEST.json", precision="fp16"), "inconsistent-gate"),
+    ("the manifest's source", updated("MANIFEST.json", "source", "files", 0, sha256="0" * 64),
+     "inconsistent-provenance"),
+    ("another file", write("modeling_phi3.py", b"print()"), "extra-file"),
+    ("another piece of evidence", write("evidence/notes.json", b"{}"), "extra-file"),
+    ("another receipt", write("evidence/receipts/dml.json", b"{}"), "extra-receipt"),
+    ("another envelope", write("evidence/receipts/dml.dsse.json", b"{}"), "missing-receipt"),
+    ("an old scratch file", write("evidence/.promotion.dsse.json.1.partial"), "extra-file"),
+    ("no license", remove("LICENSE"), "missing-file"),
+    ("no card", remove("README.md"), "missing-file"),
+    ("no provenance", remove("evidence/provenance.dsse.json"), "missing-file"),
+    ("no model signature", remove("evidence/model.sig"), "missing-file"),
+    ("no bill", remove("evidence/sbom.cdx.json"), "missing-file"),
+    ("no verdict", remove("evidence/gate.json"), "missing-file"),
+    ("no receipt", remove(RECEIPT), "missing-receipt"),
+    ("no envelope", remove("evidence/receipts/npu-standin.dsse.json"), "unsigned-receipt"),
+    ("no row", remove_a_row, "missing-evidence"),
+    ("the card", replaced("README.md", "a card", "a stable card"), "changed-evidence"),
+    ("a notice without a revocation", notice_without_a_revocation, "changed-evidence"),
+    ("the version", updated("evidence/release.json", version="9.0.0"), "inconsistent-provenance"),
+    ("the record's artifact", updated("evidence/release.json", artifact_sha256="0" * 64),
+     "inconsistent-provenance"),
+    ("the bill", updated("evidence/sbom.cdx.json", "metadata", "component", hashes=[]),
+     "inconsistent-bill"),
+    ("the provenance", in_payload("evidence/provenance.dsse.json", b"urn:test", b"urn:best"),
+     "bad-signature"),
+    ("a receipt", updated(RECEIPT, validated_tokens=99), "changed-receipt"),
+    ("a receipt and the verdict", better_receipt, "failing-numbers"),
+    ("a verdict", updated(RECEIPT, verdict="blocked"), "changed-receipt"),
+    ("the gates", updated("evidence/gate.json", "policy", "gates", "limits", mean_kl=9.0),
+     "other-thresholds"),
+    ("the golden answers",
+     updated("evidence/gate.json", "policy", "golden", "prompts", 0, expected="Bergen."),
+     "inconsistent-gate"),
+    ("the rows' keys", updated("evidence/gate.json", "policy", "rows", "cpu", keyid="0" * 64),
+     "wrong-key"),
+    ("what a row executes", updated("evidence/gate.json", "policy", "rows", "cpu", executes="NPU"),
+     "wrong-device"),
+    ("the judged artifact", updated("evidence/gate.json", artifact_sha256="0" * 64),
+     "inconsistent-gate"),
+    ("a path that climbs", listed("../../etc/passwd"), "hostile-name"),
+    ("an absolute path", listed("/etc/passwd"), "hostile-name"),
+    ("a drive", listed("C:/windows"), "hostile-name"),
+    ("a backslash", listed("..\\secret"), "hostile-name"),
+    ("the same path twice", both(listed("a"), listed("a")), "duplicate-path"),
+    ("a path that climbs in the manifest", updated("MANIFEST.json", "files", 1, path="../L"),
+     "hostile-name"),
+    ("a link to a file", link(WEIGHTS, "/etc/passwd"), "symlink"),
+    ("a link to a folder", link_a_folder, "symlink"),
+    ("a link among the Hub client's notes", link(".cache/huggingface/x", "/etc/passwd"), "symlink"),
+    ("a named pipe", pipe("config.json"), "not-a-regular-file"),
+    ("huge checksums", sparse("SHA256SUMS"), "oversized-file"),
+    ("a huge manifest", sparse("MANIFEST.json"), "oversized-file"),
+    ("a huge receipt", sparse("evidence/receipts/npu.json"), "oversized-file"),
+    ("a huge envelope", sparse("evidence/receipts/cpu.dsse.json"), "oversized-file"),
+    ("a huge card", sparse("README.md"), "oversized-file"),
+    ("huge weights", sparse(WEIGHTS), "changed-file"),
+    ("huge weights, and the lists", both(sparse(WEIGHTS), fit_the_lists),
+     "inconsistent-provenance"),
+    ("another huge file", sparse("more.bin"), "extra-file"),
+    ("another cache", write(".cache/other/notes"), "extra-file"),
+    ("a cache in a folder", write("evidence/.cache/huggingface/x"), "extra-file"),
+    ("a file for the cache", write(".cache/huggingface"), "extra-file"),
+    ("much among the notes", write(".cache/huggingface/x", bytes(64_001)), "oversized-file"),
+    ("large attributes", write(".gitattributes", bytes(64_001)), "oversized-file"),
+    ("attributes in a folder", write("evidence/.gitattributes"), "extra-file"),
+    ("revocations of another form", write("revocations.json", b"{}"), "malformed"),
+    ("revocations that are no text", write("revocations.json", b"\xff"), "not-utf-8"),
+    ("huge revocations", sparse("revocations.json"), "oversized-file"),
+    ("revocations in a folder", write("evidence/revocations.json", b"{}"), "extra-file"),
+    ("very many files", many, "too-many-files"),
+    ("very deep folders", lambda release: (release / "/".join("d" * 40)).mkdir(parents=True),
+     "not-a-regular-file"),
+    ("deep JSON", write("MANIFEST.json", DEEP), "deep-json"),
+    ("deep JSON in an envelope", write("evidence/provenance.dsse.json", DEEP), "deep-json"),
+    ("JSON that is no object", write("evidence/release.json", b"[]"), "not-json"),
+    ("not a number", write("evidence/gate.json", b'{"receipts": NaN}'), "not-json"),
+    ("the same key twice", replaced("evidence/release.json", "{", '{"version": "1", '),
+     "duplicate-key"),
+    ("no UTF-8", write("evidence/release.json", b'{"version": "\xff"}'), "not-utf-8"),
+    ("checksums that are no text", write("SHA256SUMS", b"\xff\xfe"), "not-utf-8"),
+    ("checksums of another form", write("SHA256SUMS", b"MD5 (x) = 1\n"), "malformed-checksums"),
+    ("a name from right to left", write("weights\u202enib.exe"), "hostile-name"),
+    ("a Cyrillic letter", write("c\u043enfig.json"), "hostile-name"),
+    ("an invisible letter", write("config\u200b.json"), "hostile-name"),
+    ("a newline", write("a\nb"), "hostile-name"),
+    ("a name that is no text", name_of_bytes, "hostile-name"),
+    ("a device's name", write("NUL.txt"), "hostile-name"),
+    ("names that differ in case", write("CONFIG.json"), "hostile-name"),
+    ("a key id that is a path", updated("evidence/release.json", "signer", keyid="../../passwd"),
+     "malformed"),
+    ("signatures that are text", updated("evidence/model.sig", "dsseEnvelope", signatures="x"),
+     "malformed"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("spoil", "finding"), SPOILT, ids=[f"{i}-{name}" for i, (_, name) in enumerate(SPOILT)]
+    ("change", "finding"),
+    [(change, finding) for _, change, finding in EDITS],
+    ids=[name.replace(" ", "-") for name, _, _ in EDITS],
 )
-def test_what_was_changed_is_named(
-    verifier: Verifier,
-    received: Path,
-    certified: Certified,
-    spoil: Callable[[Path], None],
-    finding: str,
-) -> None:
-    assert verifier.findings(received, "--key", str(certified.public)) == []
-    spoil(received)
-    assert finding in verifier.findings(received, "--key", str(certified.public))
+def test_what_was_changed_is_named(release: Path, trust: Trust, change: Edit, finding: str) -> None:
+    assert refusals(verify(release, trust)) == []
+    change(release)
+    started = time.monotonic()
+    assert finding in refusals(verify(release, trust))
+    assert time.monotonic() - started < 5
 
 
-def test_what_a_download_from_a_hub_adds_is_told(
-    verifier: Verifier, received: Path, certified: Certified
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container of a JSON value, with each key or index in it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for step, inner in list(items):
+        yield value, step
+        if isinstance(inner, dict | list):
+            yield from places(inner)
+
+
+def test_a_value_of_another_type_is_refused_and_never_a_traceback(
+    original: Path, release: Path, trust: Trust, key: ReleaseKey
 ) -> None:
-    notes = received / ".cache/huggingface"
-    (notes / "download").mkdir(parents=True)
-    (notes / ".gitignore").write_text("*")
-    (notes / "download/config.json.metadata").write_text("0\n1\n2\n")
-    (received / ".gitattributes").write_text("*.bin filter=lfs\n")
-    done = verifier.run(received, "--key", str(certified.public))
-    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("VERIFIED: ")
-    assert done.stdout.splitlines()[0] == (
+    """Documents are edited as they are; signed statements are signed again."""
+    for path in [*sorted(original.rglob("*.json")), original / "evidence/model.sig"]:
+        name = path.relative_to(original)
+        document = json.loads(path.read_text())
+        enveloped = path.name.endswith(".dsse.json") and "receipts" not in name.parts
+        content = json.loads(base64.b64decode(document["payload"])) if enveloped else document
+        for index, _ in enumerate(places(content)):
+            changed = copy.deepcopy(content)
+            container, step = list(places(changed))[index]
+            container[step] = (["a"], {"a": 1}, 7)[index % 3]
+            if enveloped:
+                data = canonical(changed).encode()
+                signature = base64.b64encode(key.signer.sign(pre_authentication(data))).decode()
+                signatures = [{"keyid": key.keyid, "sig": signature}]
+                payload = base64.b64encode(data).decode()
+                changed = {**document, "payload": payload, "signatures": signatures}
+            (release / name).write_text(json.dumps(changed))
+            verification = verify(release, trust)
+            assert verification.refused or enveloped or path.name == "sbom.cdx.json", (name, step)
+        shutil.copyfile(path, release / name)
+
+
+def test_a_forgers_gigabytes_are_not_read(
+    variant: SmallVariant, trust: Trust, tmp_path: Path
+) -> None:
+    release = variant.release(into=tmp_path / "forged")  # signed by a key of their own
+    sparse(WEIGHTS)(release)
+    fit_the_lists(release)
+    started = time.monotonic()
+    assert "wrong-key" in refusals(verify(release, trust))
+    assert time.monotonic() - started < 5
+
+
+def test_a_release_whose_key_nobody_named_proves_integrity_only(release: Path) -> None:
+    verification = verify(release, Trust())
+    assert refusals(verification) == [] and not verification.authenticated
+    assert [finding.name for finding in verification.findings] == ["unknown-signer"]
+
+
+def test_only_the_key_that_the_reader_names_counts(
+    release: Path, variant: SmallVariant, key: ReleaseKey, trust: Trust, tmp_path: Path
+) -> None:
+    assert refusals(verify(release, Trust((keys.ephemeral().public_key,)))) == ["wrong-key"]
+    forged = variant.release(into=tmp_path / "forged")
+    assert refusals(verify(forged, trust)) == ["wrong-key"]
+    # Now they say that the key was ours, and ship it.
+    next((forged / "evidence/keys").iterdir()).unlink()
+    (forged / f"evidence/keys/{key.keyid}.pub").write_text(key.public_pem)
+    updated("evidence/release.json", "signer", keyid=key.keyid)(forged)
+    assert "wrong-key" in refusals(verify(forged, trust))
+
+
+def test_certificates_lead_to_an_authority_and_expire(
+    release: Path, certified: Certified, trust: Trust, tmp_path: Path
+) -> None:
+    def authority(of: Certified) -> Trust:
+        return Trust(authorities=tuple(read_certificates(of.authority.read_bytes(), "root")))
+
+    for reader in (Trust(), trust, authority(certified)):
+        at = Trust(reader.keys, reader.authorities, NOW + timedelta(days=60))
+        assert refusals(verify(release, reader)) == []
+        assert refusals(verify(release, at)) == ["expired-certificate"]
+    early = Trust(at=NOW - timedelta(days=60))
+    assert refusals(verify(release, early)) == ["future-certificate"]
+    other = authority(make_certified(tmp_path / "other"))
+    assert refusals(verify(release, other)) == ["untrusted-certificate"]
+
+
+def test_a_candidate_is_not_stable(release: Path, trust: Trust) -> None:
+    verification = verify(release, trust, channel="stable")
+    assert set(refusals(verification)) == {"policy"}
+    lines = "\n".join(finding.line() for finding in verification.findings)
+    assert "stable needs npu to pass" in lines and "was not promoted to stable" in lines
+    assert "cpu: stable needs a receipt that someone vouches for" in lines
+
+
+REPRODUCED = {"result": "PASSED", "configuration": [], "passedTests": ["same"], "failedTests": []}
+
+
+@pytest.mark.parametrize(
+    ("predicate_type", "change", "findings"),
+    [
+        (TEST_RESULT, {}, []),
+        (TEST_RESULT, {"result": "FAILED"}, ["inconsistent-evidence"]),
+        (TEST_RESULT, {"failedTests": ["other bytes"]}, ["inconsistent-evidence"]),
+        (TEST_RESULT, {"passedTests": []}, ["inconsistent-evidence"]),
+        (TEST_RESULT, {"passedTests": "same"}, ["malformed"]),
+        (PROVENANCE, {}, ["malformed"]),
+    ],
+)
+def test_a_reproduction_is_held_to_its_predicate(
+    release: Path,
+    key: ReleaseKey,
+    trust: Trust,
+    predicate_type: str,
+    change: dict[str, Any],
+    findings: list[str],
+) -> None:
+    artifact = hashlib.sha256((release / "SHA256SUMS").read_bytes()).hexdigest()
+    told = statement({"m/v": artifact}, predicate_type, {**REPRODUCED, **change})
+    path = release / "evidence/reproduce.dsse.json"
+    path.write_text(json.dumps(key.sign_statement(told)))
+    assert refusals(verify(release, trust)) == findings
+    path.write_text(json.dumps(sign(told, keys.ephemeral())))
+    assert refusals(verify(release, trust)) == ["wrong-key"]
+
+
+def test_what_a_download_from_a_hub_adds_is_named(release: Path, trust: Trust) -> None:
+    for name in (".cache/huggingface/.gitignore", ".cache/huggingface/download/c.metadata"):
+        write(name, b"*")(release)
+    write(".gitattributes", b"*.bin filter=lfs\n")(release)
+    verification = verify(release, trust)
+    (finding,) = verification.findings
+    assert finding.line() == (
         "note hub-files: left by a download from a Hub, no part of the release: "
         ".gitattributes, 2 files below .cache/huggingface/"
     )
-    told = json.loads(verifier.run(received, "--json", "--key", str(certified.public)).stdout)
-    assert told["added"] == [
+    assert verification.added == (
         ".cache/huggingface/.gitignore",
-        ".cache/huggingface/download/config.json.metadata",
+        ".cache/huggingface/download/c.metadata",
         ".gitattributes",
-    ]
-    assert [one["name"] for one in told["findings"]] == ["hub-files"]
-
-
-def test_attributes_that_a_release_lists_are_held_against_their_digest(
-    verifier: Verifier, received: Path
-) -> None:
-    listed = hashlib.sha256(b"its own").hexdigest()
-    with (received / "SHA256SUMS").open("a") as stream:
-        stream.write(f"{listed}  .gitattributes\n")
-    edit(
-        received / "MANIFEST.json",
-        lambda manifest: manifest["files"].append(
-            {"path": ".gitattributes", "sha256": listed, "size": len(b"its own")}
-        ),
     )
-    for content, changed in ((b"its own", False), (b"another", True)):
-        (received / ".gitattributes").write_bytes(content)
-        lines = verifier.run(received).stdout.splitlines()
-        assert any("changed-file: .gitattributes" in line for line in lines) is changed
-        assert not any("hub-files" in line for line in lines)
 
 
-def test_a_wrong_key_is_named(verifier: Verifier, received: Path, tmp_path: Path) -> None:
-    _, other = write_pair(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))
-    assert verifier.findings(received, "--key", str(other)) == ["wrong-key"]
+REVOCATION = Revocation("m/v", "0.1.0", "0" * 64, "a <b> [c](d)\n---\n# e", "k", "", {})
+CARDS = [
+    "---\nlicense: mit\n---\n# title\n\ntext\n",
+    "# no metadata\n",
+    "---\nnever ends\n",
+    "---\nlicense: mit\n---\n",
+]
 
 
-def test_an_attackers_whole_release_is_refused_for_its_key(
-    pipeline: Checkout, verifier: Verifier, certified: Certified, tmp_path: Path
-) -> None:
-    into = tmp_path / "m" / VARIANT
-    stage(pipeline, VARIANT, into)  # signed by a key of their own
-    assert verifier.findings(into) == []
-    assert verifier.findings(into, "--key", str(certified.public)) == ["wrong-key"]
-    # Now they say that the key was ours, and ship it.
-    ours = hashlib.sha256(_der(certified.public)).hexdigest()
-    keys = into / "evidence/keys"
-    next(keys.iterdir()).unlink()
-    shutil.copyfile(certified.public, keys / f"{ours}.pub")
-    edit(into / "evidence/release.json", lambda record: record["signer"].update(keyid=ours))
-    assert "wrong-key" in verifier.findings(into, "--key", str(certified.public))
-
-
-def _der(pem: Path) -> bytes:
-    return base64.b64decode("".join(pem.read_text().splitlines()[1:-1]))
-
-
-def test_an_expired_certificate_is_named(
-    pipeline: Checkout,
-    verifier: Verifier,
-    received: Path,
-    certified: Certified,
-    tmp_path: Path,
-) -> None:
-    later = (NOW + timedelta(days=60)).strftime("%Y-%m-%d")
-    for trust in ([], ["--ca", str(certified.authority)], ["--key", str(certified.public)]):
-        assert verifier.findings(received, *trust) == []
-        assert verifier.findings(received, *trust, "--at", later) == ["expired-certificate"]
-    earlier = (NOW - timedelta(days=60)).strftime("%Y-%m-%d")
-    assert verifier.findings(received, "--at", earlier) == ["future-certificate"]
-    expired = make_certified(tmp_path / "expired", days=-1)
-    into = tmp_path / "m" / VARIANT
-    done = stage(pipeline, VARIANT, into, signing=expired.signing(), check=False)
-    assert done.returncode == 1 and "expired-certificate" in done.stderr
-    assert not into.exists()
-
-
-def test_a_certificate_of_another_authority_is_named(
-    verifier: Verifier, received: Path, tmp_path: Path
-) -> None:
-    other = make_certified(tmp_path / "other")
-    assert verifier.findings(received, "--ca", str(other.authority)) == ["untrusted-certificate"]
-
-
-def test_a_candidate_is_not_stable(
-    verifier: Verifier, received: Path, certified: Certified
-) -> None:
-    found = verifier.findings(received, "--key", str(certified.public), "--channel", "stable")
-    assert set(found) == {"policy"}
-    told = verifier.run(received, "--key", str(certified.public), "--channel", "stable").stdout
-    assert "stable needs npu to pass" in told and "was not promoted to stable" in told
-
-
-def test_a_killed_release_is_whole_or_absent_and_the_next_run_completes(
-    pipeline: Checkout, verifier: Verifier, tmp_path: Path
-) -> None:
-    into = tmp_path / "m" / VARIANT
-    dice = random.Random(4)
-    started = time.monotonic()
-    stage(pipeline, VARIANT, tmp_path / "timed" / VARIANT)
-    takes = time.monotonic() - started
-    for _ in range(5):
-        running = subprocess.Popen(
-            stage_command(pipeline.folder, VARIANT, into),
-            cwd=pipeline.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(takes * dice.uniform(0.6, 1.05))
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        if into.exists():
-            assert verifier.findings(into) == []
-    stage(pipeline, VARIANT, into)
-    assert verifier.findings(into) == []
-    assert not list(into.parent.glob(".*.partial"))
+@pytest.mark.parametrize("card", CARDS)
+def test_a_revoked_card_says_it_once_and_can_be_had_as_it_was(card: str) -> None:
+    revoked = with_notice(card, REVOCATION)
+    assert revoked.count("> **Revoked.** Version 0.1.0 ") == 1
+    assert r"a \<b\> \[c\](d) --- \# e" in revoked, "the reason is one line of text"
+    assert with_notice(revoked, REVOCATION) == revoked
+    assert without_notice(revoked, REVOCATION) == without_notice(card, REVOCATION) == card

@@ -1,4 +1,4 @@
-"""Whether a signing certificate is valid today and leads to an authority that is trusted.
+"""Check that a signing certificate is valid today and leads to a trusted authority.
 
 The path is built and validated by ``cryptography`` (RFC 5280 with the web's rules for
 authorities); what a signing certificate itself must allow is what OpenSSF model-signing asks.
@@ -17,54 +17,54 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from phiforge.verify.findings import Refusal
+from phiforge.trust import TrustError
 
 
 def read_certificates(pem: bytes, where: str) -> list[x509.Certificate]:
-    """The certificates of a PEM file, in its order.
+    """Return the certificates of a PEM file, in its order.
 
     Raises:
-        Refusal: ``bad-certificate``: there is none, or not in PEM form.
+        TrustError: ``bad-certificate``: there is none, or not in PEM form.
     """
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
-        raise Refusal("bad-certificate", "not certificates in PEM form", where) from None
+        raise TrustError("bad-certificate", "not certificates in PEM form", where) from None
 
 
 def check_validity(chain: Sequence[x509.Certificate], at: datetime, where: str) -> None:
     """Hold the dates of a chain, leaf first, against ``at``.
 
     Raises:
-        Refusal: ``expired-certificate`` or ``future-certificate``.
+        TrustError: ``expired-certificate`` or ``future-certificate``.
     """
     for certificate in chain:
         name = certificate.subject.rfc4514_string()
         if at > certificate.not_valid_after_utc:
             until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-            raise Refusal("expired-certificate", f"{name} was valid until {until}", where)
+            raise TrustError("expired-certificate", f"{name} was valid until {until}", where)
         if at < certificate.not_valid_before_utc:
             since = f"{certificate.not_valid_before_utc:%Y-%m-%d}"
-            raise Refusal("future-certificate", f"{name} is valid from {since} only", where)
+            raise TrustError("future-certificate", f"{name} is valid from {since} only", where)
 
 
 def check_usage(leaf: x509.Certificate, where: str) -> None:
-    """A signing certificate says that it may sign.
+    """Refuse a certificate that does not say that it may sign.
 
     Raises:
-        Refusal: ``wrong-certificate``.
+        TrustError: ``wrong-certificate``.
     """
     try:
         extensions = leaf.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise Refusal("bad-certificate", "its extensions cannot be read", where) from None
+        raise TrustError("bad-certificate", "its extensions cannot be read", where) from None
     for extension in extensions:
         usage = extension.value
         if isinstance(usage, x509.KeyUsage) and usage.digital_signature:
             return
         if isinstance(usage, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.CODE_SIGNING in usage:
             return
-    raise Refusal("wrong-certificate", "the certificate is not for signing", where)
+    raise TrustError("wrong-certificate", "the certificate is not for signing", where)
 
 
 def check_chain(
@@ -76,7 +76,7 @@ def check_chain(
     """Lead ``chain``, leaf first, to one of ``authorities``; a listed leaf is trusted itself.
 
     Raises:
-        Refusal: ``untrusted-certificate``.
+        TrustError: ``untrusted-certificate``.
     """
     leaf, *others = chain
     if leaf in authorities:
@@ -96,6 +96,6 @@ def check_chain(
         verifier.verify(leaf, others)
     except VerificationError as error:
         name = leaf.subject.rfc4514_string()
-        raise Refusal(
+        raise TrustError(
             "untrusted-certificate", f"{name} does not lead to a trusted authority ({error})", where
         ) from None
