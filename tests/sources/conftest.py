@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fetching import SHARDS, TOKEN, Fetch, Published, make_checkpoint
+from support.fetching import TOKEN, Fetch, HubModel, make_checkpoint
 from support.hub_server import HubServer
 
 
@@ -33,6 +33,6 @@ def hub(fetch: Fetch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def published(hub: HubServer) -> Published:
+def model(hub: HubServer, fetch: Fetch) -> HubModel:
     """The checkpoint on the Hub, its shards in LFS storage."""
-    return Published(hub.add(make_checkpoint(), lfs=SHARDS))
+    return HubModel.publish(hub, fetch, make_checkpoint())

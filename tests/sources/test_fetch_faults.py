@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.fetching import INDEX, SHARDS, Fetch, Published, make_checkpoint
+from support.fetching import INDEX, SHARDS, Fetch, HubModel, make_checkpoint
 from support.hub_server import API, HubServer
 
 BIG = SHARDS[0]
@@ -66,34 +66,30 @@ def name_of(value: object) -> str | None:
 
 @pytest.mark.parametrize(("target", "fault", "ranges", "word"), PASSING, ids=name_of)
 def test_a_passing_fault_ends_in_the_right_tree(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     target: str,
     fault: dict[str, Any],
     ranges: list[str | None],
     word: str,
 ) -> None:
-    fetch.environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"
-    hub.fail(target, **fault)
-    assert word in fetch.succeeds(published.source, published.needed)
-    assert [request.range for request in hub.asked(target)] == ranges
+    model.fetch.environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"
+    model.hub.fail(target, **fault)
+    assert word in model.succeeds()
+    assert model.ranges(target) == ranges
 
 
 @pytest.mark.parametrize(("target", "fault", "requests", "words"), LASTING, ids=name_of)
 def test_a_lasting_fault_is_one_line_and_leaves_no_tree(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     target: str,
     fault: dict[str, Any],
     requests: int,
     words: list[str],
 ) -> None:
-    hub.fail(target, **fault)
-    line = fetch.fails(published.source, *words)
-    assert (f"{hub.address}/acme/phi" if target == API else target) in line
-    assert len(hub.asked(target)) == requests
+    model.hub.fail(target, **fault)
+    line = model.fails(*words)
+    assert (f"{model.hub.address}/acme/phi" if target == API else target) in line
+    assert len(model.hub.asked(target)) == requests
 
 
 @pytest.mark.parametrize(
@@ -102,20 +98,20 @@ def test_a_lasting_fault_is_one_line_and_leaves_no_tree(
     ids=["Retry-After", "RateLimit"],
 )
 def test_the_wait_that_the_server_asks_for_is_kept(
-    fetch: Fetch, hub: HubServer, published: Published, target: str, header: dict[str, str]
+    model: HubModel, target: str, header: dict[str, str]
 ) -> None:
-    hub.fail(target, times=1, status=429, headers=header)
-    fetch.succeeds(published.source, published.needed)
-    first, second = hub.asked(target)
+    model.hub.fail(target, times=1, status=429, headers=header)
+    model.succeeds()
+    first, second = model.hub.asked(target)
     assert second.at - first.at >= 1
 
 
-def test_wrong_bytes_are_not_kept(fetch: Fetch, hub: HubServer, published: Published) -> None:
-    hub.fail(BIG, corrupt=5)
-    fetch.fails(published.source, "other bytes")
-    hub.heal()
-    fetch.succeeds(published.source, published.needed)
-    assert [request.range for request in hub.asked(BIG)] == [None]
+def test_wrong_bytes_are_not_kept(model: HubModel) -> None:
+    model.hub.fail(BIG, corrupt=5)
+    model.fails("other bytes")
+    model.hub.heal()
+    model.succeeds()
+    assert model.ranges(BIG) == [None]
 
 
 GHOST = {"rfilename": "chat_template.jinja", "size": 3, "blobId": "0" * 40}
@@ -136,15 +132,13 @@ HUGE = {"sha256": "0" * 64, "size": 10**15, "pointerSize": 1}
     ],
 )
 def test_a_listing_that_cannot_be_used_is_refused(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     listed: dict[str, object],
     words: list[str],
 ) -> None:
-    hub.extra_siblings.append(listed)
-    fetch.fails(published.source, *words)
-    assert not hub.asked(BIG)
+    model.hub.extra_siblings.append(listed)
+    model.fails(*words)
+    assert not model.hub.asked(BIG)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +146,11 @@ def test_a_listing_that_cannot_be_used_is_refused(
     ["../../etc/cron.d/job", "/etc/passwd", "a\\..\\b", "x\x00.json", "a/config.json", "evil.py"],
 )
 def test_a_file_that_does_not_belong_to_a_checkpoint_is_never_asked_for(
-    fetch: Fetch, hub: HubServer, published: Published, name: str
+    model: HubModel, name: str
 ) -> None:
-    hub.extra_siblings.append({**GHOST, "rfilename": name})
-    fetch.succeeds(published.source, published.needed)
-    assert {request.target for request in hub.requests} == {API, *published.needed}
+    model.hub.extra_siblings.append({**GHOST, "rfilename": name})
+    model.succeeds()
+    assert {request.target for request in model.hub.requests} == {API, *model.needed}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +178,7 @@ def test_a_commit_that_is_no_checkpoint_is_refused(
     if isinstance(files[INDEX], dict):
         files[INDEX] = json.dumps({"weight_map": files[INDEX]}).encode()
     held = {name: data for name, data in files.items() if data is not None}
-    fetch.fails(Published(hub.add(held, lfs=SHARDS)).source, *words)
+    HubModel.publish(hub, fetch, held).fails(*words)
     assert not [request for request in hub.requests if request.target.endswith(".bin")]
     assert not list(fetch.into.parent.rglob("outside*"))
 
@@ -203,43 +197,35 @@ def test_a_commit_that_is_no_checkpoint_is_refused(
     ],
 )
 def test_a_source_that_names_no_commit_is_refused(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     change: dict[str, object],
     words: list[str],
     requests: int,
 ) -> None:
-    fetch.fails({**published.source, **change}, *words)
-    assert len(hub.requests) == requests
+    model.fails(*words, **change)
+    assert len(model.hub.requests) == requests
 
 
-def test_a_listing_of_another_commit_is_refused(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    hub.overrides["sha"] = "1" * 40
-    fetch.fails(published.source, "another commit", "1" * 40)
+def test_a_listing_of_another_commit_is_refused(model: HubModel) -> None:
+    model.hub.overrides["sha"] = "1" * 40
+    model.fails("another commit", "1" * 40)
 
 
-def test_a_failed_fetch_keeps_the_tree_of_an_earlier_commit(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    fetch.succeeds(published.source, published.needed)
-    hub.fail(API, status=403, headers=GATED)
-    fetch.refuses({**published.source, "revision": "0" * 40}, "gated")
-    fetch.holds(published.source, published.needed)
+def test_a_failed_fetch_keeps_the_tree_of_an_earlier_commit(model: HubModel) -> None:
+    model.succeeds()
+    model.hub.fail(API, status=403, headers=GATED)
+    model.fetch.refuses({**model.source, "revision": "0" * 40}, "gated")
+    model.fetch.holds(model.source, model.needed)
 
 
-def test_pins_of_the_configuration_are_checked(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    right = {name: hashlib.sha256(published.needed[name]).hexdigest() for name in (BIG, "LICENSE")}
-    fetch.fails({**published.source, "sha256": {BIG: "0" * 64}}, BIG, "pinned", "0" * 64)
-    assert not hub.asked(BIG)
-    fetch.fails({**published.source, "sha256": {"LICENSE": "0" * 64}}, "LICENSE", "pinned")
-    fetch.fails({**published.source, "sha256": {"other": "0" * 64}}, "other")
-    fetch.succeeds({**published.source, "sha256": right}, published.needed)
-    fetch.refuses({**published.source, "sha256": {**right, "LICENSE": "0" * 64}}, "LICENSE")
+def test_pins_of_the_configuration_are_checked(model: HubModel) -> None:
+    right = {name: hashlib.sha256(model.needed[name]).hexdigest() for name in (BIG, "LICENSE")}
+    model.fails(BIG, "pinned", "0" * 64, sha256={BIG: "0" * 64})
+    assert not model.hub.asked(BIG)
+    model.fails("LICENSE", "pinned", sha256={"LICENSE": "0" * 64})
+    model.fails("other", sha256={"other": "0" * 64})
+    model.fetch.succeeds({**model.source, "sha256": right}, model.needed)
+    model.fetch.refuses({**model.source, "sha256": {**right, "LICENSE": "0" * 64}}, "LICENSE")
 
 
 PROXY = "http://user:s3cret@127.0.0.1:1"
@@ -267,16 +253,14 @@ PROXY = "http://user:s3cret@127.0.0.1:1"
     ],
 )
 def test_an_environment_that_cannot_reach_the_hub_is_named(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     environment: dict[str, str],
     words: list[str],
 ) -> None:
-    fetch.environment |= environment
-    line = fetch.fails(published.source, *words)
+    model.fetch.environment |= environment
+    line = model.fails(*words)
     assert "s3cr" not in line
-    assert hub.requests == []
+    assert model.hub.requests == []
 
 
 def test_a_hub_that_speaks_no_tls_is_named(fetch: Fetch, hub: HubServer) -> None:

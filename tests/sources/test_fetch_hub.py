@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fetching import INDEX, ROOT, SHARDS, TOKEN, Fetch, Published, make_checkpoint
+from support.fetching import INDEX, ROOT, SHARDS, TOKEN, Fetch, HubModel, make_checkpoint
 from support.hub_server import API, HubServer
 
 BIG = SHARDS[0]
@@ -30,52 +30,50 @@ def wait_for_bytes(fetch: Fetch, size: int) -> None:
 
 
 @pytest.fixture
-def killed(fetch: Fetch, hub: HubServer, published: Published) -> Path:
+def killed(model: HubModel) -> Path:
     """Kill a fetch when 200 kB of the first shard are on disk; the unfinished file."""
-    hub.fail(BIG, hold=200_000)
-    process = fetch.start(published.source)
-    wait_for_bytes(fetch, 200_000)
+    model.hub.fail(BIG, hold=200_000)
+    process = model.fetch.start(model.source)
+    wait_for_bytes(model.fetch, 200_000)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (fetch.into / "files").exists()
-    assert not (fetch.into / "SOURCE.json").exists()
-    hub.heal()
-    return fetch.into / ".download" / hashlib.sha256(published.needed[BIG]).hexdigest()
+    assert not (model.fetch.into / "files").exists()
+    assert not (model.fetch.into / "SOURCE.json").exists()
+    model.hub.heal()
+    return model.fetch.into / ".download" / hashlib.sha256(model.needed[BIG]).hexdigest()
 
 
 def test_only_what_is_needed_arrives_once_and_the_token_goes_to_the_hub_only(
-    fetch: Fetch, hub: HubServer, published: Published
+    model: HubModel,
 ) -> None:
-    fetch.succeeds(published.source, published.needed)
-    asked = [request.target for request in hub.requests if request.path != "redirected"]
-    assert sorted(asked) == sorted([API, *published.needed])
-    tokens = {(request.host, request.authorization) for request in hub.requests}
+    model.succeeds()
+    asked = [request.target for request in model.hub.requests if request.path != "redirected"]
+    assert sorted(asked) == sorted([API, *model.needed])
+    tokens = {(request.host, request.authorization) for request in model.hub.requests}
     assert tokens == {("hub", f"Bearer {TOKEN}"), ("storage", None)}
 
 
-def test_a_token_in_the_home_folder_is_not_taken(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    del fetch.environment["HF_TOKEN"]
-    stored = Path(fetch.environment["HOME"]) / ".cache/huggingface/token"
+def test_a_token_in_the_home_folder_is_not_taken(model: HubModel) -> None:
+    del model.fetch.environment["HF_TOKEN"]
+    stored = Path(model.fetch.environment["HOME"]) / ".cache/huggingface/token"
     stored.parent.mkdir(parents=True)
     stored.write_text(TOKEN)
-    fetch.succeeds(published.source, published.needed)
-    assert {request.authorization for request in hub.requests} == {None}
+    model.succeeds()
+    assert {request.authorization for request in model.hub.requests} == {None}
 
 
 def test_the_record_names_no_time_host_or_path_and_keeps_git_blobs(
-    fetch: Fetch, hub: HubServer, published: Published, tmp_path: Path
+    model: HubModel, tmp_path: Path
 ) -> None:
-    fetch.succeeds(published.source, published.needed)
-    record = (fetch.into / "SOURCE.json").read_bytes()
-    entries = {str(entry["path"]): entry for entry in fetch.record()["files"]}
-    command = ["git", "hash-object", fetch.into / "files/config.json"]
+    model.succeeds()
+    record = (model.fetch.into / "SOURCE.json").read_bytes()
+    entries = {str(entry["path"]): entry for entry in model.fetch.record()["files"]}
+    command = ["git", "hash-object", model.fetch.into / "files/config.json"]
     git = subprocess.run(command, capture_output=True, text=True, check=True)
     assert entries["config.json"]["git_blob"] == git.stdout.strip()
     assert "git_blob" not in entries[BIG]
-    again = Fetch(tmp_path / "elsewhere", fetch.environment)
-    again.succeeds(published.source, published.needed)
+    again = Fetch(tmp_path / "elsewhere", model.fetch.environment)
+    again.succeeds(model.source, model.needed)
     assert (again.into / "SOURCE.json").read_bytes() == record
 
 
@@ -102,39 +100,35 @@ def _replace_by_a_link(files: Path) -> None:
     ids=["a file too many", "a flipped bit", "a link", "a lost file"],
 )
 def test_a_damaged_tree_is_repaired_and_only_the_damaged_file_fetched(
-    fetch: Fetch,
-    hub: HubServer,
-    published: Published,
+    model: HubModel,
     damage: Callable[[Path], object],
     asked: list[str],
 ) -> None:
-    fetch.succeeds(published.source, published.needed)
-    hub.heal()
-    damage(fetch.into / "files")
-    fetch.succeeds(published.source, published.needed)
-    assert [request.target for request in hub.requests if request.path != "redirected"] == asked
+    model.succeeds()
+    model.hub.heal()
+    damage(model.fetch.into / "files")
+    model.succeeds()
+    assert [
+        request.target for request in model.hub.requests if request.path != "redirected"
+    ] == asked
 
 
-def test_without_a_network_a_complete_tree_is_enough(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    fetch.succeeds(published.source, published.needed)
-    hub.heal()
-    (fetch.into / "SOURCE.json").unlink()  # as Snakemake does before it runs the job again
-    fetch.environment["HF_HUB_OFFLINE"] = "1"
-    fetch.succeeds(published.source, published.needed)
-    assert hub.requests == []
+def test_without_a_network_a_complete_tree_is_enough(model: HubModel) -> None:
+    model.succeeds()
+    model.hub.heal()
+    (model.fetch.into / "SOURCE.json").unlink()  # as Snakemake does before it runs the job again
+    model.fetch.environment["HF_HUB_OFFLINE"] = "1"
+    model.succeeds()
+    assert model.hub.requests == []
 
 
-def test_another_commit_replaces_the_tree_and_reuses_equal_files(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    fetch.succeeds(published.source, published.needed)
-    hub.heal()
-    later = Published(hub.add({**make_checkpoint(), "config.json": b'{"a": 1}'}, lfs=SHARDS))
-    fetch.succeeds(later.source, later.needed)
-    assert not hub.asked(BIG)
-    assert len(hub.asked("config.json")) == 1
+def test_another_commit_replaces_the_tree_and_reuses_equal_files(model: HubModel) -> None:
+    model.succeeds()
+    model.hub.heal()
+    files = {**make_checkpoint(), "config.json": b'{"a": 1}'}
+    HubModel.publish(model.hub, model.fetch, files).succeeds()
+    assert not model.hub.asked(BIG)
+    assert len(model.hub.asked("config.json")) == 1
 
 
 def test_a_single_weights_file_is_preferred_as_transformers_does(
@@ -143,9 +137,9 @@ def test_a_single_weights_file_is_preferred_as_transformers_does(
     files = make_checkpoint()
     files["model.safetensors"] = files[BIG]
     files["model-00001-of-00002.safetensors"] = b"not asked for"
-    published = Published(hub.add(files, lfs=("model.safetensors",)))
-    wanted = {name: files[name] for name in published.needed if name not in (*SHARDS, INDEX)}
-    fetch.succeeds(published.source, {**wanted, "model.safetensors": files["model.safetensors"]})
+    model = HubModel.publish(hub, fetch, files, lfs=("model.safetensors",))
+    wanted = {name: files[name] for name in model.needed if name not in (*SHARDS, INDEX)}
+    fetch.succeeds(model.source, {**wanted, "model.safetensors": files["model.safetensors"]})
 
 
 def test_equal_files_are_fetched_once_and_empty_ones_are_files_too(
@@ -153,44 +147,36 @@ def test_equal_files_are_fetched_once_and_empty_ones_are_files_too(
 ) -> None:
     files = make_checkpoint()
     files |= {"NOTICE.md": files["LICENSE"], "added_tokens.json": b""}
-    published = Published(hub.add(files, lfs=SHARDS))
-    fetch.succeeds(published.source, {**published.needed, "added_tokens.json": b""})
+    model = HubModel.publish(hub, fetch, files)
+    fetch.succeeds(model.source, {**model.needed, "added_tokens.json": b""})
     assert len(hub.asked("LICENSE") + hub.asked("NOTICE.md")) == 1
 
 
-def test_a_rerun_after_a_lost_connection_continues(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    hub.fail(BIG, cut=10_000)
-    fetch.fails(published.source, BIG, "gave up after 6 attempts", "run again")
-    hub.heal()
-    fetch.succeeds(published.source, published.needed)
-    assert [request.range for request in hub.asked(BIG)] == ["bytes=60000-"]
-    assert not hub.asked("config.json")
+def test_a_rerun_after_a_lost_connection_continues(model: HubModel) -> None:
+    model.hub.fail(BIG, cut=10_000)
+    model.fails(BIG, "gave up after 6 attempts", "run again")
+    model.hub.heal()
+    model.succeeds()
+    assert model.ranges(BIG) == ["bytes=60000-"]
+    assert not model.hub.asked("config.json")
 
 
-def test_a_killed_run_is_continued_by_the_next_process(
-    fetch: Fetch, hub: HubServer, published: Published, killed: Path
-) -> None:
-    fetch.succeeds(published.source, published.needed)
-    assert [request.range for request in hub.asked(BIG)] == ["bytes=200000-"]
-    assert hub.sent[BIG] == len(published.needed[BIG]) - 200_000
-    assert not hub.asked("config.json")
+def test_a_killed_run_is_continued_by_the_next_process(model: HubModel, killed: Path) -> None:
+    model.succeeds()
+    assert model.ranges(BIG) == ["bytes=200000-"]
+    assert model.hub.sent[BIG] == len(model.needed[BIG]) - 200_000
+    assert not model.hub.asked("config.json")
 
 
-def test_a_server_without_ranges_starts_the_file_again(
-    fetch: Fetch, hub: HubServer, published: Published, killed: Path
-) -> None:
-    hub.fail(BIG, ignore_range=True)
-    fetch.succeeds(published.source, published.needed)
-    assert hub.sent[BIG] == len(published.needed[BIG])
+def test_a_server_without_ranges_starts_the_file_again(model: HubModel, killed: Path) -> None:
+    model.hub.fail(BIG, ignore_range=True)
+    model.succeeds()
+    assert model.hub.sent[BIG] == len(model.needed[BIG])
 
 
-def test_bytes_left_damaged_by_an_earlier_run_are_noticed(
-    fetch: Fetch, hub: HubServer, published: Published, killed: Path
-) -> None:
+def test_bytes_left_damaged_by_an_earlier_run_are_noticed(model: HubModel, killed: Path) -> None:
     killed.write_bytes(b"\0" * 200_000)
-    assert "the bytes are damaged" in fetch.succeeds(published.source, published.needed)
+    assert "the bytes are damaged" in model.succeeds()
 
 
 def test_what_a_killed_run_left_of_another_commit_is_removed(
@@ -201,36 +187,35 @@ def test_what_a_killed_run_left_of_another_commit_is_removed(
     other = {**files, BIG: files[SHARDS[1]], SHARDS[1]: files[BIG][::-1]}
     hub.fail(SHARDS[1], cut=1000)
     # The index no longer fits, but that is seen only once the shards are here.
-    fetch.fails(Published(hub.add(other, lfs=SHARDS)).source, SHARDS[1])
+    HubModel.publish(hub, fetch, other).fails(SHARDS[1])
     assert not killed.exists()
 
 
-def test_a_second_process_is_refused_while_the_first_runs(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
-    hub.fail(BIG, times=1, hold=200_000)
-    first = fetch.start(published.source)
-    wait_for_bytes(fetch, 200_000)
-    code, output = fetch.run(published.source)
+def test_a_second_process_is_refused_while_the_first_runs(model: HubModel) -> None:
+    model.hub.fail(BIG, times=1, hold=200_000)
+    first = model.fetch.start(model.source)
+    wait_for_bytes(model.fetch, 200_000)
+    code, output = model.fetch.run(model.source)
     assert code == 1
     assert f"process {first.pid}) is writing here" in output
     assert "Traceback" not in output
-    hub.stopping.set()
+    model.hub.stopping.set()
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 0, output
-    fetch.holds(published.source, published.needed)
+    model.fetch.holds(model.source, model.needed)
 
 
-def test_a_proxy_of_the_environment_is_used(
-    fetch: Fetch, hub: HubServer, published: Published
-) -> None:
+def test_a_proxy_of_the_environment_is_used(model: HubModel) -> None:
     # The server answers for any host name: it is its own proxy for a Hub that does not exist.
-    files = {**published.needed, "model.safetensors": published.needed[BIG]}
-    single = Published(hub.add(files))
-    fetch.environment |= {"HTTP_PROXY": hub.address, "HF_ENDPOINT": "http://hub.invalid"}
+    files = {**model.needed, "model.safetensors": model.needed[BIG]}
+    single = HubModel.publish(model.hub, model.fetch, files, lfs=())
+    model.fetch.environment |= {
+        "HTTP_PROXY": model.hub.address,
+        "HF_ENDPOINT": "http://hub.invalid",
+    }
     wanted = {name: files[name] for name in files if name not in (*SHARDS, INDEX)}
-    fetch.succeeds(single.source, wanted)
-    assert hub.requests[0].path.startswith("http://hub.invalid/api/")
+    model.fetch.succeeds(single.source, wanted)
+    assert model.hub.requests[0].path.startswith("http://hub.invalid/api/")
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", None])
@@ -251,20 +236,20 @@ def test_a_ca_bundle_of_the_environment_is_used(
         capture_output=True,
     )  # fmt: skip
     with HubServer((certificate, key)) as hub:
-        published = Published(hub.add(make_checkpoint(), lfs=SHARDS))
+        model = HubModel.publish(hub, fetch, make_checkpoint())
         fetch.environment["HF_ENDPOINT"] = hub.address
         if variable:
             fetch.environment[variable] = str(certificate)
-            fetch.succeeds(published.source, published.needed)
+            model.succeeds()
         else:
-            fetch.fails(published.source, "certificate is not trusted", "SSL_CERT_FILE")
+            model.fails("certificate is not trusted", "SSL_CERT_FILE")
 
 
-def test_a_terminal_gets_a_bar(fetch: Fetch, hub: HubServer, published: Published) -> None:
+def test_a_terminal_gets_a_bar(model: HubModel) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     with subprocess.Popen(
-        fetch.command(published.source), cwd=ROOT, env=fetch.environment, stderr=theirs
+        model.fetch.command(model.source), cwd=ROOT, env=model.fetch.environment, stderr=theirs
     ) as process:
         process.wait(timeout=60)
     shown = os.read(ours, 1 << 16).decode()

@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from safetensors.numpy import save
 
 from phiforge.jobs import Fetch as FetchJob
-from support.hub_server import Repository
+from support.hub_server import HubServer, Repository
 from support.jobs import command, write_job
 
 ROOT = Path(__file__).parents[2]
@@ -138,14 +138,23 @@ class Fetch:
 
 
 @dataclass
-class Published:
-    """A commit on a Hub and the source block that pins it."""
+class HubModel:
+    """A commit on a Hub, and the command that fetches it."""
 
+    hub: HubServer
+    fetch: Fetch
     repository: Repository
+
+    @classmethod
+    def publish(
+        cls, hub: HubServer, fetch: Fetch, files: Mapping[str, bytes], lfs: tuple[str, ...] = SHARDS
+    ) -> Self:
+        """Add a commit of ``files`` to the Hub."""
+        return cls(hub, fetch, hub.add(files, lfs=lfs))
 
     @property
     def source(self) -> dict[str, object]:
-        """The source block."""
+        """The source block that pins the commit."""
         return {"repo": self.repository.name, "revision": self.repository.revision}
 
     @property
@@ -153,3 +162,15 @@ class Published:
         """The files that must arrive."""
         files = self.repository.files
         return {name: files[name] for name in files if name in NEEDED}
+
+    def succeeds(self) -> str:
+        """Fetch it and check the tree; return the output."""
+        return self.fetch.succeeds(self.source, self.needed)
+
+    def fails(self, *words: str, **change: object) -> str:
+        """Check that it, or its changed source, cannot be fetched; return the line."""
+        return self.fetch.fails({**self.source, **change}, *words)
+
+    def ranges(self, target: str) -> list[str | None]:
+        """Return the range of each request for ``target``."""
+        return [request.range for request in self.hub.asked(target)]
