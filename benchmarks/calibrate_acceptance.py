@@ -259,7 +259,7 @@ def _scorer(
     import importlib
 
     from validators.metrics import compare, concatenate
-    from validators.worker import observe
+    from validators.worker import run_prompts
 
     def score(golden: Any) -> dict[str, Any]:
         module = importlib.import_module(f"validators.runtimes.{module_name}")
@@ -268,7 +268,7 @@ def _scorer(
             module.PINNED = {}  # type: ignore[attr-defined]
         try:
             with tempfile.TemporaryDirectory() as doing:
-                seen = observe(
+                seen = run_prompts(
                     module.open_runtime, {}, payload, settings, reference, golden,
                     Path(doing) / "DOING",
                 )  # fmt: skip

@@ -136,10 +136,10 @@ def one(
 ) -> dict[str, Any]:
     """Observe and judge one variant in this process."""
     from validators.acceptance import load_gates
-    from validators.evaluation import judge
+    from validators.evaluation import evaluate
     from validators.golden import load_golden
     from validators.reference_tree import load_reference
-    from validators.worker import observe
+    from validators.worker import run_prompts
 
     device = row_of(settings.devices[row], variant)
     module = importlib.import_module(f"validators.runtimes.{device.runtime}")
@@ -151,11 +151,11 @@ def one(
         settings.acceptance, variant.precision, {**model.acceptance.plain(), **minimum}
     )
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
-        seen = observe(
+        seen = run_prompts(
             module.open_runtime, {}, payload, device.settings, reference, golden,
             Path(scratch) / "DOING",
         )  # fmt: skip
-    found = judge(
+    found = evaluate(
         seen, reference, golden, precision=variant.precision, executor=device.executes, gates=gates
     )
     return {

@@ -9,7 +9,6 @@ its answers can give it away.
 
 import re
 import shutil
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,13 @@ from numpy.typing import NDArray
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST, seal
+from phiforge.artifact.payload_files import (
+    ONNX_GRAPH,
+    ONNX_WEIGHTS,
+    OPENVINO_IR,
+    OPENVINO_WEIGHTS,
+)
+from validators.lint.openvino_ir import read_ir
 
 Bytes = NDArray[np.uint8]
 
@@ -88,9 +94,13 @@ def sabotaged(payload: Path, into: Path, sabotage: Sabotage) -> Path:
     """Copy ``payload`` to ``into``, break the copy, and seal it with checksums of its own."""
     shutil.rmtree(into, ignore_errors=True)
     shutil.copytree(payload, into, copy_function=shutil.copyfile)
-    weights_file = into / _weights_name(into)
+    openvino = (into / OPENVINO_IR).is_file()
+    weights_file = into / (OPENVINO_WEIGHTS if openvino else ONNX_WEIGHTS)
     before = weights_file.read_bytes()
-    weights = Weights(dict(_tensors(into)), np.frombuffer(before, dtype=np.uint8).copy())
+    weights = Weights(
+        {tensor.name: tensor for tensor in _tensors(into)},
+        np.frombuffer(before, dtype=np.uint8).copy(),
+    )
     sabotage(weights)
     after = weights.data.tobytes()
     if after == before:
@@ -102,53 +112,22 @@ def sabotaged(payload: Path, into: Path, sabotage: Sabotage) -> Path:
     return into
 
 
-def _weights_name(payload: Path) -> str:
-    openvino = (payload / "openvino_model.xml").is_file()
-    return "openvino_model.bin" if openvino else "model.onnx.data"
-
-
-def _tensors(payload: Path) -> Iterator[tuple[str, Tensor]]:
-    if (payload / "openvino_model.xml").is_file():
-        yield from _ir_tensors(payload / "openvino_model.xml")
-    else:
-        yield from _onnx_tensors(payload / "model.onnx")
-
-
-def _ir_tensors(xml: Path) -> Iterator[tuple[str, Tensor]]:
-    for layer in ElementTree.parse(xml).iter("layer"):
-        data = layer.find("data")
-        if layer.get("type") == "Const" and data is not None:
-            dimensions = [part for part in data.get("shape", "").split(",") if part.strip()]
-            name = layer.get("name", "")
-            yield (
-                name,
-                Tensor(
-                    name=name,
-                    type=data.get("element_type", ""),
-                    shape=tuple(int(part) for part in dimensions),
-                    offset=int(data.get("offset", "0")),
-                    size=int(data.get("size", "0")),
-                ),
+def _tensors(payload: Path) -> Iterator[Tensor]:
+    """Yield the constants of a payload of either format."""
+    if (payload / OPENVINO_IR).is_file():
+        for constant in read_ir(payload / OPENVINO_IR).constants:
+            yield Tensor(
+                constant.name, constant.type, constant.shape, constant.offset, constant.size
             )
-
-
-def _onnx_tensors(model: Path) -> Iterator[tuple[str, Tensor]]:
+        return
     import onnx  # only for payloads of this format
 
-    graph = onnx.load(str(model), load_external_data=False).graph
-    for initializer in graph.initializer:
+    for initializer in onnx.load(payload / ONNX_GRAPH, load_external_data=False).graph.initializer:
         where = {entry.key: entry.value for entry in initializer.external_data}
         if "offset" in where:
-            yield (
-                initializer.name,
-                Tensor(
-                    name=initializer.name,
-                    type=_ONNX_TYPES.get(initializer.data_type, str(initializer.data_type)),
-                    shape=tuple(initializer.dims),
-                    offset=int(where["offset"]),
-                    size=int(where["length"]),
-                ),
-            )
+            kind = _ONNX_TYPES.get(initializer.data_type, str(initializer.data_type))
+            place = int(where["offset"]), int(where["length"])
+            yield Tensor(initializer.name, kind, tuple(initializer.dims), *place)
 
 
 def zero_layer(index: int) -> Sabotage:
@@ -261,32 +240,27 @@ def _round_tensor(view: Bytes, tensor: Tensor, bits: int) -> None:
         step = np.abs(matrix).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 0.5)
         rounded = np.round(matrix / np.maximum(step, 1e-12)) * step
         view[:] = rounded.astype(np.float16).reshape(-1).view(np.uint8)
-    elif tensor.type == "u8" and tensor.name.endswith("_Q4"):
-        view[:] = _pack(_round_codes(_unpack(view), 4, bits, centre=8))
     elif tensor.type == "i4":
-        signed = (_unpack(view) ^ 8) - 8
-        view[:] = _pack(_round_codes(signed + 8, 4, bits, centre=8) - 8)
-    elif tensor.type == "u4":
-        view[:] = _pack(_round_codes(_unpack(view), 4, bits, centre=8))
-    elif tensor.type == "u8":
-        view[:] = _round_codes(view.astype(np.int16), 8, bits, centre=128)
+        view[:] = _pack(_round_codes(_unpack(view) ^ 8, 4, bits) ^ 8)
+    elif tensor.type == "u4" or (tensor.type == "u8" and tensor.name.endswith("_Q4")):
+        view[:] = _pack(_round_codes(_unpack(view), 4, bits))
     elif tensor.type == "i8":
-        codes = view.view(np.int8).astype(np.int16) + 128
-        view[:] = (_round_codes(codes, 8, bits, centre=128) - 128).astype(np.int8).view(np.uint8)
+        view[:] = _round_codes((view ^ 128).astype(np.int16), 8, bits) ^ 128
+    elif tensor.type == "u8":
+        view[:] = _round_codes(view.astype(np.int16), 8, bits)
 
 
-def _round_codes(
-    codes: NDArray[np.int16], have: int, bits: int, *, centre: int
-) -> NDArray[np.int16]:
+def _round_codes(codes: NDArray[np.int16], have: int, bits: int) -> NDArray[np.int16]:
+    """Round codes of ``have`` bits around the middle one to ``bits``."""
     if bits >= have:
         return codes
-    step = 2 ** (have - bits)
+    step, centre = 2 ** (have - bits), 2 ** (have - 1)
     rounded = centre + step * np.round((codes - centre) / step)
     return np.asarray(np.clip(rounded, 0, 2**have - step), dtype=np.int16)
 
 
 def _unpack(view: Bytes) -> NDArray[np.int16]:
-    """Two codes a byte, the lower half first."""
+    """Split each byte into two codes, the lower half first."""
     return np.stack([view & 15, view >> 4], axis=-1).reshape(-1).astype(np.int16)
 
 
@@ -304,5 +278,5 @@ def frequent_tokens(prompts: Sequence[Sequence[int]], count: int = 2) -> list[in
 
 
 def layers_of(payload: Path) -> int:
-    """How many transformer layers a payload's weights name."""
-    return 1 + max(tensor.layer or 0 for _, tensor in _tensors(payload))
+    """Return how many transformer layers a payload's weights name."""
+    return 1 + max(tensor.layer or 0 for tensor in _tensors(payload))

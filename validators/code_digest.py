@@ -1,4 +1,4 @@
-"""Which code a check runs, as a digest: a receipt of other code is not a receipt of this one."""
+"""Digest the code that a check runs: a receipt made by other code does not count."""
 
 from phiforge.settings.modules import modules_digest
 
@@ -6,10 +6,10 @@ CHECK_MODULES = ("validators.check", "validators.worker")
 
 
 def check_modules(runtime: str) -> tuple[str, ...]:
-    """Where the imports of a check by ``validators/runtimes/<runtime>.py`` begin."""
+    """Return the modules that a check by ``validators/runtimes/<runtime>.py`` starts from."""
     return (*CHECK_MODULES, f"validators.runtimes.{runtime}")
 
 
 def validator_digest(runtime: str) -> str:
-    """Digest of every file that such a check imports, the same in a checkout and in a kit."""
+    """Digest every file that such a check imports, the same in a checkout and in a kit."""
     return modules_digest(*check_modules(runtime))

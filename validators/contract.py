@@ -195,3 +195,13 @@ def cut_at_stop(token_ids: Sequence[int], stop_ids: frozenset[int]) -> tuple[tup
         if token in stop_ids:
             return tuple(token_ids[:index]), True
     return tuple(token_ids), False
+
+
+def some(names: Sequence[str]) -> str:
+    """Join the first three names, and say how many more there are.
+
+    >>> some(["a", "b"]), some(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

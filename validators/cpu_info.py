@@ -1,4 +1,4 @@
-"""The processor that a check ran on: without it a measure says little."""
+"""Describe the processor that a check ran on: without it a speed says little."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES",
 
 
 def cpu_info() -> dict[str, Any]:
-    """Its name, instruction sets as NumPy groups them, threads, and what the environment limits."""
+    """Return its name, instruction sets as NumPy groups them, threads, and limiting variables."""
     extensions = np.show_config(mode="dicts")["SIMD Extensions"]
     return {
         "name": _name(),
@@ -22,7 +22,7 @@ def cpu_info() -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Hardware threads that this process may use."""
+    """Return the number of hardware threads that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

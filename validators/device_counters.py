@@ -1,14 +1,14 @@
-"""Counters of a device that must rise while it works.
+"""Read counters of a device that must rise while it works.
 
-A runtime may say NPU and mean the CPU; a counter that the device's driver keeps cannot be talked
-into rising. Two kinds are used:
+A runtime may report NPU and use the CPU; the counters of the device's driver do not follow suit.
+Two kinds are used:
 
 - busy: time or cycles spent working, which only grow. Intel's NPU driver counts for the device
   (``/sys/class/accel/accel*/device/npu_busy_time_us``, Linux 6.10); a GPU's driver counts for the
   process (``drm-engine-*`` and ``drm-cycles-*`` in ``/proc/self/fdinfo``,
   https://docs.kernel.org/gpu/drm-usage-stats.html).
-- held: memory allocated on the device, more than before the artifact was opened. OpenVINO tells
-  it, where no busy counter is (Windows).
+- held: memory allocated on the device, more than before the artifact was opened. OpenVINO reports
+  it, where there is no busy counter (Windows).
 
 No such device was at hand: the files' names and the properties come from the drivers' documents.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from validators.contract import Proof, shown
 
 Read = Callable[[], int | None]
-"""Reads a counter; None: it is not here."""
+"""Reads a counter; None: this machine does not have it."""
 
 _ROOT = Path("/")
 _NPU_BUSY = "sys/class/accel/accel*/device/npu_busy_time_us"
@@ -49,11 +49,16 @@ class DeviceCounters:
             rises[name] = _more(rises.get(name), _rise(self._idle[name], read()), max)
 
     def proof(self) -> tuple[Proof, ...]:
-        """One a thing done: some counter rose. Nothing done proves nothing."""
+        """Prove for each thing done that some counter rose; nothing done proves nothing."""
         if not self._rises:
             return (shown("counters of the device", "nothing was watched", holds=False),)
         return tuple(
-            shown(f"counters of the device while {doing}", _told(rises), _any_rose(rises))
+            shown(
+                f"counters of the device while {doing}",
+                ", ".join(_described(name, rise) for name, rise in rises.items())
+                or "no counter is known",
+                any(rise is not None and rise > 0 for rise in rises.values()),
+            )
             for doing, rises in self._rises.items()
         )
 
@@ -67,26 +72,18 @@ def _more(known: int | None, rise: int | None, join: Callable[[list[int]], int])
     return join(present) if present else None
 
 
-def _told(rises: Mapping[str, int | None]) -> str:
-    told = [
-        f"{name} is not here" if rise is None else f"{name} rose by {rise}"
-        for name, rise in rises.items()
-    ]
-    return ", ".join(told) or "no counter is known"
-
-
-def _any_rose(rises: Mapping[str, int | None]) -> bool:
-    return any(rise is not None and rise > 0 for rise in rises.values())
+def _described(name: str, rise: int | None) -> str:
+    return f"{name} is missing" if rise is None else f"{name} rose by {rise}"
 
 
 def npu_busy_time_us(root: Path = _ROOT) -> int | None:
-    """Microseconds that the machine's NPUs have worked since they were started."""
+    """Return the microseconds that the machine's NPUs have worked since they were started."""
     files = sorted(root.glob(_NPU_BUSY))
     return sum(int(file.read_text(encoding="ascii")) for file in files) if files else None
 
 
 def gpu_busy(root: Path = _ROOT) -> int | None:
-    """Nanoseconds and cycles that GPUs have worked for this process; 0: it holds no GPU.
+    """Return nanoseconds and cycles that GPUs worked for this process; 0: it holds no GPU.
 
     A GPU opened through several descriptors counts once (``drm-client-id``).
     """
@@ -112,7 +109,7 @@ def gpu_busy(root: Path = _ROOT) -> int | None:
 
 
 def held_memory(core: Any, device: str, name: str) -> int | None:
-    """Bytes that OpenVINO's property ``name`` says are allocated on ``device``."""
+    """Return the bytes allocated on ``device`` by OpenVINO's property ``name``."""
     try:
         value = core.get_property(device, name)
     except RuntimeError:  # no such device, or its plugin does not know the property

@@ -1,15 +1,15 @@
-"""What an observation means: failures by name, golden answers, metrics.
+"""Evaluate a run: failures by name, golden answers, metrics.
 
 **Golden answers.** Where the golden prompt gives ``expected``, the decoded answer must be that
-text, whatever the precision. Where it does not (real models: nobody here can know the words),
-the reference's greedy answer is what is expected, and
+text, whatever the precision. Where it does not (real models: nobody can know the words), the
+reference's greedy answer is expected, and
 
 - an FP16 artifact must give the reference's tokens: its weights are the source's but for
   rounding;
 - an INT8 or INT4 artifact may leave them at a close call and be none the worse for it. It is
   judged by the prompt's ``must_contain`` fact and by the teacher-forced metrics, which do not
-  drift after a first difference. Where the tokens diverge, and how sure the reference was
-  there, is recorded.
+  drift after a first difference. Where the tokens diverge, and how sure the reference was at that
+  token, is recorded.
 
 **Device.** A row says what must execute its artifacts (``executes``). Another device is the
 failure ``wrong-device``; an observation that does not hold, or none at all, is
@@ -29,9 +29,8 @@ from tokenizers import Tokenizer
 
 from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
-from phiforge.receipts.receipt import CheckResult, Failure
+from phiforge.receipts.receipt import CheckResult, Failure, Note
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
-from validators.lint.finding import Finding
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import compare, concatenate
 from validators.reference_tree import Reference, ReferencePrompt
@@ -41,8 +40,8 @@ _CYCLES = 4  # so many equal periods at the end are no accident
 _CYCLIC_TOKENS = 16
 
 
-def judge(
-    observation: RunResult,
+def evaluate(
+    run: RunResult,
     reference: Reference,
     golden: GoldenSet,
     *,
@@ -50,27 +49,27 @@ def judge(
     executor: str,
     gates: Gates,
 ) -> CheckResult:
-    """Hold an observation against the reference, the golden prompts and the gates.
+    """Compare a run with the reference, the golden prompts and the gates.
 
     Args:
         executor: what must have executed it; the row's ``executes``.
     """
     tokenizer = Tokenizer.from_file(str(reference.tokenizer))
-    seen = {prompt.id: prompt for prompt in observation.prompts}
+    results = {prompt.id: prompt for prompt in run.prompts}
     known = {prompt.id: prompt for prompt in reference.prompts}
     failures: list[Failure] = []
     entries = []
-    if observation.failure is not None:
-        failures.append(Failure(observation.failure.name, observation.failure.what))
+    if run.failure is not None:
+        failures.append(Failure(run.failure.name, run.failure.what))
     for prompt in golden.prompts:
-        one = seen.get(prompt.id, PromptResult(prompt.id))
-        found, entry = _judge_prompt(
-            prompt, one, known.get(prompt.id), reference, precision, tokenizer
+        result = results.get(prompt.id, PromptResult(prompt.id))
+        found, entry = _evaluate_prompt(
+            prompt, result, known.get(prompt.id), reference, precision, tokenizer
         )
         failures += found
         entries.append(entry)
-    ran = [prompt for prompt in observation.prompts if prompt.not_run is None]
-    if not ran and observation.failure is None:
+    ran = [prompt for prompt in run.prompts if prompt.not_run is None]
+    if not ran and run.failure is None:
         failures.append(Failure("nothing-ran", "no golden prompt fits what the artifact takes"))
     metrics = _metrics(ran, reference)
     if metrics is not None and not all(map(math.isfinite, astuple(metrics))):
@@ -79,13 +78,13 @@ def judge(
     longest = max((len(known[prompt.id].sequence) for prompt in ran), default=0)
     if metrics is not None and not reference.synthetic:
         failures += _broken_gates(metrics, gates)
-        failures += _too_short(longest, gates.minimum_validated_tokens, observation.prompts)
-    notes: tuple[Finding, ...] = ()
-    if observation.corpus is not None:
-        exchanged, notes = judge_corpus(observation.corpus, reference.tokenizer)
-        failures += [Failure(one.name, one.what) for one in exchanged]
-    if observation.evidence is not None:
-        failures += judge_device(observation.evidence, executor)
+        failures += _too_short(longest, gates.minimum_validated_tokens, run.prompts)
+    notes: tuple[Note, ...] = ()
+    if run.corpus is not None:
+        permuted, notes = judge_corpus(run.corpus, reference.tokenizer)
+        failures += permuted
+    if run.evidence is not None:
+        failures += judge_device(run.evidence, executor)
     return CheckResult(
         failures=tuple(failures),
         golden=tuple(entries),
@@ -115,17 +114,17 @@ def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:
 
 
 def _too_short(longest: int, minimum: int, prompts: Sequence[PromptResult]) -> list[Failure]:
-    """A short check says nothing of long prompts, where conversions are known to go wrong."""
+    """Refuse a short check: it says nothing of long prompts, where conversions may go wrong."""
     if longest >= minimum:
         return []
     left_out = [f"'{prompt.id}': {prompt.not_run}" for prompt in prompts if prompt.not_run]
-    told = f" (not run: {'; '.join(left_out)})" if left_out else ""
-    what = f"the longest sequence that ran has {longest} tokens, the model asks for {minimum}{told}"
+    what = f"the longest sequence that ran has {longest} tokens, the model asks for {minimum}"
+    what += f" (not run: {'; '.join(left_out)})" if left_out else ""
     return [Failure("too-short-validation", what)]
 
 
 def judge_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
-    """What stands against the claim that ``executor`` did the work; empty: it is proven."""
+    """Return what contradicts that ``executor`` did the work; empty: it is proven."""
     found = []
     if evidence.device != executor:
         what = f"{evidence.device} executed it, {executor} must have ({evidence.how})"
@@ -139,47 +138,46 @@ def judge_device(evidence: ExecutionEvidence, executor: str) -> list[Failure]:
     ]
 
 
-def _judge_prompt(
+def _evaluate_prompt(
     prompt: GoldenPrompt,
-    seen: PromptResult,
+    result: PromptResult,
     known: ReferencePrompt | None,
     reference: Reference,
     precision: str,
     tokenizer: Tokenizer,
 ) -> tuple[list[Failure], Mapping[str, Any]]:
+    """Return the failures of one prompt, and its entry in the receipt."""
     found: list[Failure] = []
-    answer = seen.generation
-    output = None
-    expected = None
+    answer, output, expected = result.generation, None, None
     if known is not None:
         if not reference.synthetic:
             expected = known.text if prompt.expected is None else prompt.expected
-        if seen.own_encoding is not None and seen.own_encoding != known.prompt_ids:
-            what = _first_difference(seen.own_encoding, known.prompt_ids)
+        if result.own_encoding is not None and result.own_encoding != known.prompt_ids:
+            what = _first_difference(result.own_encoding, known.prompt_ids)
             found.append(Failure("prompt-encoding", what, prompt.id))
-    if seen.failure is not None:
-        found.append(Failure(seen.failure.name, seen.failure.what, prompt.id))
+    if result.failure is not None:
+        found.append(Failure(result.failure.name, result.failure.what, prompt.id))
+    entry: dict[str, Any] | None = None
     if known is not None and answer is not None:
         output = tokenizer.decode(list(answer.token_ids), skip_special_tokens=True)
         found += _judge_answer(prompt, answer, output, known, precision)
-    judged = answer is not None or bool(found)
+        first_token_s = answer.first_token_s
+        entry = {
+            "tokens": len(answer.token_ids),
+            "stopped": answer.stopped,
+            "own_text": None if answer.text == output else answer.text,
+            "diverges_at": _divergence(answer, known, reference),
+            "first_token_s": None if first_token_s is None else round(first_token_s, 4),
+            "total_s": round(answer.total_s, 4),
+        }
     return found, {
         "id": prompt.id,
         "prompt": prompt.text,
         "output": output,
         "expected": expected,
-        "passed": not found if judged else None,
-        "not_run": seen.not_run,
-        "answer": None
-        if answer is None or known is None
-        else {
-            "tokens": len(answer.token_ids),
-            "stopped": answer.stopped,
-            "own_text": None if answer.text == output else answer.text,
-            "diverges_at": _divergence(answer, known, reference),
-            "first_token_s": _round(answer.first_token_s),
-            "total_s": _round(answer.total_s),
-        },
+        "passed": not found if answer is not None or found else None,
+        "not_run": result.not_run,
+        "answer": entry,
     }
 
 
@@ -214,14 +212,14 @@ def _judge_answer(
 
 
 def _letters(text: str) -> str:
-    """Without what detokenizers differ in: white space, and halves of a character at the end."""
+    """Remove what detokenizers differ in: white space, and half a character at the end."""
     return "".join(text.split()).rstrip("\ufffd")
 
 
 def _judge_end(prompt: GoldenPrompt, answer: Generation, known: ReferencePrompt) -> list[Failure]:
-    """``no-stop``: the stop token that ends the reference's answer does not end this one.
+    """Refuse an answer that the reference's stop token does not end: a chat would never stop.
 
-    Its text may be right all the same, where only marks follow; a chat would never end.
+    Its text may be right all the same, where only special tokens follow.
     """
     if known.stop_id is None:
         return []
@@ -235,7 +233,7 @@ def _judge_end(prompt: GoldenPrompt, answer: Generation, known: ReferencePrompt)
 
 
 def cyclic(token_ids: Sequence[int]) -> bool:
-    """Whether the tokens end in the same few over and over: 4 equal periods, at least 16 tokens.
+    """Return whether the last tokens repeat: 4 equal periods, at least 16 tokens.
 
     >>> cyclic([9, *[1, 2, 3] * 6]), cyclic([1, 2] * 4), cyclic(list(range(40)))
     (True, False, False)
@@ -250,15 +248,14 @@ def cyclic(token_ids: Sequence[int]) -> bool:
 
 def _first_difference(found: Sequence[int], expected: Sequence[int]) -> str:
     index = _difference_index(found, expected)
-    here = found[index] if index < len(found) else "the end"
-    there = expected[index] if index < len(expected) else "the end"
-    return f"token {index} is {here}, the reference has {there}"
+    left, right = (ids[index] if index < len(ids) else "the end" for ids in (found, expected))
+    return f"token {index} is {left}, the reference has {right}"
 
 
 def _difference_index(found: Sequence[int], expected: Sequence[int]) -> int:
     pairs = zip(found, expected, strict=False)
-    equal = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
-    return min(len(found), len(expected)) if equal is None else equal
+    shorter = min(len(found), len(expected))
+    return next((index for index, (left, right) in enumerate(pairs) if left != right), shorter)
 
 
 def _divergence(
@@ -274,7 +271,3 @@ def _divergence(
         top = scored.distribution.top[scored.positions.index(position)]
         margin = float(np.subtract(top[0], top[1]))
     return {"token": index, "reference_margin": margin}
-
-
-def _round(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 4)

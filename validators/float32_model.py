@@ -1,9 +1,8 @@
-"""The source model in float32 arithmetic, in the memory that there is.
+"""Load the source model in float32 arithmetic, in the memory that is free.
 
 Where float32 weights do not fit, the weights stay in the checkpoint's own 16-bit dtype and every
-matrix is widened to float32 just before it is multiplied. A 16-bit float widens to float32
-exactly, so the arithmetic is that of a float32 model; only time is lost. The reference is
-therefore as exact on a small machine as on a large one, and the gates mean the same.
+matrix is widened to float32 just before it is multiplied. A 16-bit float widens exactly, so the
+arithmetic is that of a float32 model; only time is lost, and the gates mean the same.
 """
 
 import math
@@ -101,7 +100,7 @@ def load(source: Path, *, hold: str = "auto") -> Float32Model:
 
 
 def _widen(model: nn.Module) -> None:
-    """Make every product of ``model`` a float32 one, its matrices staying as they are."""
+    """Make every product of ``model`` a float32 one; its matrices stay as they are."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
@@ -126,7 +125,7 @@ def _size(source: Path) -> tuple[int, int]:
 
 
 def _free_bytes() -> int:
-    """Free memory of this machine or of the control group that we run in."""
+    """Return the free memory of this machine or of the control group that we run in."""
     free = psutil.virtual_memory().available
     try:
         limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()

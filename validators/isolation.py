@@ -32,13 +32,14 @@ def run_in_subprocess(
     time_limit_s: float,
     environment: str | None = None,
 ) -> RunResult:
-    """Observe ``payload`` in a child process (`validators.worker`).
+    """Run the golden prompts through ``payload`` in a child process (`validators.worker`).
 
-    ``environment`` names the locked environment that the child runs in (`phiforge.environment`);
-    None: this one.
+    A child that is killed, aborts or does not end in time becomes a result whose failure is named
+    ``runtime-crashed`` or ``runtime-timeout``.
 
-    A child that is killed, aborts or does not end in time becomes an observation whose failure
-    is named ``runtime-crashed`` or ``runtime-timeout``.
+    Args:
+        environment: the locked environment that the child runs in (`phiforge.environment`);
+            None: this one.
 
     Raises:
         CheckError: the child could not do its work for a reason that is not the artifact's; its
@@ -82,7 +83,7 @@ def run_in_subprocess(
 
 
 def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """A runtime, and the artifact it runs, need not know where keys are and what opens them."""
+    """Drop the variables that say where keys are and what opens them."""
     return {
         name: value
         for name, value in environment.items()
@@ -103,7 +104,7 @@ def _ended(name: str, how: str, folder: Path) -> RunResult:
 
 
 def cause_of_death(exit_code: int) -> str | None:
-    """What ended a process that did not end by itself; None: it did.
+    """Name what ended a process that did not end by itself; None: it did.
 
     POSIX gives the negative number of a signal, Windows an NTSTATUS error (0xC…) as exit code.
 

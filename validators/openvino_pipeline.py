@@ -1,4 +1,4 @@
-"""What the OpenVINO runtimes share: devices by name, the IR's inputs, and one IR in two forms."""
+"""Run an IR as OpenVINO's runtimes share it: devices by name, inputs, pipeline and model."""
 
 import gc
 import re
@@ -31,7 +31,7 @@ _ONE_DEVICE = re.compile(r"CPU|GPU(\.\d+)?")
 
 
 def one_device(name: str) -> str:
-    """``name`` itself, if it is one device.
+    """Return ``name``, if it is one device.
 
     Raises:
         CheckError: AUTO, MULTI, HETERO and lists choose a device without a word.
@@ -47,7 +47,7 @@ def one_device(name: str) -> str:
 
 
 def inputs_of(model: Any, token_ids: Sequence[int], past: int = 0) -> dict[str, Any]:
-    """Inputs of a stateful IR for ``token_ids`` that follow ``past`` tokens of the same sequence.
+    """Return the inputs of a stateful IR for ``token_ids`` that follow ``past`` earlier tokens.
 
     Shapes: input_ids and position_ids (1, n), attention_mask (1, past + n), beam_idx (1,); only
     those that the compiled ``model`` has.
@@ -122,7 +122,7 @@ class IrRuntime:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """Compiled once: a check encodes hundreds of texts."""
+        """The tokenizer, compiled once: a check encodes hundreds of texts."""
         return openvino_genai.Tokenizer(self.artifact)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
@@ -146,7 +146,7 @@ class IrRuntime:
 
 
 def gpu_counters(core: Any, device: str) -> DeviceCounters:
-    """The counters of a GPU; none of the CPU, which works whatever executes."""
+    """Return the counters of a GPU; none of the CPU, which works whatever executes."""
     if device == "CPU":
         return DeviceCounters()
     return DeviceCounters(
@@ -156,7 +156,7 @@ def gpu_counters(core: Any, device: str) -> DeviceCounters:
 
 
 def device_family(names: Sequence[str]) -> str:
-    """``GPU`` of ``["GPU.0"]``; ``unknown`` of none, or of more than one kind.
+    """Return ``GPU`` of ``["GPU.0"]``; ``unknown`` of none, or of several kinds.
 
     >>> device_family(["GPU.0", "GPU.1"]), device_family(["NPU", "CPU"])
     ('GPU', 'unknown')
@@ -193,7 +193,7 @@ def compiled_evidence(
 
 
 def listed(core: Any, family: str) -> Proof:
-    """That OpenVINO lists a device of this kind."""
+    """Prove that OpenVINO lists a device of this kind."""
     devices = list(core.available_devices)
     return shown(
         "devices that OpenVINO lists",
@@ -203,11 +203,11 @@ def listed(core: Any, family: str) -> Proof:
 
 
 def described(core: Any, device: str, names: Sequence[str]) -> dict[str, str]:
-    """The properties among ``names`` that ``device`` tells of itself."""
-    told = {}
+    """Return the properties among ``names`` that ``device`` has."""
+    found = {}
     for name in names:
         try:
-            told[name] = str(core.get_property(device, name))
-        except RuntimeError:  # not here, or not known to this version of its plugin
+            found[name] = str(core.get_property(device, name))
+        except RuntimeError:  # no such device, or not known to this version of its plugin
             continue
-    return told
+    return found

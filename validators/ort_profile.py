@@ -1,4 +1,4 @@
-"""Which execution provider ran the operators that matter, read in ONNX Runtime's own profile.
+"""Read in ONNX Runtime's own profile which execution provider ran the operators that matter.
 
 The profile of a session is a JSON list of trace events. An operator that ran is an event of the
 category ``Node`` whose name ends in ``_kernel_time``; its ``args`` give ``op_name`` and
@@ -29,7 +29,7 @@ _NOTHING_HEAVY = "no matrix product and no attention"
 
 
 def read_profile(file: Path) -> Ran:
-    """Count what ran.
+    """Count the operators that ran, by provider.
 
     Raises:
         ValueError: the file is no complete profile.
@@ -45,7 +45,7 @@ def read_profile(file: Path) -> Ran:
 
 
 def heavy(operators: Iterable[str]) -> dict[str, list[str]]:
-    """The operators among these that are nearly all the work, by kind.
+    """Return the operators among these that are nearly all the work, by kind.
 
     >>> heavy(["Cast", "MatMulNBits", "GroupQueryAttention", "MatMul"])
     {'matrix products': ['MatMul', 'MatMulNBits'], 'attention': ['GroupQueryAttention']}
@@ -58,7 +58,7 @@ def heavy(operators: Iterable[str]) -> dict[str, list[str]]:
 
 
 def executor(ran: Ran) -> str:
-    """The device whose provider ran every heavy operator; ``unknown``: several did, or none."""
+    """Return the device whose provider ran every heavy operator; ``unknown``: several, or none."""
     devices = {
         device for device, provider in PROVIDERS.items() if _heavy_or_fused(ran.get(provider, {}))
     }
@@ -71,7 +71,7 @@ def _heavy_or_fused(counts: Mapping[str, int]) -> bool:
 
 
 def proofs(ran: Ran, device: str, graph: Iterable[str]) -> tuple[Proof, ...]:
-    """One a kind of heavy operator in ``graph`` (its operators): ``device`` ran it, nothing else.
+    """Prove for each kind of heavy operator in ``graph`` that ``device`` alone ran it.
 
     Where another provider ran one, the failure is ``fell-back``.
     """
@@ -82,12 +82,12 @@ def proofs(ran: Ran, device: str, graph: Iterable[str]) -> tuple[Proof, ...]:
         if not expected:
             continue
         by = {name: heavy(counts)[kind] for name, counts in ran.items() if heavy(counts)[kind]}
-        told = [f"{name} ran {', '.join(names)}" for name, names in by.items()]
-        told += [f"{wanted} ran fused parts"] if fused else []
+        seen = [f"{name} ran {', '.join(names)}" for name, names in by.items()]
+        seen += [f"{wanted} ran fused parts"] if fused else []
         what = f"profile: {kind} run by {wanted}"
         if set(by) - {wanted}:
-            found.append(shown(what, "; ".join(told), holds=False, otherwise="fell-back"))
+            found.append(shown(what, "; ".join(seen), holds=False, otherwise="fell-back"))
         else:
             holds = wanted in by or fused
-            found.append(shown(what, "; ".join(told) or f"{kind}: no event", holds))
+            found.append(shown(what, "; ".join(seen) or f"{kind}: no event", holds))
     return tuple(found) or (shown("profile", f"the graph has {_NOTHING_HEAVY}", holds=False),)

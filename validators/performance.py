@@ -1,4 +1,4 @@
-"""How fast an artifact answers: what the guide's charts show, reported and never judged.
+"""Measure how fast an artifact answers, as the guide's charts do; reported, never judged.
 
 One prompt at a time, greedily. The first answer warms up and does not count.
 """
@@ -13,14 +13,14 @@ from validators.cpu_info import threads
 
 LONGEST_ANSWER = 64
 RUNS = 8
-"""Answers beside the first one, where they are made to be measured only."""
+"""Answers after the first, where they are made to be measured only."""
 
 Answer = tuple[int, Generation]
-"""Length of a prompt in tokens, and what was answered."""
+"""Length of a prompt in tokens, and the answer."""
 
 
 def performance(answers: Sequence[Answer], numerics: str) -> dict[str, Any] | None:
-    """The receipt's ``performance``; None: fewer than two answers.
+    """Return the receipt's ``performance``; None: fewer than two answers.
 
     Args:
         answers: in the order in which they were made; the first warmed up.
@@ -35,29 +35,29 @@ def performance(answers: Sequence[Answer], numerics: str) -> dict[str, Any] | No
         "numerics": numerics,
         "runs": len(counted),
         "threads": threads(),
-        "prompt_tokens": _spread([length for length, _ in counted]),
-        "new_tokens": _spread([_made(answer) for _, answer in counted]),
-        "first_token_ms": _spread([1000 * seconds for seconds in first]) if first else None,
-        "tokens_per_s": _spread(rates) if rates else None,
+        "prompt_tokens": _percentiles([length for length, _ in counted]),
+        "new_tokens": _percentiles([_new_tokens(answer) for _, answer in counted]),
+        "first_token_ms": _percentiles([1000 * seconds for seconds in first]) if first else None,
+        "tokens_per_s": _percentiles(rates) if rates else None,
     }
 
 
-def _made(answer: Generation) -> int:
+def _new_tokens(answer: Generation) -> int:
     return len(answer.token_ids) + int(answer.stopped)
 
 
 def _tokens_per_s(answer: Generation) -> float | None:
-    """Tokens per second after the first, which is the prompt's work; None: not told."""
-    if answer.first_token_s is None or _made(answer) < 2:
+    """Return tokens per second after the first, which is the prompt's work; None: unknown."""
+    if answer.first_token_s is None or _new_tokens(answer) < 2:
         return None
     rest_s = answer.total_s - answer.first_token_s
-    return (_made(answer) - 1) / rest_s if rest_s > 0 else None
+    return (_new_tokens(answer) - 1) / rest_s if rest_s > 0 else None
 
 
-def _spread(numbers: Sequence[float]) -> dict[str, float]:
-    """Smallest, median, 90th percentile and largest; each is a number that occurred.
+def _percentiles(numbers: Sequence[float]) -> dict[str, float]:
+    """Return minimum, median, 90th percentile and maximum; each is a number that occurred.
 
-    >>> _spread([5, 1, 3])
+    >>> _percentiles([5, 1, 3])
     {'min': 1, 'p50': 3, 'p90': 5, 'max': 5}
     """
     points = np.percentile(numbers, [0, 50, 90, 100], method="inverted_cdf").tolist()

@@ -1,4 +1,4 @@
-"""Which positions of the golden prompts are scored.
+"""Select the positions of the golden prompts that are scored.
 
 Position ``p`` of a sequence is where the tokens ``0..p`` have been read and token ``p + 1`` is
 predicted; the last token of a sequence is therefore no position.
@@ -17,7 +17,7 @@ class Span:
 
 
 def select_positions(spans: Sequence[Span], limit: int) -> list[list[int]]:
-    """At most ``limit`` positions over all sequences, ascending in each.
+    """Select at most ``limit`` positions over all sequences, ascending in each.
 
     Every position that predicts an answer's token is taken if these fit, and the rest of the
     budget is spread evenly over the prompts' positions; if they do not fit, the budget is spread

@@ -51,7 +51,7 @@ def make_reference(
     synthetic: bool = False,
     hold: str = "auto",
 ) -> None:
-    """Make ``into`` (see validators/reference_tree.py), whole or not at all.
+    """Write the reference into ``into`` (see validators/reference_tree.py), whole or not at all.
 
     Args:
         source: a verified source tree (config.json, tokenizer, safetensors).
@@ -75,7 +75,7 @@ def make_reference(
         held = load(source, hold=hold)
         stop_ids = _stop_ids(held.model, tokenizer)
         prompts = [
-            _silent(prompt, token_ids)
+            _unanswered(prompt, token_ids)
             if synthetic
             else _answer(held.model, tokenizer, prompt, token_ids, stop_ids)
             for prompt, token_ids in asked
@@ -103,7 +103,7 @@ def make_reference(
 
 
 def source_digest(source: Path) -> str:
-    """SHA-256 of the canonical JSON ``{"files": [{"path", "sha256", "size"}, …]}`` of a tree."""
+    """Return the SHA-256 of a tree: of its files' names, digests and sizes as canonical JSON."""
     files = [
         {
             "path": name.as_posix(),
@@ -116,7 +116,7 @@ def source_digest(source: Path) -> str:
 
 
 def _tokenizer(source: Path, copy: Path) -> Tokenizer:
-    """The tokenizer as transformers uses it, saved so that a check needs no transformers."""
+    """Save the tokenizer as transformers uses it, so that a check needs no transformers."""
     try:
         original: Any = AutoTokenizer.from_pretrained(
             source, trust_remote_code=False, local_files_only=True
@@ -143,7 +143,7 @@ def _stop_ids(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(found if end is None else found | {end})
 
 
-def _silent(prompt: GoldenPrompt, token_ids: list[int]) -> ReferencePrompt:
+def _unanswered(prompt: GoldenPrompt, token_ids: list[int]) -> ReferencePrompt:
     return ReferencePrompt(prompt.id, tuple(token_ids), (), None, "")
 
 
@@ -154,7 +154,7 @@ def _answer(
     token_ids: list[int],
     stop_ids: frozenset[int],
 ) -> ReferencePrompt:
-    """Greedy generation; the golden prompt's own claims about the answer must hold here."""
+    """Generate greedily; the golden prompt's own claims must hold for the reference's answer."""
     model.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=prompt.max_new_tokens,
@@ -195,7 +195,7 @@ def _span(prompt: ReferencePrompt) -> Span:
 def _score(
     model: Any, prompts: Sequence[ReferencePrompt], chosen: Sequence[Sequence[int]]
 ) -> tuple[list[Scored], dict[str, Any] | None]:
-    """One teacher-forced pass a prompt; also the closest call among the answers' tokens."""
+    """Score each prompt in one teacher-forced pass; return also the closest call of an answer."""
     scored = []
     closest: dict[str, Any] | None = None
     for prompt, positions in zip(prompts, chosen, strict=True):

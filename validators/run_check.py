@@ -1,4 +1,4 @@
-"""What a check does: hold the bytes, lint the files, watch it run elsewhere, and judge."""
+"""Check an artifact: verify its bytes, lint its files, run it in a child process, evaluate."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from phiforge.receipts.receipt import Basis, Failure, Subject, judged, unusable
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
 from validators.contract import CheckError
-from validators.evaluation import judge
+from validators.evaluation import evaluate
 from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
 from validators.lint.payload import lint
@@ -31,7 +31,7 @@ def run_check(
     time_limit_s: float,
     environment: str | None = None,
 ) -> dict[str, Any]:
-    """Look at ``payload``, run it in a child process and judge it; nothing is signed or written.
+    """Lint ``payload``, run it in a child process and evaluate it; nothing is signed or written.
 
     Args:
         variant: the payload's block: format, precision, options.
@@ -48,14 +48,12 @@ def run_check(
     basis = Basis(reference.digest, golden.digest, gates.digest, code)
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
+        failures = lint(payload, variant=variant, reference=reference)
     except PayloadError as error:
-        damage = Failure("damaged-payload", str(error))
-        return unusable(subject, basis, *_travelling([damage], payload))
-    linted = lint(payload, variant=variant, reference=reference)
-    if linted.failures:
-        failures = [Failure(one.name, one.what) for one in linted.failures]
-        return unusable(subject, basis, *_travelling(failures, payload))
-    observation = run_in_subprocess(
+        failures = [Failure("damaged-payload", str(error))]
+    if failures:
+        return unusable(subject, basis, *_redacted(failures, payload))
+    run = run_in_subprocess(
         payload,
         subject.runtime,
         subject.settings,
@@ -64,51 +62,37 @@ def run_check(
         time_limit_s=time_limit_s,
         environment=environment,
     )
-    judgement = judge(
-        observation,
-        reference,
-        golden,
-        precision=subject.precision,
-        executor=executor,
-        gates=gates,
-    )
-    judgement = replace(
-        judgement,
-        failures=_travelling(judgement.failures, payload),
-        notes=linted.notes + judgement.notes,
+    result = evaluate(
+        run, reference, golden, precision=subject.precision, executor=executor, gates=gates
     )
     return judged(
         subject,
         basis,
-        judgement,
-        executed_on=None if observation.evidence is None else observation.evidence.record(),
+        replace(result, failures=_redacted(result.failures, payload)),
+        executed_on=None if run.evidence is None else run.evidence.record(),
         thresholds={} if subject.synthetic else gates.thresholds,
-        toolchain=observation.toolchain,
-        performance=observation.performance,
+        toolchain=run.toolchain,
+        performance=run.performance,
     )
 
 
-def _travelling(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:
-    """The failures as other machines may read them."""
-    return tuple(replace(one, what=redact_paths(one.what, payload)) for one in failures)
+def _redacted(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:
+    """Return the failures without this machine's paths."""
+    return tuple(replace(failure, what=redact_paths(failure.what, payload)) for failure in failures)
 
 
 def _refuse_other_reference(
     folder: Path, subject: Subject, golden_sha256: str, reference: Reference
 ) -> None:
-    if reference.golden_sha256 != golden_sha256:
-        raise CheckError(
-            "the reference answered other golden prompts",
-            where=folder,
-            expected=golden_sha256,
-            found=reference.golden_sha256,
-            remedy="run the rule reference again",
-        )
-    if reference.synthetic != subject.synthetic:
-        raise CheckError(
-            "reference and check disagree on --synthetic",
-            where=folder,
-            expected=subject.synthetic,
-            found=reference.synthetic,
-            remedy="run the rule reference again",
-        )
+    for what, expected, found in (
+        ("the reference answered other golden prompts", golden_sha256, reference.golden_sha256),
+        ("reference and check disagree on --synthetic", subject.synthetic, reference.synthetic),
+    ):
+        if found != expected:
+            raise CheckError(
+                what,
+                where=folder,
+                expected=expected,
+                found=found,
+                remedy="run the rule reference again",
+            )

@@ -4,8 +4,8 @@
 
 A native runtime may abort, run out of memory or never return on a bad artifact; the check must
 live to say so. What the child is doing is written to ``DOING`` before it is done, so that the
-check can name the step at which it died. Exit code 0: an observation was written, whatever it
-says; anything else: there is none.
+check can name the step at which it died. Exit code 0: a result was written, whatever it says;
+anything else: there is none.
 """
 
 import importlib
@@ -60,10 +60,10 @@ def main() -> None:
     payload, settings = Path(job["payload"]), job["settings"]
     reference, doing = load_reference(Path(job["reference"])), into / DOING
     golden = load_golden(Path(job["golden"]))
-    seen = observe(module.open_runtime, toolchain, payload, settings, reference, golden, doing)
-    if seen.failure is None:
-        seen = measured(module, seen, payload, settings, reference, doing)
-    write_run_result(into, seen)
+    run = run_prompts(module.open_runtime, toolchain, payload, settings, reference, golden, doing)
+    if run.failure is None:
+        run = add_performance(module, run, payload, settings, reference, doing)
+    write_run_result(into, run)
 
 
 def _runtime_module(name: str) -> Any:
@@ -78,13 +78,14 @@ def _runtime_module(name: str) -> Any:
 
 
 def installed_versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of the installed distributions among ``names``, or of their editions.
+    """Return the versions of the installed distributions among ``names``, or of their editions.
 
     A device has its own edition of a runtime: onnxruntime-genai-winml gives the modules of
     onnxruntime-genai and bundles onnxruntime, of which there is no distribution then.
     """
     present = {
-        str(one.metadata["Name"]).lower().replace("_", "-"): one.version for one in distributions()
+        str(found.metadata["Name"]).lower().replace("_", "-"): found.version
+        for found in distributions()
     }
     return {
         found: present[found]
@@ -94,7 +95,7 @@ def installed_versions(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def observe(
+def run_prompts(
     open_runtime: OpenRuntime,
     toolchain: Mapping[str, str],
     payload: Path,
@@ -103,54 +104,61 @@ def observe(
     golden: GoldenSet,
     doing: Path,
 ) -> RunResult:
-    """Let a runtime answer every prompt, then score every prompt; stop at the first failure.
+    """Answer every prompt, then score every prompt; stop at the first failure.
+
+    Args:
+        doing: a file that names each step before it is taken.
 
     Raises:
         CheckError: the runtime was asked for something that it does not know.
     """
-    prompts = {
+    results = {
         prompt.id: PromptResult(prompt.id, not_run=reference.left_out.get(prompt.id))
         for prompt in golden.prompts
     }
+
+    def add(prompt: ReferencePrompt, **values: Any) -> None:
+        results[prompt.id] = replace(results[prompt.id], **values)
+
+    def step(what: str) -> None:
+        doing.write_text(what, encoding="utf-8")
+
     evidence = corpus = None
     failure: RuntimeFailure | None = None
     try:
-        doing.write_text("opening the artifact", encoding="utf-8")
-        runtime: Runtime = open_runtime(payload, settings=settings)
+        step("opening the artifact")
+        runtime = open_runtime(payload, settings=settings)
         limits = runtime.limits()
-        longest = {prompt.id: prompt.max_new_tokens for prompt in golden.prompts}
-        texts = {prompt.id: prompt.text for prompt in golden.prompts}
+        prompts = {prompt.id: prompt for prompt in golden.prompts}
         running = []
         for prompt in reference.prompts:
-            too_long = _too_long(prompt, limits, reference.sliding_window)
-            if too_long:
-                prompts[prompt.id] = replace(prompts[prompt.id], not_run=too_long)
+            if too_long := _too_long(prompt, limits, reference.sliding_window):
+                add(prompt, not_run=too_long)
             else:
                 running.append(prompt)
         for prompt in running:
-            doing.write_text(f"encoding prompt '{prompt.id}'", encoding="utf-8")
-            own = tuple(runtime.encode(texts[prompt.id]))
-            prompts[prompt.id] = replace(prompts[prompt.id], own_encoding=own)
-        doing.write_text("encoding the tokenizer corpus", encoding="utf-8")
+            step(f"encoding prompt '{prompt.id}'")
+            add(prompt, own_encoding=tuple(runtime.encode(prompts[prompt.id].text)))
+        step("encoding the tokenizer corpus")
         corpus = encode_corpus(runtime.encode, reference.tokenizer)
         for prompt in running if not reference.synthetic else []:
-            doing.write_text(f"answering prompt '{prompt.id}'", encoding="utf-8")
+            step(f"answering prompt '{prompt.id}'")
             room = (limits.total_tokens or sys.maxsize) - len(prompt.prompt_ids)
-            answer = runtime.generate(prompt.prompt_ids, min(longest[prompt.id], room))
-            prompts[prompt.id] = replace(prompts[prompt.id], generation=answer)
+            length = min(prompts[prompt.id].max_new_tokens, room)
+            add(prompt, generation=runtime.generate(prompt.prompt_ids, length))
         for prompt in running:
-            doing.write_text(f"scoring prompt '{prompt.id}'", encoding="utf-8")
-            prompts[prompt.id] = _score(runtime, prompt, reference, prompts[prompt.id])
-        doing.write_text("asking what executed", encoding="utf-8")
+            step(f"scoring prompt '{prompt.id}'")
+            add(prompt, **_score(runtime, prompt, reference))
+        step("asking what executed")
         evidence = runtime.executed_on()
     except Exception as error:
         failure = _failure(error, doing, payload)
-    return RunResult(tuple(prompts.values()), evidence, toolchain, failure, corpus=corpus)
+    return RunResult(tuple(results.values()), evidence, toolchain, failure, corpus=corpus)
 
 
-def measured(
+def add_performance(
     module: Any,
-    seen: RunResult,
+    run: RunResult,
     payload: Path,
     settings: Mapping[str, Any],
     reference: Reference,
@@ -160,31 +168,31 @@ def measured(
 
     What fails only with the numerics of users is the artifact's failure as well.
     """
-    lengths = {prompt.id: len(prompt.prompt_ids) for prompt in reference.prompts}
+    ids = {prompt.id: prompt.prompt_ids for prompt in reference.prompts}
     answers = [
-        (lengths[prompt.id], prompt.generation)
-        for prompt in seen.prompts
+        (ids[prompt.id], prompt.generation)
+        for prompt in run.prompts
         if prompt.generation is not None
     ]
-    pinned = seen.evidence is not None and bool(seen.evidence.pinned)
+    pinned = run.evidence is not None and bool(run.evidence.pinned)
     as_used = getattr(module, "AS_USED", None)
     if pinned and as_used is not None and answers:
         doing.write_text("answering with the runtime's own numerics", encoding="utf-8")
-        ids = {prompt.id: prompt.prompt_ids for prompt in reference.prompts}
-        asked = [ids[prompt.id] for prompt in seen.prompts if prompt.generation is not None]
         try:
             runtime: Runtime = module.open_runtime(payload, settings={**settings, **as_used})
             answers = [
-                (len(one), runtime.generate(one, LONGEST_ANSWER)) for one in asked[: RUNS + 1]
+                (token_ids, runtime.generate(token_ids, LONGEST_ANSWER))
+                for token_ids, _ in answers[: RUNS + 1]
             ]
         except Exception as error:
-            return replace(seen, failure=_failure(error, doing, payload))
+            return replace(run, failure=_failure(error, doing, payload))
         pinned = False
-    return replace(seen, performance=performance(answers, "pinned" if pinned else "default"))
+    lengths = [(len(token_ids), answer) for token_ids, answer in answers]
+    return replace(run, performance=performance(lengths, "pinned" if pinned else "default"))
 
 
 def _failure(error: Exception, doing: Path, payload: Path) -> RuntimeFailure:
-    """What an exception says against the artifact.
+    """Return what an exception says against the artifact.
 
     Raises:
         PhiforgeError: it says nothing against it.
@@ -199,8 +207,8 @@ def _failure(error: Exception, doing: Path, payload: Path) -> RuntimeFailure:
         return RuntimeFailure("out-of-memory", f"no memory left {_while(doing)}")
     # Whatever else a runtime raises on an artifact is the artifact's fault.
     message = " ".join(f"{type(error).__name__}: {error}".split())
-    told = redact_paths(message, payload)[:_LONGEST_MESSAGE]  # first: half a path is no known one
-    return RuntimeFailure("runtime-error", f"{_while(doing)}: {told}")
+    message = redact_paths(message, payload)[:_LONGEST_MESSAGE]  # a path cut in half would stay
+    return RuntimeFailure("runtime-error", f"{_while(doing)}: {message}")
 
 
 def _while(doing: Path) -> str:
@@ -208,7 +216,7 @@ def _while(doing: Path) -> str:
 
 
 def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> str | None:
-    """Why ``prompt`` does not fit what the artifact was built for; None: it fits."""
+    """Say why ``prompt`` does not fit what the artifact was built for; None: it fits."""
     length, total = len(prompt.prompt_ids), len(prompt.sequence)
     if limits.prompt_tokens is not None and length > limits.prompt_tokens:
         return f"{length} tokens, the artifact takes prompts of {limits.prompt_tokens}"
@@ -222,22 +230,17 @@ def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> st
     return None
 
 
-def _score(
-    runtime: Runtime, prompt: ReferencePrompt, reference: Reference, seen: PromptResult
-) -> PromptResult:
+def _score(runtime: Runtime, prompt: ReferencePrompt, reference: Reference) -> dict[str, Any]:
+    """Return ``distribution`` or ``failure`` of a prompt; neither, if it has no positions."""
     scored = reference.scored[prompt.id]
     if not scored.positions:
-        return seen
-    sequence = prompt.sequence
-    following = np.array([sequence[position + 1] for position in scored.positions])
+        return {}
+    following = np.array([prompt.sequence[position + 1] for position in scored.positions])
     try:
-        scores = runtime.score(sequence, scored.positions)
-        return replace(
-            seen, distribution=truncate_top_k(scores, scored.distribution.top_ids, following)
-        )
+        scores = runtime.score(prompt.sequence, scored.positions)
+        return {"distribution": truncate_top_k(scores, scored.distribution.top_ids, following)}
     except ArtifactError as error:
-        what = f"prompt '{prompt.id}': {error}"
-        return replace(seen, failure=RuntimeFailure(error.name, what))
+        return {"failure": RuntimeFailure(error.name, f"prompt '{prompt.id}': {error}")}
 
 
 if __name__ == "__main__":

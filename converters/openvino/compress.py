@@ -1,7 +1,7 @@
 """From the FP16 payload to INT8 and INT4 ones: its graph, the source's weights, nncf's codes.
 
 optimum-cli quantizes the source's bf16 values. The FP16 payload has rounded the smallest of them,
-which changes the codes of nearly dead rows, so each matrix of its graph is replaced by the
+which changes the codes of near-zero rows, so each matrix of its graph is replaced by the
 source's own bytes (mapped, not copied) before nncf sees it. The result then equals optimum-cli's.
 """
 

@@ -93,7 +93,7 @@ def export(source: Path, into: Path) -> BuildRecord:
             "tokenizer": "openvino_tokenizers.convert_tokenizer",
             "padding_side": "left",
         },
-        notes=_notes(weights.dead_rows),
+        notes=_notes(weights.near_zero_rows),
     )
 
 
@@ -102,7 +102,7 @@ class _Fp16Weights:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
-        self.dead_rows: dict[str, int] = {}
+        self.near_zero_rows: dict[str, int] = {}
         """By matrix: rows with no value in fp16's normal range; fp16 changes all they have."""
         self._overflowing: list[str] = []
         self._narrow_float32(model)
@@ -148,7 +148,7 @@ class _Fp16Weights:
 
     def _round(self, name: str, weight: torch.Tensor, half: torch.Tensor) -> None:
         """Fill ``half`` with ``weight``, a few rows at a time so that they stay in the cache."""
-        overflowing, dead_rows = False, 0
+        overflowing, near_zero_rows = False, 0
         for exact, rounded in zip(
             torch.split(weight, _ROWS), torch.split(half, _ROWS), strict=True
         ):
@@ -156,11 +156,11 @@ class _Fp16Weights:
             largest = rounded.reshape(len(rounded), -1).abs().amax(dim=1)
             overflowing |= not bool(torch.isfinite(largest).all())
             for row in (largest < _SMALLEST_NORMAL).nonzero().flatten().tolist():
-                dead_rows += not torch.equal(rounded[row].to(exact.dtype), exact[row])
+                near_zero_rows += not torch.equal(rounded[row].to(exact.dtype), exact[row])
         if overflowing:
             self._overflowing.append(name)
-        if dead_rows:
-            self.dead_rows[name] = dead_rows
+        if near_zero_rows:
+            self.near_zero_rows[name] = near_zero_rows
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _export_tokenizer(source: Path, into: Path) -> None:
         read_ir(into / name)
 
 
-def _notes(dead_rows: Mapping[str, int]) -> tuple[str, ...]:
+def _notes(near_zero_rows: Mapping[str, int]) -> tuple[str, ...]:
     notes = [
         "only matrices are fp16; every other constant (RoPE frequencies and factors, attention "
         "scale, norm weights) keeps its float32 value, which optimum-cli rounds to fp16",
@@ -226,7 +226,7 @@ def _notes(dead_rows: Mapping[str, int]) -> tuple[str, ...]:
         "fp16 cannot hold every value of the source; variants derived from this one read the "
         "matrices from the source",
     ]
-    if dead_rows:
-        rows = ", ".join(f"{name} ({dead_rows[name]})" for name in sorted(dead_rows))
-        notes.append(f"nearly dead rows that fp16 changes, by matrix: {rows}")
+    if near_zero_rows:
+        rows = ", ".join(f"{name} ({near_zero_rows[name]})" for name in sorted(near_zero_rows))
+        notes.append(f"near-zero rows that fp16 changes, by matrix: {rows}")
     return tuple(notes)

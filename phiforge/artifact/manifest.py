@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.checksums import CHECKSUMS, parse_checksums
+from phiforge.artifact.checksums import CHECKSUMS, ChecksumsError, parse_checksums
 from phiforge.artifact.file_digest import FileDigest
 from phiforge.artifact.record import write_record, write_text
 from phiforge.artifact.tree import files_under, sha256_file
@@ -68,8 +68,7 @@ def read_checksums(payload: Path) -> dict[str, str]:
     """Return file name to hex SHA-256, as the payload's ``SHA256SUMS`` lists them.
 
     Raises:
-        PayloadError: the file is missing.
-        ChecksumsError: it is not in sha256sum's format.
+        PayloadError: the file is missing, or is not in sha256sum's format.
     """
     path = payload / CHECKSUMS
     try:
@@ -78,6 +77,8 @@ def read_checksums(payload: Path) -> dict[str, str]:
         raise PayloadError(
             "checksums are missing", where=path, remedy="build the variant again"
         ) from None
+    except ChecksumsError as error:
+        raise PayloadError(str(error), remedy="build the variant again") from None
 
 
 def verify(payload: Path) -> str:

@@ -22,23 +22,18 @@ from converters.onnx_genai.options import Options
 from converters.source_files import refuse_other_source
 from phiforge.settings.blocks import read_block
 from phiforge.settings.documents import ConfigurationError
-from support.onnx_genai_parity import (
+from support.onnx_genai_builds import (
     GRAPH_FILES,
-    MODEL,
     Build,
-    Change,
     built,
-    changed_model,
     log_probabilities,
-    mean_kl,
     official,
     open_on_cpu,
     quantized_at_once,
-    reference,
     twin_of_the_head,
-    unchanged,
     work_tree,
 )
+from support.parity import CARRIED, MODEL, Change, changed_model, mean_kl, reference, unchanged
 from validators.golden import load_golden
 
 DML_FP16 = {"precision": "fp16", "execution_provider": "dml"}
@@ -91,15 +86,7 @@ def test_a_build_answers_the_golden_prompts_with_its_providers_cleared(
 def test_a_payload_holds_the_source_s_own_tokenizer_and_nothing_stray(
     builds: dict[str, Build], name: str
 ) -> None:
-    own = {path.name for path in MODEL.iterdir() if path.suffix == ".json"}
-    carried = own & {
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-    }
+    carried = {name for name in CARRIED if (MODEL / name).is_file()}
     folder = builds[name].folder
     assert {path.name for path in folder.rglob("*")} == carried | set(GRAPH_FILES)
     for file in carried:
@@ -161,8 +148,8 @@ def test_attention_reaches_back_as_the_source_s_does_or_the_notes_say_so(
     small: Path, tmp_path: Path
 ) -> None:
     tokens = np.random.default_rng(0).integers(3, 1400, 2600).astype(np.int32)
-    windowed = reference(small, tokens, window=2047)
-    full = reference(small, tokens, window=None)
+    windowed = reference(small, tokens, sliding_window=2047)
+    full = reference(small, tokens, sliding_window=None)
     cuda = built(small, tmp_path / "cuda", CUDA_FP16)
     dml = built(small, tmp_path / "dml", DML_FP16)
     beyond = slice(2047, None)
@@ -257,8 +244,8 @@ def test_a_model_that_the_builder_gets_wrong_is_converted_with_a_warning(
     """The builder's LM head is any Linear as wide; its check finds the logits wrong."""
     source = changed_model(tmp_path / "source", twin_of_the_head)
     tokens = np.arange(3, 43, dtype=np.int32)
-    right = reference(small, tokens, window=2047)
-    assert mean_kl(right, reference(source, tokens, window=2047)) < 1e-9
+    right = reference(small, tokens, sliding_window=2047)
+    assert mean_kl(right, reference(source, tokens, sliding_window=2047)) < 1e-9
     wrong = built(source, tmp_path / "wrong", DML_FP16)
     assert mean_kl(right, log_probabilities(wrong.folder, tokens)) > 0.1
     (note,) = (note for note in wrong.record.notes if "LM head" in note)

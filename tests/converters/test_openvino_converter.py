@@ -1,4 +1,4 @@
-"""The OpenVINO converter against the official tools, on phi3-tiny with nearly dead rows.
+"""The OpenVINO converter against the official tools, on phi3-tiny with near-zero rows.
 
 Both sides really run: ours as its own process, as rule convert does, and optimum-cli.
 """
@@ -23,60 +23,53 @@ from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
 from converters.openvino.source_weights import mapped_source_weights
 from phiforge.artifact.tree import files_under
-from support.openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
-from support.openvino_parity import (
-    describe,
+from support.openvino_builds import (
+    EXACT,
+    FP16,
+    INT4,
+    INT8,
+    NPU,
+    PIPELINE_OPTIONS,
+    Builds,
+    content,
     differences,
     log_probabilities,
-    mean_divergence,
-    reference_log_probabilities,
-)
-from support.openvino_workshop import (
-    MODEL,
-    SOURCE_FILES,
-    Workshop,
-    make_nearly_dead_rows,
+    near_zero_rows,
     run_ours,
 )
+from support.parity import CARRIED, MODEL, changed_model, mean_kl, reference
 
-EXACT = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-}
 PROMPT = "<|system|>You are a helpful AI assistant.<|end|><|user|>Hello!<|end|><|assistant|>"
 BEYOND_SLIDING_WINDOW = 2600
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source")
-    make_nearly_dead_rows(folder)
-    return folder
+    return changed_model(tmp_path_factory.mktemp("source"), near_zero_rows, layers=None)
 
 
 @pytest.fixture(scope="module")
-def workshop(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+def builds(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
     with ThreadPoolExecutor(max_workers=2) as pool:
-        yield Workshop(source, tmp_path_factory.mktemp("workshop"), pool)
+        yield Builds(source, tmp_path_factory.mktemp("builds"), pool)
 
 
 @pytest.mark.parametrize("variant", ["int4", "int8"])
-def test_derived_graph_equals_that_of_optimum_cli(workshop: Workshop, variant: str) -> None:
+def test_derived_graph_equals_that_of_optimum_cli(builds: Builds, variant: str) -> None:
     for part in ("model", "tokenizer", "detokenizer"):
         ir = f"openvino_{part}.xml"
-        assert differences(workshop.ours(variant) / ir, workshop.official(variant) / ir) == []
+        assert differences(builds.ours(variant) / ir, builds.official(variant) / ir) == []
 
 
-def test_quantizing_the_fp16_payload_instead_would_change_nearly_dead_rows(
-    workshop: Workshop,
+def test_quantizing_the_fp16_payload_instead_would_change_near_zero_rows(
+    builds: Builds,
 ) -> None:
     """So the model does hold the trap, and equality above is not for want of it."""
     import nncf
 
-    naive = nncf.compress_weights(read_ir(workshop.ours("fp16") / "openvino_model.xml"))
+    naive = nncf.compress_weights(read_ir(builds.ours("fp16") / "openvino_model.xml"))
     codes = {one.get_friendly_name(): one.data for one in naive.get_ops() if _is_codes(one)}
-    official = ov.Core().read_model(workshop.official("int8") / "openvino_model.xml")
+    official = ov.Core().read_model(builds.official("int8") / "openvino_model.xml")
     changed = [
         one.get_friendly_name()
         for one in official.get_ops()
@@ -89,8 +82,8 @@ def _is_codes(node: ov.Node) -> bool:
     return node.get_type_name() == "Constant" and node.get_element_type() == ov.Type.u8
 
 
-def test_fp16_rounds_matrices_once_and_nothing_else(workshop: Workshop, source: Path) -> None:
-    graph = read_ir(workshop.ours("fp16") / "openvino_model.xml")
+def test_fp16_rounds_matrices_once_and_nothing_else(builds: Builds, source: Path) -> None:
+    graph = read_ir(builds.ours("fp16") / "openvino_model.xml")
     matrices = dict(weight_constants(graph))
     with mapped_source_weights(source) as weights:
         for name, constant in matrices.items():
@@ -99,15 +92,14 @@ def test_fp16_rounds_matrices_once_and_nothing_else(workshop: Workshop, source: 
             assert np.array_equal(constant.data, exact.astype(np.float16)), name
         assert {name for name in weights if weights[name].data.ndim == 2} == set(matrices)
     # optimum-cli's INT8 graph keeps the others as they were traced.
-    ours = _float32_constants(workshop.ours("fp16"))
-    assert ours == _float32_constants(workshop.official("int8"))
+    ours = _float32_constants(builds.ours("fp16"))
+    assert ours == _float32_constants(builds.official("int8"))
     assert _inverse_frequencies(source) in ours.values()
 
 
 def _float32_constants(folder: Path) -> dict[int, bytes]:
-    found = [one.constant for one in describe(_ir(folder)) if one.constant]
-    contents = [content for kind, _, content in found if kind == "f32"]
-    return dict(enumerate(sorted(contents)))
+    nodes = [node for node in read_ir(_ir(folder)).get_ops() if node.get_type_name() == "Constant"]
+    return dict(enumerate(sorted(data for kind, _, data in map(content, nodes) if kind == "f32")))
 
 
 def _inverse_frequencies(source: Path) -> bytes:
@@ -117,51 +109,47 @@ def _inverse_frequencies(source: Path) -> bytes:
     return (1.0 / (config.rope_parameters["rope_theta"] ** exponents)).numpy().tobytes()
 
 
-def test_fp16_is_nearer_the_reference_than_optimum_cli(workshop: Workshop, source: Path) -> None:
+def test_fp16_is_nearer_the_reference_than_optimum_cli(builds: Builds, source: Path) -> None:
     """The only deviation from the official tool in any weight or constant is FP16's."""
     vocabulary = json.loads((source / "config.json").read_text())["vocab_size"]
     token_ids = np.random.default_rng(0).integers(3, vocabulary, BEYOND_SLIDING_WINDOW)
-    reference = reference_log_probabilities(source, token_ids)
-    ours = mean_divergence(reference, log_probabilities(workshop.ours("fp16"), token_ids))
-    official = mean_divergence(reference, log_probabilities(workshop.official("fp16"), token_ids))
+    exact = reference(source, token_ids)
+    ours = mean_kl(exact, log_probabilities(builds.ours("fp16"), token_ids))
+    official = mean_kl(exact, log_probabilities(builds.official("fp16"), token_ids))
     print(f"mean KL over {BEYOND_SLIDING_WINDOW} tokens: ours {ours:.3g}, optimum {official:.3g}")
     assert ours < official
     assert ours < 1e-9
 
 
 def test_a_payload_is_what_a_runtime_loads_and_the_source_s_own_files(
-    workshop: Workshop, source: Path
+    builds: Builds, source: Path
 ) -> None:
     irs = {
         f"openvino_{part}.{end}"
         for part in ("model", "tokenizer", "detokenizer")
         for end in ("xml", "bin")
     }
-    own = {
-        name
-        for name in SOURCE_FILES
-        if name not in ("LICENSE", "model.safetensors") and (source / name).is_file()
-    }
+    own = {name for name in CARRIED if (source / name).is_file()}
     for variant in ("fp16", "int4"):
-        payload = workshop.ours(variant)
+        payload = builds.ours(variant)
         assert {name.as_posix() for name in files_under(payload)} == irs | own
         for name in own:
             assert (payload / name).read_bytes() == (source / name).read_bytes()
 
 
-def test_a_record_says_how(workshop: Workshop) -> None:
-    toolchain, recipe, notes = workshop.record("int4")
+def test_a_record_says_how(builds: Builds) -> None:
+    toolchain, recipe, notes = builds.record("int4")
     assert {"nncf", "openvino"} <= set(toolchain)
     assert recipe["mode"] == "int4_sym"
     assert (recipe["group_size"], recipe["ratio"], recipe["awq"]) == (128, 0.6, False)
-    toolchain, _, notes = workshop.record("fp16")
+    toolchain, _, notes = builds.record("fp16")
     assert {"optimum-intel", "openvino", "torch", "transformers"} <= set(toolchain)
-    assert any("nearly dead rows" in note and "qkv_proj" in note for note in notes)
+    assert any("near-zero rows" in note and "qkv_proj" in note for note in notes)
 
 
-def test_another_processor_gives_the_same_bytes(workshop: Workshop, source: Path) -> None:
+def test_another_processor_gives_the_same_bytes(builds: Builds, source: Path) -> None:
     """Fewer instructions and threads make nncf compile other helper graphs on the way."""
-    elsewhere = workshop.folder / "an other" / "place"
+    elsewhere = builds.folder / "an other" / "place"
     older = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     settings = {**older, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
     run_ours(source, elsewhere / "fp16", FP16, **settings)
@@ -169,16 +157,16 @@ def test_another_processor_gives_the_same_bytes(workshop: Workshop, source: Path
     for variant in ("fp16", "int4"):
         for name in files_under(elsewhere / variant):
             content = (elsewhere / variant / name).read_bytes()
-            assert content == (workshop.ours(variant) / name).read_bytes(), name
-            assert str(workshop.folder).encode() not in content
+            assert content == (builds.ours(variant) / name).read_bytes(), name
+            assert str(builds.folder).encode() not in content
 
 
 @pytest.mark.parametrize("variant", ["npu", "npu-cw"])
-def test_npu_variants_run_in_the_static_npu_pipeline(workshop: Workshop, variant: str) -> None:
+def test_npu_variants_run_in_the_static_npu_pipeline(builds: Builds, variant: str) -> None:
     import openvino_genai
     from openvino.properties import hint
 
-    folder = workshop.ours(variant)
+    folder = builds.ours(variant)
     profile = json.loads((folder / "npu-profile.json").read_text())
     assert profile["pipeline_options"] == PIPELINE_OPTIONS
     kinds = {one.get_element_type() for _, one in weight_constants(read_ir(_ir(folder)))}
@@ -206,11 +194,11 @@ def _greedy(pipeline: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("variant", ["fp16", "int4", "awq"])
-def test_the_guide_s_way_and_genai_load_it(workshop: Workshop, variant: str) -> None:
+def test_the_guide_s_way_and_genai_load_it(builds: Builds, variant: str) -> None:
     import openvino_genai
     from optimum.intel import OVModelForCausalLM
 
-    folder = workshop.ours(variant)
+    folder = builds.ours(variant)
     guide = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
     model = OVModelForCausalLM.from_pretrained(
         folder,
@@ -282,9 +270,11 @@ def test_other_sources_are_as_faithful(
         (tmp_path / variant).mkdir()
         convert(source, tmp_path / variant, options=options, base=tmp_path / "fp16")
     token_ids = np.random.default_rng(0).integers(3, 1600, 64)
-    reference = reference_log_probabilities(source, token_ids)
-    fp16 = mean_divergence(reference, log_probabilities(tmp_path / "fp16", token_ids))
-    int4 = mean_divergence(reference, log_probabilities(tmp_path / "int4", token_ids))
+    exact = reference(source, token_ids)
+    fp16, int4 = (
+        mean_kl(exact, log_probabilities(tmp_path / variant, token_ids))
+        for variant in ("fp16", "int4")
+    )
     assert fp16 < at_most < int4 < 0.05
 
 
@@ -313,7 +303,7 @@ def test_a_weight_beyond_fp16_is_an_error_by_name(
 
 
 def test_a_base_made_from_another_source_is_an_error(
-    workshop: Workshop, source: Path, tmp_path: Path
+    builds: Builds, source: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(source, other)
@@ -321,7 +311,7 @@ def test_a_base_made_from_another_source_is_an_error(
     weights["lm_head.weight"] *= 2
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConvertError, match=r"differ in 'lm_head\.weight'"):
-        convert(other, tmp_path, options=INT4, base=workshop.ours("fp16"))
+        convert(other, tmp_path, options=INT4, base=builds.ours("fp16"))
 
 
 def test_a_derived_variant_without_a_base_is_an_error(source: Path, tmp_path: Path) -> None:
@@ -339,25 +329,23 @@ def test_a_group_size_that_does_not_fit_is_an_error(
         convert(source, tmp_path, options=INT4, base=tmp_path / "fp16")
 
 
-def test_lint_refuses_what_the_npu_cannot_run(workshop: Workshop) -> None:
+def test_lint_refuses_what_the_npu_cannot_run(builds: Builds) -> None:
     """nncf made an INT8 (or mixed) IR although the recipe says INT4 throughout."""
     with pytest.raises(ConvertError, match=r"stored-types: .* stored are 66 u8: model\.layers\."):
-        lint(workshop.ours("int8"), NPU)
+        lint(builds.ours("int8"), NPU)
     with pytest.raises(ConvertError, match=r"stored-types: .* i4, .* u8: model\.layers\."):
-        lint(workshop.ours("int4"), NPU)
+        lint(builds.ours("int4"), NPU)
 
 
-def test_a_truncated_source_or_ir_is_an_error(
-    workshop: Workshop, source: Path, tmp_path: Path
-) -> None:
+def test_a_truncated_source_or_ir_is_an_error(builds: Builds, source: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(source, broken)
     content = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(content[:-1000])
     with pytest.raises(ConvertError, match="not a safetensors file"):
-        convert(broken, tmp_path, options=INT4, base=workshop.ours("fp16"))
+        convert(broken, tmp_path, options=INT4, base=builds.ours("fp16"))
     empty = tmp_path / "empty"
-    shutil.copytree(workshop.ours("fp16"), empty)
+    shutil.copytree(builds.ours("fp16"), empty)
     (empty / "openvino_model.bin").write_bytes(b"")
     with pytest.raises(ConvertError, match="incomplete"):
         convert(source, tmp_path, options=INT4, base=empty)

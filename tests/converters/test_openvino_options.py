@@ -8,7 +8,7 @@ import pytest
 from converters.openvino.options import Options
 from phiforge.settings.blocks import read_block
 from phiforge.settings.documents import ConfigurationError
-from support.openvino_options import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
+from support.openvino_builds import FP16, INT4, INT8, NPU, PIPELINE_OPTIONS
 
 
 @pytest.mark.parametrize("options", [FP16, INT8, INT4, NPU, {**NPU, "group_size": -1}])

@@ -1,13 +1,16 @@
-"""Files are digested behind their writers' backs, and what is said of them is what they hold."""
+"""Files are digested while they are written, and a digest is that of the finished file."""
 
 import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import openvino as ov
 import pytest
@@ -25,6 +28,10 @@ pytestmark = [
 
 LARGE = 10_000
 FORBIDDEN = "/home/somebody/checkout"
+Values = npt.NDArray[np.uint8]
+Make = Callable[[int], Values]
+"""Gives the bytes of one row when its writer asks for them."""
+
 CONTENT = np.random.default_rng(0).bytes(20 * LARGE)
 
 
@@ -106,70 +113,62 @@ def test_a_growing_file_has_its_digest_when_it_is_whole(payload: Path) -> None:
     assert digests[name].found is None
 
 
-def test_onnx_ir_only_appends(payload: Path) -> None:
-    """The real writer, which also makes its file in a folder that it takes away again."""
-    values = np.frombuffer(CONTENT, np.uint8).reshape(10, -1)
-
-    def make(row: int) -> Callable[[], ir.TensorProtocol]:
-        def tensor() -> ir.TensorProtocol:
-            if row == 5:
-                (written,) = payload.rglob("model.onnx.data")
-                wait_until_read(written)
-            return ir.tensor(values[row], name=f"weight_{row}")
-
-        return tensor
-
+def write_by_onnx_ir(payload: Path, values: Values, make: Make) -> Path:
+    """It also makes its file in a folder that it removes again."""
     initializers = [
         ir.Value(
             name=f"weight_{row}",
             const_value=ir.LazyTensor(
-                make(row), ir.DataType.UINT8, ir.Shape(values[row].shape), name=f"weight_{row}"
+                lambda row=row: ir.tensor(make(row)), ir.DataType.UINT8, ir.Shape(value.shape)
             ),
         )
-        for row in range(len(values))
+        for row, value in enumerate(values)
     ]
     graph = ir.Graph([], [], nodes=[], initializers=initializers, opset_imports={"": 22})
-    with StreamingHasher(payload, []) as hasher:
-        ir.save(
-            ir.Model(graph, ir_version=10),
-            payload / "model.onnx",
-            external_data="model.onnx.data",
-            size_threshold_bytes=0,
-        )
-        digests = hasher.digests()
-    weights = payload / "model.onnx.data"
-    assert weights.stat().st_size >= len(CONTENT)
-    assert {name.name: digests[name].sha256 for name in digests} == {
-        "model.onnx.data": sha256(weights.read_bytes())
-    }
+    ir.save(
+        ir.Model(graph, ir_version=10),
+        payload / "model.onnx",
+        external_data="model.onnx.data",
+        size_threshold_bytes=0,
+    )
+    return payload / "model.onnx.data"
 
 
-def test_openvino_only_appends(payload: Path) -> None:
-    """The real writer again, which asks for each constant at the moment that it writes it."""
-    values = np.frombuffer(CONTENT, np.uint8).reshape(10, -1)
-    weights = payload / "openvino_model.bin"
+def write_by_openvino(payload: Path, values: Values, make: Make) -> Path:
+    """It asks for each constant at the moment that it writes it."""
 
-    def make(row: int) -> Callable[[], ov.Tensor]:
-        def tensor() -> ov.Tensor:
-            if row == 5:
-                wait_until_read(weights)
-            made = ov.Tensor(ov.Type.u8, ov.Shape(values[row].shape))
-            made.data[:] = values[row]
-            return made
-
-        return tensor
+    def tensor(row: int) -> ov.Tensor:
+        made = ov.Tensor(ov.Type.u8, ov.Shape(values[row].shape))
+        made.data[:] = make(row)
+        return made
 
     constants = [
-        make_postponed_constant(ov.Type.u8, ov.Shape(values[row].shape), make(row))
-        for row in range(len(values))
+        make_postponed_constant(ov.Type.u8, ov.Shape(value.shape), partial(tensor, row))
+        for row, value in enumerate(values)
     ]
     results = [ov.opset13.result(constant) for constant in constants]
+    ov.save_model(ov.Model(results, []), payload / "openvino_model.xml", False)
+    return payload / "openvino_model.bin"
+
+
+@pytest.mark.parametrize("write", [write_by_onnx_ir, write_by_openvino])
+def test_the_real_writers_only_append(
+    payload: Path, write: Callable[[Path, Values, Make], Path]
+) -> None:
+    values = np.frombuffer(CONTENT, np.uint8).reshape(10, -1)
+
+    def make(row: int) -> npt.NDArray[np.uint8]:
+        if row == 5:
+            (written,) = (path for name in module.APPENDED for path in payload.rglob(name))
+            wait_until_read(written)
+        return values[row]
+
     with StreamingHasher(payload, []) as hasher:
-        ov.save_model(ov.Model(results, []), payload / "openvino_model.xml", False)
+        weights = write(payload, values, make)
         digests = hasher.digests()
     assert weights.stat().st_size >= len(CONTENT)
-    assert {name.name: digests[name].sha256 for name in digests} == {
-        "openvino_model.bin": sha256(weights.read_bytes())
+    assert {name.name: digest.sha256 for name, digest in digests.items()} == {
+        weights.name: sha256(weights.read_bytes())
     }
 
 
@@ -188,42 +187,37 @@ def test_a_file_is_known_under_the_name_that_it_has_in_the_end(payload: Path) ->
     }
 
 
-def test_a_file_that_was_replaced_is_left_to_seal(payload: Path) -> None:
+def replace(weights: Path) -> None:
+    append(weights.with_name("new"), CONTENT[::-1])
+    weights.with_name("new").replace(weights)
+
+
+def cut(weights: Path) -> None:
+    os.truncate(weights, LARGE)
+
+
+def fill(weights: Path) -> None:
+    """Write what was zeros when it was read, as onnx-ir's writer with several workers does."""
+    with weights.open("r+b") as stream:
+        stream.write(CONTENT[::-1])
+
+
+@pytest.mark.parametrize("change", [replace, cut, fill])
+def test_a_file_that_changes_after_it_was_read_has_no_digest(
+    payload: Path, change: Callable[[Path], None]
+) -> None:
     weights = payload / "model.onnx.data"
-    other = CONTENT[::-1]
     with StreamingHasher(payload, []) as hasher:
-        append(weights, CONTENT)
+        append(weights, bytes(len(CONTENT)) if change is fill else CONTENT)
         wait_until_read(weights)
-        assert list(hasher.digests()) == [Path("model.onnx.data")]  # and nothing is followed now
-        append(payload / "new", other)
-        (payload / "new").replace(weights)
-        digests = hasher.digests()
-    assert digests == {}
-    seal(payload, {}, [], digests)
-    assert sealed_digest(payload, "model.onnx.data") == sha256(other)
-
-
-def test_a_file_that_was_cut_is_left_to_seal(payload: Path) -> None:
-    weights = payload / "model.onnx.data"
-    with StreamingHasher(payload, []) as hasher:
-        append(weights, CONTENT)
-        wait_until_read(weights)
-        os.truncate(weights, LARGE)
+        assert list(hasher.digests()) == [Path(weights.name)]
+        change(weights)
         assert hasher.digests() == {}
+    seal(payload, {}, [], {})
+    verify(payload)
 
 
-def test_a_file_that_was_filled_afterwards_is_left_to_seal(payload: Path) -> None:
-    path = payload / "openvino_model.bin"
-    with StreamingHasher(payload, []) as hasher:
-        with path.open("wb") as stream:
-            stream.truncate(len(CONTENT))  # as onnx-ir's writer with several workers does
-            stream.flush()
-            wait_until_read(path)
-            stream.write(CONTENT)
-        assert hasher.digests() == {}
-
-
-def test_small_files_and_other_names_are_left_to_seal(payload: Path) -> None:
+def test_small_files_and_other_names_have_no_digest(payload: Path) -> None:
     with StreamingHasher(payload, []) as hasher:
         append(payload / "model.onnx.data", CONTENT[: LARGE - 1])
         append(payload / "tokenizer.json", CONTENT)
@@ -233,14 +227,11 @@ def test_small_files_and_other_names_are_left_to_seal(payload: Path) -> None:
     assert list(digests) == [Path("openvino_model.bin")]
     seal(payload, {}, [FORBIDDEN], digests)
     verify(payload)
-    assert sealed_digest(payload, "model.onnx.data") == sha256(CONTENT[: LARGE - 1])
-    assert sealed_digest(payload, "tokenizer.json") == sha256(CONTENT)
-    assert sealed_digest(payload, "openvino_model.bin") == sha256(CONTENT)
-
-
-def sealed_digest(payload: Path, name: str) -> str:
-    (found,) = (one for one in read_record(payload / MANIFEST)["files"] if one["path"] == name)
-    return str(found["sha256"])
+    sealed = {entry["path"]: entry["sha256"] for entry in read_record(payload / MANIFEST)["files"]}
+    assert sealed == {
+        path.name: sha256(path.read_bytes()) for path in payload.iterdir() if path.name in sealed
+    }
+    assert len(sealed) == 3
 
 
 def test_what_passed_with_a_forbidden_text_is_not_sealed(payload: Path) -> None:
@@ -257,25 +248,16 @@ def test_what_passed_with_a_forbidden_text_is_not_sealed(payload: Path) -> None:
     assert not (payload / MANIFEST).exists()
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_no_thread_and_no_open_file_stay(payload: Path, fails: bool) -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError("the converter failed")])
+def test_no_thread_and_no_open_file_stay(payload: Path, error: Exception | None) -> None:
     weights = payload / "openvino_model.bin"
     threads, files = threading.enumerate(), open_files()
-    hasher = StreamingHasher(payload, [])
-
-    def convert() -> None:
-        with hasher:
-            append(weights, CONTENT)
-            wait_until_read(weights)
-            assert len(threading.enumerate()) == len(threads) + 1
-            if fails:
-                raise RuntimeError("the converter failed")
-
-    if fails:
-        with pytest.raises(RuntimeError, match="the converter failed"):
-            convert()
-    else:
-        convert()
+    with suppress(RuntimeError), StreamingHasher(payload, []):
+        append(weights, CONTENT)
+        wait_until_read(weights)
+        assert len(threading.enumerate()) == len(threads) + 1
+        if error is not None:
+            raise error
     assert threading.enumerate() == threads
     assert open_files() == files
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from support.checkout import ROOT, Checkout, make_checkout
-from support.onnx_genai_parity import changed_model, twin_of_the_head
+from support.onnx_genai_builds import twin_of_the_head
 from support.pages import shown_commands, shown_files
+from support.parity import changed_model
 
 TINY = ROOT / "models/phi3-tiny"
 

@@ -53,7 +53,7 @@ def library(source: str, dtype: str, texts: list[str]) -> list[dict[str, Any]]:
 
 def artifact(payload: str, texts: list[str]) -> list[dict[str, Any]]:
     opened: Any = npu_library.open_runtime(Path(payload), settings={})
-    return answers(opened._model, opened._tokenizer, texts)
+    return answers(opened.model, opened._tokenizer, texts)
 
 
 def opening(payload: str) -> str:

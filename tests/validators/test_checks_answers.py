@@ -16,12 +16,12 @@ from phiforge.settings.documents import read_yaml
 from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
 from validators.contract import OpenRuntime
-from validators.evaluation import judge
+from validators.evaluation import evaluate
 from validators.golden import load_golden
 from validators.reference import make_reference
 from validators.reference_tree import Reference, load_reference
 from validators.runtimes import onnx_genai, openvino
-from validators.worker import observe
+from validators.worker import run_prompts
 
 SOURCE = ROOT / "models/phi3-tiny"
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
@@ -55,9 +55,11 @@ def failures(
         **settings: str,
     ) -> set[str]:
         golden = GoldenSet((capital,), "0" * 64)
-        seen = observe(open_runtime, {}, payload, settings, reference, golden, tmp_path / "DOING")
+        seen = run_prompts(
+            open_runtime, {}, payload, settings, reference, golden, tmp_path / "DOING"
+        )
         gates = Gates({"mean_kl": 1e-3}, "0" * 64, minimum_validated_tokens=minimum)
-        found = judge(seen, reference, golden, precision="fp16", executor="CPU", gates=gates)
+        found = evaluate(seen, reference, golden, precision="fp16", executor="CPU", gates=gates)
         return {failure.name for failure in found.failures}
 
     return of

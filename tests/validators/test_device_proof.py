@@ -23,8 +23,8 @@ from validators.ort_profile import executor, proofs
 from validators.reference_tree import Reference, load_reference
 from validators.run_result import PromptResult, RunResult
 from validators.runtimes.onnx_genai import ProfiledSession
-from validators.runtimes.openvino_npu import PROFILE, NpuRuntime, open_runtime
-from validators.worker import measured
+from validators.runtimes.openvino_npu import NPU_PROFILE, NpuRuntime, open_runtime
+from validators.worker import add_performance
 
 SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 PROMPT = "<|user|>What is the capital of Japan?<|end|><|assistant|>"
@@ -73,8 +73,8 @@ def test_the_evidence_of_a_runtime_is_complete_and_claims_no_other_device(
     assert judge_device(evidence, "CPU") == []
     assert len(evidence.proof) >= 2
     assert all(one.observed for one in evidence.proof)
-    assert evidence.details["processor"]["name"]
-    assert evidence.details["processor"]["instruction_sets"]
+    assert evidence.details["cpu"]["name"]
+    assert evidence.details["cpu"]["instruction_sets"]
     json.dumps(evidence.record())
     for device in ("GPU", "NPU", "DML", "CUDA"):
         assert names(evidence, device) == {"wrong-device"}
@@ -166,9 +166,9 @@ def test_a_cpu_that_works_raises_no_counter_of_an_npu(built: Callable[[str], Pat
 def test_an_artifact_may_not_choose_its_device(
     built: Callable[[str], Path], tmp_path: Path, option: dict[str, Any]
 ) -> None:
-    profile = read_record(built("openvino-int4-npu") / PROFILE)
+    profile = read_record(built("openvino-int4-npu") / NPU_PROFILE)
     profile["pipeline_options"] = {**profile["pipeline_options"], **option}
-    (tmp_path / PROFILE).write_text(json.dumps(profile), encoding="utf-8")
+    (tmp_path / NPU_PROFILE).write_text(json.dumps(profile), encoding="utf-8")
     with pytest.raises(ArtifactError, match=next(iter(option)).replace("+", r"\+")) as refused:
         open_runtime(tmp_path, settings={"npuw_devices": "NPU"})
     assert refused.value.name == "forbidden-option"
@@ -218,7 +218,7 @@ def test_speed_is_measured_with_the_numerics_of_users(
     assert {prompt.id for prompt in golden.prompts} >= {prompt.id for prompt in asked}
 
     def performance(observation: RunResult) -> dict[str, Any]:
-        done = measured(
+        done = add_performance(
             module,
             observation,
             built("openvino-int4"),

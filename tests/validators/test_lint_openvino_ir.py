@@ -8,7 +8,7 @@ from validators.contract import ArtifactError
 from validators.lint.openvino_ir import Ir, lint_ir, read_ir
 
 INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
-ACCOUNT = {"mode": "int4_sym", "group_size": "128", "ratio": "0.6"}
+METADATA = {"mode": "int4_sym", "group_size": "128", "ratio": "0.6"}
 
 
 def constant(module: str, kind: str, *shape: int, beside: str = "") -> str:
@@ -19,8 +19,8 @@ def constant(module: str, kind: str, *shape: int, beside: str = "") -> str:
     )
 
 
-def ir(folder: Path, *constants: str, account: dict[str, str] | None = None) -> Ir:
-    told = "".join(f'<{key} value="{value}" />' for key, value in (account or {}).items())
+def ir(folder: Path, *constants: str, metadata: dict[str, str] | None = None) -> Ir:
+    told = "".join(f'<{key} value="{value}" />' for key, value in (metadata or {}).items())
     written = folder / "openvino_model.xml"
     written.write_text(
         f'<?xml version="1.0"?><net><layers>{"".join(constants)}</layers><rt_info><nncf>'
@@ -52,7 +52,7 @@ def test_scales_and_vectors_are_no_matrices(tmp_path: Path) -> None:
         *layers("i4", "i4", "i4", "u8", "u8"),
         constant("model.layers.0.mlp", "f16", 64, 2, 1, beside="/scale"),
         constant("model.norm", "f32", 1, 1, 256),
-        account=ACCOUNT,
+        metadata=METADATA,
     )
     assert set(found.matrices) == {
         "model.embed_tokens.weight",
@@ -77,20 +77,20 @@ def test_scales_and_vectors_are_no_matrices(tmp_path: Path) -> None:
 def test_what_is_stored_is_held_against_the_options(
     tmp_path: Path, kinds: tuple[str, ...], options: dict[str, object], expected: set[str]
 ) -> None:
-    assert names(ir(tmp_path, *layers(*kinds), account=ACCOUNT), **options) == expected
+    assert names(ir(tmp_path, *layers(*kinds), metadata=METADATA), **options) == expected
 
 
 def test_symmetric_codes_with_zero_points_beside_them_are_asymmetric(tmp_path: Path) -> None:
     hidden = constant("model.layers.0.mlp", "i4", 64, 2, 1, beside="/zero_point")
-    found = ir(tmp_path, *layers("i4", "i4", "i4", "u8", "u8"), hidden, account=ACCOUNT)
+    found = ir(tmp_path, *layers("i4", "i4", "i4", "u8", "u8"), hidden, metadata=METADATA)
     assert names(found) == {"asymmetric-weights"}
 
 
-def test_an_ir_without_an_account_or_with_another_is_named(tmp_path: Path) -> None:
+def test_an_ir_without_metadata_or_with_another_is_named(tmp_path: Path) -> None:
     kinds = layers("i4", "i4", "i4", "u8", "u8")
     assert names(ir(tmp_path, *kinds)) == {"nncf-metadata"}
-    other = {**ACCOUNT, "mode": "int4_asym"}
-    assert names(ir(tmp_path, *kinds, account=other)) == {"nncf-metadata"}
+    other = {**METADATA, "mode": "int4_asym"}
+    assert names(ir(tmp_path, *kinds, metadata=other)) == {"nncf-metadata"}
 
 
 @pytest.mark.parametrize(

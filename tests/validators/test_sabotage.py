@@ -175,7 +175,7 @@ def test_a_detokenizer_with_two_ids_exchanged_is_named(
 def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
     bench: Bench, built: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """A real one, made by nncf; its own account is edited to say that it is symmetric."""
+    """A real one, made by nncf; its own metadata is edited to say that it is symmetric."""
     payload = tmp_path / "build/payload"
     payload.mkdir(parents=True)
     options = {"weight_format": "int4", "symmetric": False, "group_size": 128, "ratio": 1.0}
@@ -221,8 +221,8 @@ def reference(bench: Bench) -> Reference:
 
 def linted(variant: str, payload: Path, reference: Reference) -> set[str]:
     recipe = check_job(variant, SETTINGS.variants[variant].devices[0]).recipe
-    report = lint(payload, variant=asdict(recipe), reference=reference)
-    return {failure.name for failure in report.failures}
+    failures = lint(payload, variant=asdict(recipe), reference=reference)
+    return {failure.name for failure in failures}
 
 
 def test_every_honest_variant_passes_its_lint(
@@ -272,14 +272,14 @@ def cases() -> Iterator[tuple[str, Broken, set[str]]]:
     yield "INT4 rounded to 3 bits", weights(npu, fewer_bits(3)), {"rounded-weights"}
     yield "ONNX FP16 rounded", weights(dml16, fewer_bits(4)), {"rounded-weights"}
     yield "ONNX INT4 rounded", weights(dml, fewer_bits(3)), {"rounded-weights"}
-    account = "nncf-metadata"
-    yield "INT8 as FP16", files(fp16, nothing, of=int8), {"stored-types", account}
-    yield "FP16 as INT8", files(int8, nothing, of=fp16), {"stored-types", account}
-    mixed = {"stored-types", "int4-ratio", account, "npu-profile"}
+    metadata = "nncf-metadata"
+    yield "INT8 as FP16", files(fp16, nothing, of=int8), {"stored-types", metadata}
+    yield "FP16 as INT8", files(int8, nothing, of=fp16), {"stored-types", metadata}
+    mixed = {"stored-types", "int4-ratio", metadata, "npu-profile"}
     yield "mixed as NPU", files(npu, nothing, of="openvino-int4"), mixed
-    whole = {"group-size", account}
+    whole = {"group-size", metadata}
     yield "channel-wise as groups", files(npu, nothing, of=f"{npu}-cw"), whole
-    yield "NPU as mixed", files("openvino-int4", nothing, of=npu), {"int4-ratio", account}
+    yield "NPU as mixed", files("openvino-int4", nothing, of=npu), {"int4-ratio", metadata}
     yield "options in the profile", files(npu, lax_profile), {"npu-profile"}
     yield "truncated IR", files(fp16, truncate("openvino_model.bin")), {"incomplete-weights"}
     yield "truncated ONNX", files(dml, truncate("model.onnx.data")), {"incomplete-weights"}

@@ -13,7 +13,7 @@ from phiforge.receipts.gates import Gates
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import CheckResult
 from validators.contract import ExecutionEvidence, Generation, Proof
-from validators.evaluation import judge
+from validators.evaluation import evaluate
 from validators.metrics import TopKDistribution, truncate_top_k
 from validators.reference_tree import Reference, ReferencePrompt, Scored
 from validators.run_result import PromptResult, RunResult, RuntimeFailure
@@ -67,7 +67,7 @@ def judged(
     one = replace(one, distribution=distribution(0.8))
     one = replace(one, **seen)
     asked = prompt or GoldenPrompt("capital", "ask", 8)
-    return judge(
+    return evaluate(
         RunResult((one,), evidence, {}, failure),
         reference,
         GoldenSet((asked,), "1" * 64),
@@ -194,7 +194,7 @@ def test_what_executed_must_be_what_the_row_claims(
 
 def test_a_crash_is_a_failure_of_the_artifact(reference: Reference) -> None:
     crash = RuntimeFailure("runtime-crashed", "ended by SIGSEGV while answering prompt 'capital'")
-    found = judge(
+    found = evaluate(
         RunResult((), None, {}, crash),
         reference,
         GoldenSet((GoldenPrompt("capital", "ask", 8),), "1" * 64),

@@ -1,9 +1,5 @@
 """Counters must rise, heavy operators must be the device's, and nothing hides which device ran."""
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,61 +16,39 @@ GRAPH = ("Cast", "MatMulNBits", "GroupQueryAttention", "Gather")
 CPU, DML = "CPUExecutionProvider", "DmlExecutionProvider"
 
 
-@contextmanager
-def working(file: Path) -> Iterator[None]:
-    """Something that adds to a driver's counter while it runs."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(0.002):
-            file.write_text(f"{int(file.read_text()) + 1500}\n")
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        worker.join()
-
-
 @pytest.fixture
-def counter(tmp_path: Path) -> Path:
-    file = tmp_path / "sys/class/accel/accel0/device/npu_busy_time_us"
-    file.parent.mkdir(parents=True)
-    file.write_text("7000\n")
-    return file
+def npu(tmp_path: Path) -> DeviceCounters:
+    return DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
 
 
-def test_a_counter_that_rises_while_it_answers_proves_it(tmp_path: Path, counter: Path) -> None:
-    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
+def work(root: Path, microseconds: int) -> None:
+    """Let an NPU's driver count."""
+    file = root / "sys/class/accel/accel0/device/npu_busy_time_us"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{(npu_busy_time_us(root) or 0) + microseconds}\n")
+
+
+def test_only_a_counter_that_rises_meanwhile_proves_it(tmp_path: Path, npu: DeviceCounters) -> None:
+    work(tmp_path, 7000)
+    with npu.watch("it answered"):
+        pass
+    work(tmp_path, 500)
     for _ in range(2):
-        with counters.watch("it answered"), working(counter):
-            time.sleep(0.02)
-    (proof,) = counters.proof()
-    assert proof.failure is None
-    assert proof.what == "counters of the device while it answered"
-    assert proof.observed == f"npu_busy_time_us rose by {int(counter.read_text()) - 7000}"
+        with npu.watch("it was scored"):
+            work(tmp_path, 30)
+    answered, scored = npu.proof()
+    assert answered.failure == "unproven-device"
+    assert scored == Proof(
+        "counters of the device while it was scored", "npu_busy_time_us rose by 60"
+    )
 
 
-def test_work_at_another_time_proves_nothing(tmp_path: Path, counter: Path) -> None:
-    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
-    with counters.watch("it answered"):
+def test_a_missing_counter_proves_nothing(npu: DeviceCounters) -> None:
+    assert npu.proof()[0].failure == "unproven-device"
+    with npu.watch("it answered"):
         pass
-    with working(counter):
-        time.sleep(0.01)
-    with counters.watch("it was scored"), working(counter):
-        time.sleep(0.02)
-    assert [proof.failure for proof in counters.proof()] == ["unproven-device", None]
-
-
-def test_a_missing_counter_proves_nothing(tmp_path: Path) -> None:
-    counters = DeviceCounters(busy={"npu_busy_time_us": partial(npu_busy_time_us, tmp_path)})
-    assert counters.proof()[0].failure == "unproven-device"
-    with counters.watch("it answered"):
-        pass
-    (proof,) = counters.proof()
-    assert (proof.observed, proof.failure) == ("npu_busy_time_us is not here", "unproven-device")
+    (proof,) = npu.proof()
+    assert (proof.observed, proof.failure) == ("npu_busy_time_us is missing", "unproven-device")
 
 
 def test_held_memory_counts_from_before_the_artifact_was_opened() -> None:

@@ -1,7 +1,7 @@
-"""An OpenVINO IR as it is stored, held against the options of its variant.
+"""Lint a stored OpenVINO IR against the options of its variant.
 
-The XML is read as text, without OpenVINO, and nothing is believed that can be looked at: types and
-shapes are those of the constants, sizes those of the bytes. Format of the IR:
+The XML is read as text, without OpenVINO: types and shapes are those of the constants, sizes those
+of the bytes, whatever the metadata says. Format of the IR:
 https://docs.openvino.ai/2026/documentation/openvino-ir-format.html; of compressed weights in it
 (``[rows, groups, group size]``, scales and zero points beside them): nncf's
 ``weight_compression/openvino_backend.py``.
@@ -19,15 +19,15 @@ from xml.parsers import expat
 import numpy as np
 
 from phiforge.artifact.payload_files import source_weight_name
-from validators.contract import ArtifactError
-from validators.lint.finding import Finding, some
+from phiforge.receipts.receipt import Failure
+from validators.contract import ArtifactError, some
 from validators.lint.rounding import Matrix
 
 # nncf keeps these in the backup mode unless all_layers says otherwise
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
 _NUMPY = {"f32": np.float32, "f16": np.float16, "u8": np.uint8, "i8": np.int8}
-_ACCOUNT = ("net", "rt_info", "nncf", "weight_compression")
+_METADATA = ("net", "rt_info", "nncf", "weight_compression")
 _CHAT_TEMPLATE = ("net", "rt_info", "chat_template")
 
 
@@ -53,7 +53,7 @@ class Constant:
 
     @property
     def is_matrix(self) -> bool:
-        """Two or more real dimensions, the last not 1: no vector, no scale, no zero point."""
+        """Whether it is a matrix: no vector, scale or zero point."""
         return (
             self.type in _BITS
             and sum(length > 1 for length in self.shape) > 1
@@ -63,15 +63,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class Ir:
-    """What an IR says, in its own words.
+    """What an IR describes.
 
     Attributes:
-        account: what nncf says that it did (rt_info ``nncf/weight_compression``).
+        nncf_metadata: what nncf says that it did (rt_info ``nncf/weight_compression``).
         chat_template: of a tokenizer's IR.
     """
 
     constants: tuple[Constant, ...]
-    account: Mapping[str, str]
+    nncf_metadata: Mapping[str, str]
     chat_template: str | None
 
     @cached_property
@@ -98,7 +98,7 @@ def read_ir(xml: Path) -> Ir:
             an IR never has and which could name other files or expand without end.
     """
     constants: list[Constant] = []
-    account: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     templates: list[str | None] = []
     path: list[str] = []
     layer: dict[str, str] = {}
@@ -110,8 +110,8 @@ def read_ir(xml: Path) -> Ir:
             layer.update(attributes)
         elif tag == "data" and path[-2:-1] == ["layer"] and layer.get("type") == "Const":
             constants.append(_constant(layer, attributes))
-        elif tuple(path[:-1]) == _ACCOUNT:
-            account[tag] = attributes.get("value", "")
+        elif tuple(path[:-1]) == _METADATA:
+            metadata[tag] = attributes.get("value", "")
         elif tuple(path) == _CHAT_TEMPLATE:
             templates.append(attributes.get("value"))
 
@@ -130,7 +130,7 @@ def read_ir(xml: Path) -> Ir:
             parser.ParseFile(stream)
     except (expat.ExpatError, OSError, ValueError) as error:
         raise ArtifactError("unreadable-ir", f"{xml.name}: {error}") from None
-    return Ir(tuple(constants), account, templates[0] if templates else None)
+    return Ir(tuple(constants), metadata, templates[0] if templates else None)
 
 
 def _constant(layer: Mapping[str, str], data: Mapping[str, str]) -> Constant:
@@ -144,15 +144,15 @@ def _constant(layer: Mapping[str, str], data: Mapping[str, str]) -> Constant:
     )
 
 
-def lint_ir(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
-    """Hold types, groups and the IR's own account against the options of converter ``openvino``.
+def lint_ir(ir: Ir, options: Mapping[str, Any]) -> list[Failure]:
+    """Compare types, groups and nncf's metadata with the options of converter ``openvino``.
 
     Args:
-        options: as `converters.openvino.options` describes them.
+        options: valid against `converters.openvino.options.Options`.
     """
-    found = _lint_types(ir, options) + _lint_account(ir, options)
+    found = [*_lint_types(ir, options), *_lint_metadata(ir, options)]
     if options["weight_format"] == "int4":
-        found += _lint_groups(ir, options) + _lint_ratio(ir, options)
+        found += [*_lint_groups(ir, options), *_lint_ratio(ir, options)]
     return found
 
 
@@ -162,7 +162,7 @@ def _primary(options: Mapping[str, Any]) -> str:
     return {"fp16": "f16", "int8": "u8"}[options["weight_format"]]
 
 
-def _lint_types(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
+def _lint_types(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     primary = at_ends = _primary(options)
     allowed = {primary}
     if options["weight_format"] == "int4":
@@ -171,23 +171,21 @@ def _lint_types(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
         allowed |= {backup} if options["ratio"] < 1 else set()
     types = {name: matrix.type for name, matrix in ir.matrices.items()}
     asymmetric = sorted(ir.asymmetric) if primary == "i4" else []
-    found = []
     if asymmetric:
         why = "; the NPU's compiler aborts on them" if "npu" in options else ""
         what = f"INT4 weights with zero points (u4), symmetric ones (i4) are declared{why}"
-        found.append(Finding("asymmetric-weights", f"{what}: {some(asymmetric)}"))
-    wrong = [name for name, kind in types.items() if name not in _ENDS and kind not in allowed]
-    wrong += [name for name in _ENDS if types.get(name, at_ends) != at_ends]
-    wrong = sorted(set(wrong) - set(asymmetric))
+        yield Failure("asymmetric-weights", f"{what}: {some(asymmetric)}")
+    wrong = {name for name, kind in types.items() if name not in _ENDS and kind not in allowed}
+    wrong |= {name for name in _ENDS if types.get(name, at_ends) != at_ends}
+    wrong -= set(asymmetric)
     if wrong or not (asymmetric or primary in types.values()):
         counts = sorted(Counter(types.values()).items())
         stored = ", ".join(f"{count} {kind}" for kind, count in counts) or "none"
         what = f"weights are {primary} by the variant's options, stored are {stored}"
-        found.append(Finding("stored-types", what + (f": {some(wrong)}" if wrong else "")))
-    return found
+        yield Failure("stored-types", what + (f": {some(sorted(wrong))}" if wrong else ""))
 
 
-def _lint_groups(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
+def _lint_groups(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     size = options["group_size"]
     wrong = sorted(
         f"{name} {list(matrix.shape)}"
@@ -195,27 +193,28 @@ def _lint_groups(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
         if matrix.type in ("i4", "u4")
         and (len(matrix.shape) != 2 if size == -1 else matrix.shape[-1:] != (size,))
     )
-    if not wrong:
-        return []
-    declared = "whole rows" if size == -1 else f"groups of {size}"
-    return [Finding("group-size", f"{declared} are declared, stored are {some(wrong)}")]
+    if wrong:
+        declared = "whole rows" if size == -1 else f"groups of {size}"
+        yield Failure("group-size", f"{declared} are declared, stored are {some(wrong)}")
 
 
-def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
-    """nncf takes layers in the order of their sensitivity until the next would pass the ratio."""
-    inner = [one for name, one in ir.matrices.items() if name not in _ENDS]
-    if options.get("all_layers"):
-        inner = list(ir.matrices.values())
-    sizes = [math.prod(one.shape) for one in inner]
-    codes = sum(math.prod(one.shape) for one in inner if one.type in ("i4", "u4"))
-    share, step = codes / max(sum(sizes), 1), max(sizes, default=0) / max(sum(sizes), 1)
-    if options["ratio"] - step <= share <= options["ratio"] + 1e-6:
-        return []
-    what = f"{share:.3f} of the layers' weights are INT4, the declared ratio is {options['ratio']}"
-    return [Finding("int4-ratio", what)]
+def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
+    """Compare INT4's share: nncf adds the least sensitive layers until one would pass the ratio."""
+    counted = [
+        matrix
+        for name, matrix in ir.matrices.items()
+        if options.get("all_layers") or name not in _ENDS
+    ]
+    sizes = [math.prod(matrix.shape) for matrix in counted]
+    codes = sum(math.prod(matrix.shape) for matrix in counted if matrix.type in ("i4", "u4"))
+    total = max(sum(sizes), 1)
+    share, step, ratio = codes / total, max(sizes, default=0) / total, options["ratio"]
+    if not ratio - step <= share <= ratio + 1e-6:
+        what = f"{share:.3f} of the layers' weights are INT4, the declared ratio is {ratio}"
+        yield Failure("int4-ratio", what)
 
 
-def _lint_account(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
+def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     expected: dict[str, str] = {}
     if options["weight_format"] == "int8":
         expected = {"mode": "int8_asym", "group_size": "-1", "ratio": "1.0"}
@@ -225,35 +224,35 @@ def _lint_account(ir: Ir, options: Mapping[str, Any]) -> list[Finding]:
             "group_size": str(options["group_size"]),
             "ratio": str(float(options["ratio"])),
         }
-    told = {key: ir.account.get(key, "nothing") for key in expected} if expected else ir.account
+    metadata = ir.nncf_metadata
+    found = {key: metadata.get(key, "nothing") for key in expected} if expected else metadata
     wrong = [
-        f"{key} {told[key]}, not {expected.get(key, 'compressed at all')}"
-        for key in told
-        if told[key] != expected.get(key)
+        f"{key} {found[key]}, not {expected.get(key, 'compressed at all')}"
+        for key in found
+        if found[key] != expected.get(key)
     ]
-    if not wrong:
-        return []
-    what = f"the IR's own account (rt_info nncf/weight_compression) says {some(wrong)}"
-    return [Finding("nncf-metadata", what)]
+    if wrong:
+        what = f"nncf's metadata in the IR (rt_info nncf/weight_compression) says {some(wrong)}"
+        yield Failure("nncf-metadata", what)
 
 
-def lint_bytes(ir: Ir, weights: Path) -> list[Finding]:
-    """Every matrix has as many bytes as its type and shape need, and the file has them all."""
+def lint_bytes(ir: Ir, weights: Path) -> list[Failure]:
+    """Check that every matrix has the bytes of its type and shape, and that the file has them."""
     length = weights.stat().st_size if weights.is_file() else 0
     wrong = sorted(
         name
-        for name, one in ir.matrices.items()
-        if one.size != (math.prod(one.shape) * _BITS[one.type] + 7) // 8
-        or one.offset + one.size > length
+        for name, matrix in ir.matrices.items()
+        if matrix.size != (math.prod(matrix.shape) * _BITS[matrix.type] + 7) // 8
+        or matrix.offset + matrix.size > length
     )
     if not wrong:
         return []
     what = f"{weights.name} ({length} bytes) does not hold what the IR places there: {some(wrong)}"
-    return [Finding("incomplete-weights", what)]
+    return [Failure("incomplete-weights", what)]
 
 
 def mapped_matrices(ir: Ir, weights: Path) -> Iterator[Matrix]:
-    """The matrices' values, mapped; `lint_bytes` must have found nothing."""
+    """Map the matrices' values; `lint_bytes` must have found nothing."""
     data = np.memmap(weights, dtype=np.uint8, mode="r")
     for name, one in ir.matrices.items():
         stored = data[one.offset : one.offset + one.size]

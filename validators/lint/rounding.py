@@ -1,4 +1,4 @@
-"""Weights that were secretly rounded to fewer bits than their type has.
+"""Find weights that were rounded to fewer bits than their type has.
 
 Rounding leaves few different values among neighbours that share a scale, whatever the scale is and
 however many weights share it: a window of 32 neighbours along the input side sees it from groups
@@ -10,6 +10,10 @@ Windows of a few values, or mostly of one (a dead row, untrained tokens), say no
 and one window proves nothing: half of those that say something must agree. Where outliers squeeze
 a row of 8-bit codes so far that 4-bit steps are less than two codes, nothing is seen: 8 bits do
 not hold more there than 4 would.
+
+Worth (benchmarks/acceptance/phi3-tiny.json): the gates of metrics catch 13 of 15 such roundings;
+this lint also names the mixed INT4 variants whose INT8 matrices have 4 bits, judges synthetic
+models, which have no gates, and takes 3 ms for a matrix of 9,216 by 3,072.
 """
 
 from dataclasses import dataclass

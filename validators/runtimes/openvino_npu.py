@@ -7,7 +7,7 @@ The pipeline's options are those of the artifact's own ``npu-profile.json``, so 
 what is shipped; only `PROFILE_OPTIONS` may be there, because others name devices too
 (``NPUW_DEVICES``, ``++GENERATE_CONFIG``, ``NPUW_SUBMODEL_DEVICE``). A prompt longer than its
 MAX_PROMPT_LEN does not run here; past MAX_PROMPT_LEN + MIN_RESPONSE_LEN tokens the pipeline does
-not fail, it forgets, so `limits` tells both numbers.
+not fail, it forgets, so `limits` gives both numbers.
 
 The pipeline gives no logits. They come from the same model compiled as the pipeline compiles it
 (NPUW_LLM=YES, openvino.genai src/cpp/src/utils.cpp, compile_decoder_for_npu); that model gives
@@ -16,9 +16,9 @@ one token at a time. The stand-in takes many at a time, in the form that GenAI g
 speculative decoding (NPUW_LLM_MAX_GENERATION_TOKEN_LEN): a step on the CPU reads all weights. Its
 answers, which the pipeline gives, are stepwise all the same.
 
-What tells the device: EXECUTION_DEVICES says NPU whatever ran; NPUW_DEVICES of a compiled model
-is truthful; compiling an IR with NPUW_DEVICES=NPU fails where there is no NPU. The environment
-has no say (tried: NPUW_DEVICES, OPENVINO_NPUW_DEVICES).
+What proves the device: EXECUTION_DEVICES says NPU whatever ran; NPUW_DEVICES of a compiled model
+is truthful; compiling an IR with NPUW_DEVICES=NPU fails where there is no NPU. Environment
+variables change nothing (tried: NPUW_DEVICES, OPENVINO_NPUW_DEVICES).
 """
 
 import sys
@@ -80,7 +80,7 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
 
 def exactly_one(devices: object) -> str:
-    """``devices`` itself, if it is ``NPU`` or ``CPU``.
+    """Return ``devices``, if it is ``NPU`` or ``CPU``.
 
     Raises:
         CheckError: it is a list, or another device.
@@ -96,7 +96,7 @@ def exactly_one(devices: object) -> str:
 
 
 def pipeline_options(artifact: Path) -> dict[str, Any]:
-    """The options that the artifact's profile asks for, its lengths completed.
+    """Return the options that the artifact's profile asks for, its lengths completed.
 
     Raises:
         ArtifactError: ``forbidden-option``.
@@ -142,7 +142,7 @@ class NpuRuntime(IrRuntime):
         )
 
     def limits(self) -> Limits:
-        """What the profile's lengths allow."""
+        """Return what the profile's lengths allow."""
         prompt = int(self.options["MAX_PROMPT_LEN"])
         return Limits(prompt, prompt + int(self.options["MIN_RESPONSE_LEN"]))
 
@@ -163,13 +163,13 @@ class NpuRuntime(IrRuntime):
         return log_probabilities(np.stack(kept))
 
     def _last_logits(self, request: Any, compiled: Any, token_ids: Sequence[int], past: int) -> Any:
-        """Logits of the last of ``token_ids``: at most `_at_once` of them."""
+        """Return the logits of the last `_at_once` of ``token_ids``."""
         logits = next(iter(request.infer(inputs_of(compiled, token_ids, past)).values()))
         rows = logits[0, -min(self._at_once, len(token_ids)) :]
         return np.array(rows)  # a copy: the request writes its next result there
 
     def executed_on(self) -> ExecutionEvidence:
-        """NPUW_DEVICES of both forms and, of an NPU, what its driver says."""
+        """Prove NPUW_DEVICES of pipeline and model and, of an NPU, what its driver says."""
         found = str(self.compiled().get_property("NPUW_DEVICES"))
         proof = (
             *self.pipeline_proof(),
@@ -190,7 +190,7 @@ class NpuRuntime(IrRuntime):
         )
 
     def pipeline_proof(self) -> tuple[Proof, ...]:
-        """What tells the device of the pipeline that answered; it cannot be asked itself.
+        """Prove the device of the pipeline that answered; it cannot be asked itself.
 
         A blob runs where it was compiled for, whatever it is given: a runtime that imports one
         must show the imported model's own NPUW_DEVICES here instead.
@@ -199,11 +199,11 @@ class NpuRuntime(IrRuntime):
         return (Proof(what, self._devices),)
 
     def _npu_proof(self) -> tuple[Proof, ...]:
-        told = described(self.core, "NPU", _DESCRIBING)
+        found = described(self.core, "NPU", _DESCRIBING)
         return (
             listed(self.core, "NPU"),
             *(
-                shown(name, told.get(name, "not told"), bool(told.get(name)))
+                shown(name, found.get(name, "unknown"), bool(found.get(name)))
                 for name in _DESCRIBING
             ),
             *self.counters.proof(),
@@ -211,7 +211,7 @@ class NpuRuntime(IrRuntime):
 
 
 def _npu_counters(core: Any) -> DeviceCounters:
-    if sys.platform == "win32":  # its driver tells no busy time
+    if sys.platform == "win32":  # its driver has no busy time
         read = partial(held_memory, core, "NPU", "NPU_DEVICE_ALLOC_MEM_SIZE")
         return DeviceCounters(held={"NPU_DEVICE_ALLOC_MEM_SIZE": read})
     return DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us})

@@ -1,10 +1,8 @@
-"""Both sides of a comparison: our build, the official one, a graph's weights and the source's."""
+"""ONNX builds to compare: ours, the model builder's, and a graph's weights."""
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,10 @@ import onnx
 import onnxruntime_genai as og
 import torch
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from converters.contract import BuildRecord
 from converters.onnx_genai import convert
-
-MODEL = Path(__file__).parents[2] / "models" / "phi3-tiny"
-Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], None]
-"""Edits the tensors and the configuration of a model in place."""
+from support.parity import log_softmax, run_tool
 
 GRAPH_FILES = ("model.onnx", "model.onnx.data", "genai_config.json")
 
@@ -47,28 +40,6 @@ def built(source: Path, into: Path, options: Mapping[str, Any], base: Build | No
     return Build(into, convert(source, into, options=options, base=base and base.folder))
 
 
-def changed_model(into: Path, change: Change, layers: int = 2) -> Path:
-    """phi3-tiny's first layers after ``change`` has had its tensors and its configuration."""
-    into.mkdir(parents=True)
-    config = json.loads((MODEL / "config.json").read_text())
-    config["num_hidden_layers"] = layers
-    tensors = {
-        name: tensor
-        for name, tensor in load_file(MODEL / "model.safetensors").items()
-        if not name.startswith("model.layers.") or int(name.split(".")[2]) < layers
-    }
-    change(tensors, config)
-    save_file(tensors, into / "model.safetensors", metadata={"format": "pt"})
-    (into / "config.json").write_text(json.dumps(config))
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        (into / name).write_bytes((MODEL / name).read_bytes())
-    return into
-
-
-def unchanged(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
-    pass
-
-
 def work_tree(folder: Path) -> str:
     """A git work tree with one commit of its own; returns its hash."""
     author = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
@@ -89,15 +60,7 @@ def official(source: Path, into: Path, options: Mapping[str, Any], **environment
     command += ["-p", options.pop("precision"), "-e", options.pop("execution_provider")]
     command += ["-c", into.with_name("cache"), "--extra_options"]
     command += [f"{key}={value}" for key, value in {**extra, **options}.items()]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
-    done = subprocess.run(
-        list(map(str, command)),
-        env={**os.environ, **offline, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_tool(*command, **environment)
     return into
 
 
@@ -114,24 +77,7 @@ def log_probabilities(folder: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArra
     parameters.set_search_options(max_length=len(tokens) + 1)
     generator = og.Generator(model, parameters)
     generator.append_tokens(tokens)
-    logits = torch.from_numpy(np.array(generator.get_output("logits"))[0].astype(np.float64))
-    return torch.log_softmax(logits, -1).numpy()
-
-
-def reference(
-    source: Path, tokens: npt.NDArray[np.int32], *, window: int | None
-) -> npt.NDArray[np.float64]:
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager"
-    )
-    model.config.sliding_window = window
-    with torch.no_grad():
-        logits = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
-    return torch.log_softmax(logits.double(), -1).numpy()
-
-
-def mean_kl(true: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    return float((np.exp(true) * (true - other)).sum(-1).mean())
+    return log_softmax(np.array(generator.get_output("logits"))[0])
 
 
 def quantized_at_once(
