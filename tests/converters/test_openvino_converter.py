@@ -22,6 +22,7 @@ from converters.openvino import convert
 from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
 from converters.openvino.source_weights import mapped_source_weights
+from phiforge.artifact.safetensors_header import SafetensorsError
 from phiforge.artifact.tree import files_under
 from support.openvino_builds import (
     EXACT,
@@ -342,7 +343,7 @@ def test_a_truncated_source_or_ir_is_an_error(builds: Builds, source: Path, tmp_
     shutil.copytree(source, broken)
     content = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(content[:-1000])
-    with pytest.raises(ConvertError, match="not a safetensors file"):
+    with pytest.raises(SafetensorsError, match="not a safetensors file"):
         convert(broken, tmp_path, options=INT4, base=builds.ours("fp16"))
     empty = tmp_path / "empty"
     shutil.copytree(builds.ours("fp16"), empty)

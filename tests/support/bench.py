@@ -38,7 +38,7 @@ class Bench:
         ]  # fmt: skip
 
     def check(
-        self, variant: str, row: str, artifact: Path, *extra: str, **changes: Any
+        self, variant: str, row: str, artifact: Path, /, *extra: str, **changes: Any
     ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
         """Run a check whose job has ``changes``; its exit code and output, and its receipt."""
         receipt = self.folder / f"{variant}.{row}.{time.monotonic_ns()}.json"
@@ -47,7 +47,7 @@ class Bench:
         return done, read_record(receipt) if receipt.exists() else None
 
     def failures(
-        self, variant: str, row: str, artifact: Path, *extra: str, **changes: Any
+        self, variant: str, row: str, artifact: Path, /, *extra: str, **changes: Any
     ) -> list[str]:
         """Names of the failures of a check that ends well."""
         done, receipt = self.check(variant, row, artifact, *extra, **changes)
