@@ -8,12 +8,12 @@ environment, files and limits are options of the command.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from phiforge.artifact.record import read_record
+from phiforge.decoding import DecodeError, decode
 from phiforge.errors import PhiforgeError
 
 T = TypeVar("T")
@@ -267,40 +267,11 @@ def read_job(kind: type[T], path: Path) -> T:
     document = read_record(path)
     if document.get("schema") == KIT_SCHEMA:
         document = document[kind.__name__.lower()]
-    return cast(T, _decode(kind, document, "job", path))
-
-
-def _decode(kind: Any, value: Any, key: str, where: str | Path) -> Any:
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
-    if origin is Any:
-        return value
-    if NoneType in arguments:  # Optional
-        (kind,) = set(arguments) - {NoneType}
-        return None if value is None else _decode(kind, value, key, where)
-    if isinstance(origin, type) and is_dataclass(origin):
-        _expect(isinstance(value, dict), origin.__name__, value, key, where)
-        names = {field.name for field in fields(origin)}
-        _expect(value.keys() == names, ", ".join(sorted(names)), sorted(value), key, where)
-        hints = get_type_hints(origin)
-        return origin(**{n: _decode(hints[n], value[n], f"{key}.{n}", where) for n in names})
-    if origin is Mapping:
-        _expect(isinstance(value, dict), "an object", value, key, where)
-        return {
-            name: _decode(arguments[1], one, f"{key}.{name}", where) for name, one in value.items()
-        }
-    if origin is tuple:
-        _expect(isinstance(value, list), "a list", value, key, where)
-        return tuple(_decode(arguments[0], one, key, where) for one in value)
-    _expect(type(value) is origin, origin.__name__, value, key, where)
-    return value
-
-
-def _expect(holds: bool, expected: str, found: Any, key: str, where: str | Path) -> None:
-    if not holds:
+    try:
+        return decode(kind, document, "job")
+    except DecodeError as error:
         raise JobError(
-            f"'{key}' is not what this command needs",
-            where=where,
-            expected=expected,
-            found=found,
+            f"{error}, which is not what this command needs",
+            where=path,
             remedy="run the rule again; it writes the job of this checkout",
-        )
+        ) from None

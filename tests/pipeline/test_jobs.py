@@ -30,11 +30,11 @@ def test_a_job_is_read_as_it_was_built(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "line"),
     [
-        (lambda job: job.pop("row"), "'job' is not what this command needs; expected"),
-        (lambda job: job.update(shade="red"), "'job' is not what this command needs; expected"),
-        (lambda job: job["row"].update(kind=1), "'job.row.kind' is not what this command needs"),
-        (lambda job: job.update(recipe=[]), "'job.recipe' is not what this command needs"),
-        (lambda job: job.update(synthetic=None), "'job.synthetic' is not what this command needs"),
+        (lambda job: job.pop("row"), "'job' lacks row"),
+        (lambda job: job.update(shade="red"), "'job' holds unknown shade"),
+        (lambda job: job["row"].update(kind=1), "'job.row.kind' is not right; expected a text"),
+        (lambda job: job.update(recipe=[]), "'job.recipe' is not right; expected an object"),
+        (lambda job: job.update(synthetic=None), "'job.synthetic' is not right"),
     ],
 )
 def test_another_job_is_refused_in_one_line(edit: Any, line: str, tmp_path: Path) -> None:
