@@ -21,7 +21,7 @@ from phiforge.jobs import Check, read_job
 from phiforge.receipts.receipt import Subject, blocked
 from phiforge.receipts.receipt_files import write_unsigned
 
-TOOLCHAIN = ("numpy", "tokenizers", "safetensors", "jsonschema")
+TOOLCHAIN = ("numpy", "tokenizers", "safetensors")
 
 TIME_LIMIT_S = 6 * 3600.0  # a full-size model on a slow machine takes under two hours
 

@@ -3,7 +3,7 @@
 The layout is the same on a lab host and in a courier's zip::
 
     JOB.json            the job of the check, and every other file's digest
-    code/               the validators with all that they import, and their schemas
+    code/               the validators with all that they import
     golden.yaml  acceptance.yaml  reference/
     payload/            the artifact
     device.lock         the locked environment that runs it
@@ -158,7 +158,7 @@ def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
 
 
 def code_files(module: str) -> list[str]:
-    """Name the files of ``code/``: modules, what lies beside the validators, schemas, commands."""
+    """Name the files of ``code/``: modules, what lies beside the validators, commands."""
     modules = module_files(*check_modules(module), "phiforge.__main__", "phiforge.trust.new_key")
     folders = {Path(name).parent for name in modules if name.startswith("validators/")}
     beside = {
@@ -167,8 +167,7 @@ def code_files(module: str) -> list[str]:
         for path in (ROOT / folder).iterdir()
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    schemas = (ROOT / "config/schemas").glob("*.schema.json")
-    return sorted({*modules, *beside, *(path.relative_to(ROOT).as_posix() for path in schemas)})
+    return sorted({*modules, *beside})
 
 
 def kit_file(name: str, path: Path) -> KitFile:

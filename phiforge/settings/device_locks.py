@@ -23,24 +23,15 @@ from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.modules import LOCK
 
 _CHECKS = (
-    "attrs",
     "cffi",
     "cryptography",
-    "in-toto-attestation",
-    "jsonschema",
-    "jsonschema-specifications",
     "numpy",
-    "protobuf",
     "pycparser",
     "pyyaml",
-    "referencing",
-    "rpds-py",
     "safetensors",
-    "securesystemslib",
     "tokenizers",
-    "typing-extensions",
 )
-_ONNX = ("ml-dtypes", "onnx")
+_ONNX = ("ml-dtypes", "onnx", "protobuf", "typing-extensions")
 
 CUT: Mapping[str, tuple[str, ...]] = {
     "device-openvino": (*_CHECKS, "openvino", "openvino-genai", "openvino-tokenizers"),

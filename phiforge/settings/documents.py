@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,13 +114,6 @@ def beside(file: Path, name: str) -> Path:
     path = (file.resolve().parent / Path(name).expanduser()).resolve()
     checkout = Path.cwd().resolve()
     return path.relative_to(checkout) if path.is_relative_to(checkout) else path
-
-
-def validate(document: Mapping[str, Any], schema: str, where: str | Path) -> None:
-    """Hold a record against config/schemas/<schema>.schema.json; to go with the last schema."""
-    from phiforge.settings import json_schema
-
-    json_schema.validate(document, schema, where)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
+from phiforge.artifact.lock_file import read_lock
+from phiforge.settings.device_locks import CUT
 from phiforge.settings.modules import ROOT, locked, module_files, pinned_toolchain
 from validators.code_digest import check_modules, validator_digest
 
@@ -56,11 +59,20 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
     assert there() != here
 
 
-def test_what_travels_to_a_device_needs_no_toolchain() -> None:
-    """validators.check and all it imports must run with a device's few locked packages."""
-    heavy = {"torch", "transformers", "snakemake", "jinja2", "psutil", "openvino", "nncf", "rich"}
-    code = "import validators.check, validators.run_check, phiforge.receipts.signed_receipt"
-    assert not heavy & imported(code)
+def test_what_a_check_imports_is_in_every_device_s_lock() -> None:
+    """But for the runtime itself, which `validators.worker` imports when it is told which."""
+    code = (
+        "import validators.check, validators.run_check, validators.worker, phiforge.trust.new_key"
+    )
+    distributions = packages_distributions()
+    needed = {
+        distribution.lower()
+        for package in imported(code)
+        for distribution in distributions.get(package, [])
+    }
+    for name in CUT:
+        locked = read_lock(ROOT / "envs" / f"{name}.lock")
+        assert needed - locked.keys() <= {"phiforge", "setuptools"}
 
 
 @pytest.mark.parametrize(
