@@ -439,9 +439,6 @@ class Jobs:
         promoted, revoked = promoted_and_revoked(names.model)
         return Index(names.model, model.title, model.license, blocked, promoted, revoked)
 
-    def publish_policy(self, names: object) -> str:
-        return json.dumps(self.settings.publish.plain(), sort_keys=True)
-
     def publish(self, names: object = None) -> Publish:
         releases = tuple(f"{model}/{variant}" for model, variant in self.plan.releases)
         return Publish(self.settings.publish.plain(), releases)

@@ -8,10 +8,8 @@ rule publish:
     log:
         "artifacts/logs/publish.log",
     params:
-        publish=JOBS.publish_policy,
-        releases=[f"{model}/{variant}" for model, variant in JOBS.plan.releases],
+        job=param(JOBS.publish),
     message:
         "publish"
     shell:
-        "python -m phiforge publish --publish {params.publish:q} {params.releases:q}"
-        " 2>&1 | tee {log:q}"
+        "python -m phiforge publish --job {params.job.file:q} 2>&1 | tee {log:q}"

@@ -1,10 +1,12 @@
 """Open the places where a variant is published, as the configuration names them."""
 
 import argparse
-import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
+from phiforge.jobs import Publish as PublishJob
+from phiforge.jobs import read_job
 from phiforge.publish import PublishError, Removal
 from phiforge.publish.snapshot import ReleaseSnapshot
 from phiforge.settings.command_line import add_configuration, configuration, split_name
@@ -37,9 +39,7 @@ def add_releases(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "releases", nargs="*", metavar="MODEL/VARIANT", help="default: all that are configured"
     )
-    parser.add_argument(
-        "--publish", type=json.loads, metavar="JSON", help="config key 'publish', by rule publish"
-    )
+    parser.add_argument("--job", type=Path, help="the job, as rule publish writes it")
     add_configuration(parser)
 
 
@@ -50,7 +50,8 @@ def read_configuration(arguments: argparse.Namespace) -> tuple[Publish, list[tup
         ConfigurationError: the configuration is not valid.
         PublishError: it names no place to publish to.
     """
-    given = {} if arguments.publish is None else {"publish": arguments.publish}
+    job = None if arguments.job is None else read_job(PublishJob, arguments.job)
+    given = {} if job is None else {"publish": job.policy}
     settings = load({**configuration(arguments), **given})
     if not settings.publish.hub and not settings.publish.storage:
         raise PublishError(
@@ -58,8 +59,9 @@ def read_configuration(arguments: argparse.Namespace) -> tuple[Publish, list[tup
             where="config/config.yaml: publish",
             remedy="name a hub, a storage, or both (docs/publishing.md)",
         )
-    if arguments.releases:
-        return settings.publish, [split_name(name) for name in arguments.releases]
+    names = arguments.releases or (job.releases if job else ())
+    if names:
+        return settings.publish, [split_name(name) for name in names]
     return settings.publish, list(plan(settings).releases)
 
 

@@ -130,3 +130,12 @@ def test_publishing_with_nothing_configured_says_so_before_it_builds(pipeline: C
     done = pipeline.snakemake("--cores", "1", "publish", check=False)
     assert done.returncode != 0
     assert "there is nowhere to publish to" in done.stdout + done.stderr
+
+
+def test_braces_in_the_configuration_are_no_wildcards(pipeline: Checkout, tmp_path: Path) -> None:
+    hub = {"repo": "acme/{model}-{variant}"}
+    config = {"builder": "urn:{model}", "publish": {"channel": "candidate", "hub": hub}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    jobs = pipeline.planned("publish", "--configfile", str(tmp_path / "config.yaml"))
+    assert "publish" in jobs
+    assert jobs - {"publish"} == {job for job in jobs if job.startswith("release")}

@@ -40,7 +40,9 @@ def run(left):
     for place, call in CALLS:
         setattr(place, call, killing(getattr(place, call)))
     try:
-        cli.main(["publish", *arguments, "--publish", json.dumps(policy)])
+        job = counted.with_suffix(".job.json")
+        job.write_text(json.dumps({"policy": policy, "releases": []}))
+        cli.main(["publish", *arguments, "--job", str(job)])
     except SystemExit as end:
         assert end.code in (None, 0), end.code
     counted.write_text(str(count))

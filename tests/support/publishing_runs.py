@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.jobs import Publish
 from support.checkout import Checkout
+from support.jobs import write_job
 from support.releasing import SIGNED_VARIANT, copy_release
 
 NAME = f"phi3-tiny/{SIGNED_VARIANT}"
@@ -122,7 +124,8 @@ class Publisher:
         return ["publish", NAME, "--root", str(self.root), *self._config()]
 
     def _config(self) -> list[str]:
-        return ["--publish", json.dumps(self.policy)]
+        job = Publish(self.policy, (NAME,))
+        return ["--job", str(write_job(self.root.parent / "jobs", job))]
 
     def _run(
         self, command: list[str], check: bool, environment: Mapping[str, str]
