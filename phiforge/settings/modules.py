@@ -6,6 +6,7 @@ digest of the modules and their pinned versions as ``params:``. Modules are read
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -58,9 +59,9 @@ def _sha256(file: str) -> str:
 def _files_of(module: str) -> tuple[str, ...]:
     """The module's own file and the ``__init__`` files of the packages it is in."""
     parts = module.split(".")
-    stems = [Path(*parts[:depth]) for depth in range(1, len(parts) + 1)]
-    files = [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py")]
-    return tuple(file.as_posix() for file in files if (ROOT / file).is_file())
+    stems = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [file for stem in stems for file in (f"{stem}.py", f"{stem}/__init__.py")]
+    return tuple(file for file in files if os.path.isfile(f"{ROOT}/{file}"))  # noqa: PTH113
 
 
 @dataclass(frozen=True)
