@@ -1,7 +1,7 @@
 """Lay out a release's ``evidence/``: receipts, provenance, bill of materials, keys."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,15 @@ def lay_out_evidence(
         builder=builder,
         payload=digests,
         byproducts={name.as_posix(): sha256_file(release / name) for name in byproducts},
-        environments=environments_of(*_modules(build, receipts)),
+        environments=environments_of(*modules_of(build, receipts.values())),
     )
     write_record(evidence / "provenance.dsse.json", key.sign_statement(statement))
 
 
-def _modules(build: Mapping[str, Any], receipts: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
-    """What made the payload, and what ran it wherever it was checked."""
+def modules_of(build: Mapping[str, Any], receipts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the modules that made the payload, and that ran it wherever it was checked."""
     yield f"converters.{build['converter']}"
-    for receipt in receipts.values():
+    for receipt in receipts:
         if receipt["verdict"] != "blocked":
             yield f"validators.runtimes.{receipt['runtime']}"
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.asymmetric import ec
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf.json_format import ParseDict
@@ -32,7 +31,6 @@ from support.releasing import (
     Verifier,
     minimal_environment,
     stage,
-    write_pair,
 )
 
 VARIANTS = list(yaml.safe_load((ROOT / "config/variants.yaml").read_text()))
@@ -269,61 +267,6 @@ def test_the_one_file_verifier_refuses_what_was_changed(
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"refused {finding}: " in done.stdout, done.stdout + done.stderr
     assert done.stdout.isascii() and "\x1b" not in done.stdout
-
-
-def test_no_private_key_is_in_the_artifacts_or_in_what_is_printed(
-    pipeline: Checkout, certified: Certified, signed: Path, tmp_path: Path
-) -> None:
-    secret = certified.key.read_text().splitlines()[1]
-    done = stage(pipeline, VARIANT, tmp_path / "m" / VARIANT, signing=certified.signing())
-    assert secret not in done.stdout + done.stderr
-    for folder in (pipeline.folder / "artifacts", signed.parent, tmp_path):
-        for path in folder.rglob("*"):
-            if path.is_file() and path.suffix not in (".bin", ".data"):
-                data = path.read_bytes()
-                assert b"PRIVATE KEY" not in data and secret.encode() not in data, path
-
-
-def test_a_private_key_below_artifacts_is_refused(pipeline: Checkout, tmp_path: Path) -> None:
-    folder = pipeline.folder / "artifacts/keys"
-    private, _ = write_pair(folder, ec.generate_private_key(ec.SECP256R1()))
-    try:
-        into = tmp_path / "m" / VARIANT
-        done = stage(pipeline, VARIANT, into, signing={"key": str(private)}, check=False)
-        assert done.returncode == 1 and "must not lie below artifacts/" in done.stderr
-        assert not into.exists()
-    finally:
-        private.unlink()
-        (folder / "release.pub").unlink()
-        folder.rmdir()
-
-
-def test_the_keys_password_comes_from_the_variable_that_is_named(
-    pipeline: Checkout, verifier: Verifier, tmp_path: Path
-) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = write_pair(tmp_path / "keys", key, b"open sesame")
-    signing = {"key": str(private), "password_env": "OUR_PASSWORD"}
-    into = tmp_path / "m" / VARIANT
-    done = stage(pipeline, VARIANT, into, signing=signing, check=False)
-    assert done.returncode == 1 and "OUR_PASSWORD is not set" in done.stderr
-    done = stage(pipeline, VARIANT, into, signing=signing, check=False, OUR_PASSWORD="closed")
-    assert done.returncode == 1 and "closed" not in done.stderr
-    stage(pipeline, VARIANT, into, signing=signing, OUR_PASSWORD="open sesame")
-    assert verifier.findings(into, "--key", str(public)) == []
-
-
-def test_an_ed25519_key_is_refused_with_the_remedy(pipeline: Checkout, tmp_path: Path) -> None:
-    private = tmp_path / "ed.pem"
-    pipeline.run(
-        sys.executable, "-m", "phiforge", "new-key",
-        "--private", str(private), "--public", str(tmp_path / "ed.pub"),
-    )  # fmt: skip
-    done = stage(
-        pipeline, VARIANT, tmp_path / "m" / VARIANT,
-        check=False, PHIFORGE_SIGNING_KEY=str(private),
-    )  # fmt: skip
-    assert done.returncode == 1 and "--kind ecdsa" in done.stderr
 
 
 def test_nobody_without_the_key_replaces_what_its_owner_signed(

@@ -22,10 +22,10 @@ from phiforge.release.promotion import (
     release_signer,
 )
 from phiforge.release.revoke import revoke
-from phiforge.release.signing import ReleaseKey
+from phiforge.release.signing import ReleaseKey, SigningError
 from phiforge.release.stable import report
 from phiforge.release.versions import VersionError
-from phiforge.trust import keys
+from phiforge.trust import TrustError, keys
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
 from support.releasing import copy_release
@@ -245,13 +245,24 @@ def test_the_release_key_comes_from_the_environment_or_the_configuration(
 ) -> None:
     assert release_signer({}) is None
     for name in ("configured", "named"):
-        keys.new_key(tmp_path / f"{name}.key", tmp_path / f"{name}.pub", kind="ecdsa")
-    configured = {"key": str(tmp_path / "configured.key")}
+        keys.new_key(tmp_path / f"{name}.key", tmp_path / f"{name}.pub", b"sesame", "ecdsa")
+    configured = {"key": str(tmp_path / "configured.key"), "password_env": "OUR_PASSWORD"}
+    with pytest.raises(SigningError, match="OUR_PASSWORD is not set"):
+        release_signer(configured)
+    monkeypatch.setenv("OUR_PASSWORD", "barley")
+    with pytest.raises(TrustError, match="the password is wrong") as caught:
+        release_signer(configured)
+    assert "barley" not in str(caught.value)
+    monkeypatch.setenv("OUR_PASSWORD", "sesame")
     signer = release_signer(configured)
     assert signer and signer.public_key == keys.read_public(tmp_path / "configured.pub")
     monkeypatch.setenv(keys.SIGNING_KEY, str(tmp_path / "named.key"))
     signer = release_signer(configured)
     assert signer and signer.public_key == keys.read_public(tmp_path / "named.pub")
+    keys.new_key(tmp_path / "ed.key", tmp_path / "ed.pub")
+    monkeypatch.setenv(keys.SIGNING_KEY, str(tmp_path / "ed.key"))
+    with pytest.raises(SigningError, match=r"takes no Ed25519 key.*--kind ecdsa"):
+        release_signer({})
 
 
 def test_a_revoked_release_is_refused_by_whatever_path_it_is_reached(release: Path) -> None:

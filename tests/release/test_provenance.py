@@ -1,62 +1,44 @@
 """Which locked toolchains a provenance names: every one that the release was made or checked in."""
 
-import base64
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from phiforge import project
-from phiforge.artifact.record import read_record, write_record
 from phiforge.project import project_state
-from phiforge.release.evidence import lay_out_evidence
-from phiforge.release.signing import ReleaseKey
-from phiforge.trust import keys
-from phiforge.trust.document import parse_json
+from phiforge.release.evidence import modules_of
+from phiforge.release.provenance import provenance
+from phiforge.settings.modules import environments_of
 
 MAIN, LIBRARY = "a" * 64, "b" * 64
 
 
-def dependencies(folder: Path, *, converter: str, runtime: str, verdict: str) -> dict[str, Any]:
-    """The resolved dependencies of a release of that build and that receipt, name to digest."""
-    release, receipt, gate = folder / "release", folder / "npu-standin.json", folder / "gate.json"
+def locks(converter: str, runtime: str, verdict: str) -> dict[str, str]:
+    """The locks that a release of that build and that receipt depends on, name to digest."""
     build = {
         "model": "m",
         "variant": "v",
-        "title": "M",
-        "license": "MIT",
-        "format": "f",
-        "precision": "int8",
         "converter": converter,
-        "source": {"kind": "local", "files": [{"path": "model.safetensors", "sha256": "c" * 64}]},
+        "source": {"kind": "local", "files": []},
         "recipe": {},
         "toolchain": {},
-        "notes": [],
         "artifact_sha256": "d" * 64,
         "project": {"commit": None, "clean": None, "lock_sha256": MAIN}
         | {"environments": {"npu-library": LIBRARY, "another": "e" * 64}},
     }
-    release.mkdir(parents=True)
-    for name in ("README.md", "LICENSE"):
-        (release / name).write_text(name)
-    write_record(receipt, {"device": "npu-standin", "runtime": runtime, "verdict": verdict})
-    write_record(gate, {})
-    lay_out_evidence(
-        release,
+    modules = modules_of(build, [{"runtime": runtime, "verdict": verdict}])
+    made = provenance(
         build,
-        {receipt: {**read_record(receipt), "metrics": {}}},
-        gate,
-        digests={"LICENSE": hashlib.sha256(b"LICENSE").hexdigest()},
-        recipe={},
+        {},
         version="0.1.0",
         channel="candidate",
         builder="urn:test:builder",
-        key=ReleaseKey(keys.ephemeral("ecdsa")),
+        payload={},
+        byproducts={},
+        environments=environments_of(*modules),
     )
-    envelope = read_record(release / "evidence/provenance.dsse.json")
-    statement = parse_json(base64.b64decode(envelope["payload"]).decode(), "provenance")
-    listed = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    listed = made["predicate"]["buildDefinition"]["resolvedDependencies"]
     return {one["name"]: one["digest"]["sha256"] for one in listed}
 
 
@@ -71,12 +53,10 @@ def dependencies(folder: Path, *, converter: str, runtime: str, verdict: str) ->
     ],
 )
 def test_it_names_the_environments_in_which_work_was_done(
-    tmp_path: Path, converter: str, runtime: str, verdict: str, named: bool
+    converter: str, runtime: str, verdict: str, named: bool
 ) -> None:
-    found = dependencies(tmp_path, converter=converter, runtime=runtime, verdict=verdict)
-    locks = {name: digest for name, digest in found.items() if name.endswith(".lock")}
     library = {"envs/npu-library.lock": LIBRARY} if named else {}
-    assert locks == {"envs/main.lock": MAIN, **library}
+    assert locks(converter, runtime, verdict) == {"envs/main.lock": MAIN, **library}
 
 
 def test_a_conversion_notes_from_which_locks_the_environments_are(

@@ -441,11 +441,11 @@ def test_a_reproduction_is_held_to_its_predicate(
     findings: list[str],
 ) -> None:
     artifact = hashlib.sha256((release / "SHA256SUMS").read_bytes()).hexdigest()
-    told = statement({"m/v": artifact}, predicate_type, {**REPRODUCED, **change})
+    reproduced = statement({"m/v": artifact}, predicate_type, {**REPRODUCED, **change})
     path = release / "evidence/reproduce.dsse.json"
-    path.write_text(json.dumps(key.sign_statement(told)))
+    path.write_text(json.dumps(key.sign_statement(reproduced)))
     assert refusals(verify(release, trust)) == findings
-    path.write_text(json.dumps(sign(told, keys.ephemeral())))
+    path.write_text(json.dumps(sign(reproduced, keys.ephemeral())))
     assert refusals(verify(release, trust)) == ["wrong-key"]
 
 
