@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, seal
+from phiforge.artifact.manifest import MANIFEST, write_manifest
 from phiforge.artifact.payload_files import (
     ONNX_GRAPH,
     ONNX_WEIGHTS,
@@ -108,7 +108,7 @@ def sabotaged(payload: Path, into: Path, sabotage: Sabotage) -> Path:
     weights_file.write_bytes(after)
     for name in (MANIFEST, CHECKSUMS):
         (into / name).unlink()
-    seal(into, {}, [])
+    write_manifest(into, {})
     return into
 
 

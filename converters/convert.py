@@ -20,7 +20,7 @@ import psutil
 from converters.contract import BuildRecord, ConvertError
 from converters.source_files import refuse_other_source
 from converters.streaming_hasher import StreamingHasher
-from phiforge.artifact.manifest import seal
+from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import fresh_tree, make_read_only
 from phiforge.checkout import ROOT
@@ -70,15 +70,15 @@ def convert(job: Convert, source_path: Path, base_path: Path | None, into: Path)
     tools = {"tools": job.tools} if job.tools else {}
     with fresh_tree(into / "payload") as payload:
         print(f"converting {job.model} to {job.variant}", flush=True)
-        forbidden = _forbidden(payload, source)
-        with StreamingHasher(payload, forbidden) as hasher:
+        denied = _denied_strings(payload, source)
+        with StreamingHasher(payload, denied) as hasher:
             record: BuildRecord = converter.convert(
                 source, payload, options=job.recipe.options, base=base, **tools
             )
             digests = hasher.digests()
         _add_licence(source, payload)
         facts = _facts(job, source_record, base_record, record)
-        artifact_sha256 = seal(payload, facts, forbidden, digests)
+        artifact_sha256 = write_manifest(payload, facts, denied, digests)
         make_read_only(payload)
     made = {"artifact_sha256": artifact_sha256, "project": project}
     write_record(into / "BUILD.json", {**facts, **made})
@@ -146,7 +146,7 @@ def _facts(
     return facts
 
 
-def _forbidden(payload: Path, source: Path) -> list[str]:
+def _denied_strings(payload: Path, source: Path) -> list[str]:
     """Texts that would tell where, or from which commit of ours, a payload was built."""
     # A very short path ("/a") occurs in random weights by chance; a longer one does not.
     paths = {str(path) for path in (payload.resolve(), source.resolve(), ROOT)}

@@ -33,10 +33,10 @@ _SAMPLED = 32  # every so many blocks
 class StreamingHasher:
     """Reads the `APPENDED` files below a folder while they grow, within a ``with`` block."""
 
-    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
-        """Search the bytes for ``texts`` as well (`FileDigest`)."""
+    def __init__(self, folder: Path, denied_strings: Sequence[str]) -> None:
+        """Search the bytes for ``denied_strings`` as well (`FileDigest`)."""
         self._folder = folder
-        self._texts = texts
+        self._denied_strings = denied_strings
         self._tailed: dict[tuple[int, int], _TailedFile] = {}  # by device and inode
         self._files = ExitStack()
         self._ended = Event()
@@ -90,14 +90,14 @@ class StreamingHasher:
         if key in self._tailed or status.st_size < _LARGE_BYTES:
             file.close()
         else:
-            self._tailed[key] = _TailedFile(self._files.enter_context(file), self._texts)
+            self._tailed[key] = _TailedFile(self._files.enter_context(file), self._denied_strings)
 
 
 class _TailedFile:
     """One growing file, read up to where its writer is."""
 
-    def __init__(self, file: FileIO, texts: Sequence[str]) -> None:
-        self.digest = FileDigest(texts)
+    def __init__(self, file: FileIO, denied_strings: Sequence[str]) -> None:
+        self.digest = FileDigest(denied_strings)
         self._file = file
         self._block = bytearray(BLOCK_BYTES)
         self._blocks = 0

@@ -64,8 +64,8 @@ def main() -> None:
     if not modules:
         raise ConvertError("the library put none of its modules into this model")
     save(tensors_of(model, modules), into)
-    told = {name: type(module).__name__ for name, module in modules.items()}
-    write_record(into / NPU_LIBRARY_LAYOUT, layout(options["dtype"], options, told))
+    classes = {name: type(module).__name__ for name, module in modules.items()}
+    write_record(into / NPU_LIBRARY_LAYOUT, layout(options["dtype"], options, classes))
     compiler = {"use_to": False, "training": False}
     recipe = {"class": "NPUModelForCausalLM", **options, **arguments, **compiler}
     toolchain = {name: version(name) for name in TOOLCHAIN}

@@ -1,4 +1,4 @@
-"""What nncf made, held against what was asked for before anything is derived from it."""
+"""Lint what nncf made before anything is derived from it."""
 
 from collections.abc import Mapping
 from pathlib import Path

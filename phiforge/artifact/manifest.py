@@ -21,41 +21,41 @@ class PayloadError(PhiforgeError):
     """A payload holds what it must not, or its files are not what its checksums say."""
 
 
-def seal(
+def write_manifest(
     payload: Path,
     facts: Mapping[str, Any],
-    forbidden: Sequence[str],
-    passed: Mapping[Path, FileDigest] | None = None,
+    denied_strings: Sequence[str] = (),
+    digests: Mapping[Path, FileDigest] | None = None,
 ) -> str:
     """Write the manifest and checksums of a finished payload; return its ``artifact_sha256``.
 
     Args:
         payload: folder with everything a runtime loads, and LICENSE.
         facts: what the manifest says beside the files: model, source, recipe, toolchain.
-        forbidden: texts that must not occur in any byte of the payload (paths, commits).
-        passed: digests, by name below ``payload``, of files that were read while they were
-            written, and searched for the same texts.
+        denied_strings: texts that must not occur in any byte of the payload (paths, commits).
+        digests: by name below ``payload``, of files that were digested while they were written,
+            and searched for the same strings.
 
     Raises:
-        PayloadError: a forbidden text occurs; the message names file and text.
+        PayloadError: a denied string occurs; the message names file and string.
     """
-    passed = passed or {}
+    digests = digests or {}
     files = [
-        _describe(name, passed.get(name) or FileDigest.of(payload / name, forbidden))
+        _describe(name, digests.get(name) or FileDigest.of(payload / name, denied_strings))
         for name in files_under(payload)
     ]
     write_record(payload / MANIFEST, {**facts, "files": files})
     listed = {entry["path"]: entry["sha256"] for entry in files}
-    manifest = Path(MANIFEST)
-    listed[MANIFEST] = _describe(manifest, FileDigest.of(payload / manifest, forbidden))["sha256"]
+    manifest = _describe(Path(MANIFEST), FileDigest.of(payload / MANIFEST, denied_strings))
+    listed[MANIFEST] = manifest["sha256"]
     write_text(payload / CHECKSUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)))
     return sha256_file(payload / CHECKSUMS)
 
 
 def _describe(name: Path, digest: FileDigest) -> dict[str, Any]:
-    if digest.found is not None:
+    if digest.denied is not None:
         raise PayloadError(
-            f"'{digest.found}' of this machine or checkout is in the payload",
+            f"'{digest.denied}' of this machine or checkout is in the payload",
             where=name,
             expected="bytes that are the same wherever they are built",
             found="a path or commit",

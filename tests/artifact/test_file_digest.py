@@ -37,7 +37,7 @@ def test_size_and_sha256_are_the_file_s(tmp_path: Path, size: int, texts: tuple[
     digest = digest_of(NOISE[:size], tmp_path, *texts)
     assert digest.size == size
     assert digest.sha256 == hashlib.sha256(NOISE[:size]).hexdigest()
-    assert digest.found is None
+    assert digest.denied is None
 
 
 def test_a_text_is_found_at_every_place(tmp_path: Path) -> None:
@@ -45,25 +45,25 @@ def test_a_text_is_found_at_every_place(tmp_path: Path) -> None:
     for place in range(len(NOISE) - len(PATH) + 1):
         content = holding(PATH, place)
         digest = digest_of(content, tmp_path, "/another/path", PATH)
-        assert digest.found == PATH, place
+        assert digest.denied == PATH, place
         assert digest.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_text_longer_than_a_block_is_found(tmp_path: Path) -> None:
     long = "/home/" + "x" * 2 * BLOCK
-    assert digest_of(holding(long, 3), tmp_path, PATH, long).found == long
+    assert digest_of(holding(long, 3), tmp_path, PATH, long).denied == long
 
 
 def test_a_file_shorter_than_the_longest_text_is_searched(tmp_path: Path) -> None:
     longer = PATH * 2
-    assert digest_of(PATH.encode(), tmp_path, longer[1:], PATH).found == PATH
-    assert digest_of(PATH[:-1].encode(), tmp_path, longer[1:], PATH).found is None
+    assert digest_of(PATH.encode(), tmp_path, longer[1:], PATH).denied == PATH
+    assert digest_of(PATH[:-1].encode(), tmp_path, longer[1:], PATH).denied is None
 
 
 def test_a_folder_stands_for_the_paths_below_it(tmp_path: Path) -> None:
     below = PATH + "/artifacts"
     for texts in [(PATH, below), (below, PATH)]:
-        assert digest_of(holding(below, 50), tmp_path, *texts).found == PATH
+        assert digest_of(holding(below, 50), tmp_path, *texts).denied == PATH
 
 
 def test_a_short_text_is_searched_at_the_beginning_only(
@@ -72,7 +72,7 @@ def test_a_short_text_is_searched_at_the_beginning_only(
     beginning = 2 * BLOCK
     monkeypatch.setattr(file_digest, "_DESCRIPTION_BYTES", beginning)
     for place in range(len(NOISE) - len(COMMIT) + 1):
-        found = digest_of(holding(COMMIT, place), tmp_path, PATH, COMMIT).found
+        found = digest_of(holding(COMMIT, place), tmp_path, PATH, COMMIT).denied
         assert (found == COMMIT) == (place + len(COMMIT) <= beginning), place
 
 
@@ -82,7 +82,7 @@ def test_a_path_with_a_commit_in_it_is_searched_everywhere(
     """Such as a build farm's, which calls each checkout by its commit."""
     monkeypatch.setattr(file_digest, "_DESCRIPTION_BYTES", BLOCK)
     path = f"/builds/{COMMIT}/phiforge"
-    assert digest_of(holding(path, 3 * BLOCK), tmp_path, path, COMMIT).found == path
+    assert digest_of(holding(path, 3 * BLOCK), tmp_path, path, COMMIT).denied == path
 
 
 def test_the_pieces_that_a_file_is_read_in_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,5 +101,5 @@ def test_the_pieces_that_a_file_is_read_in_change_nothing(monkeypatch: pytest.Mo
                 block[: end - start] = content[start:end]
                 digest.update(block, end - start)
             expected = text == PATH or place + len(text) <= beginning
-            assert digest.found == (text if expected else None), (text, place)
+            assert digest.denied == (text if expected else None), (text, place)
             assert digest.sha256 == hashlib.sha256(content).hexdigest()

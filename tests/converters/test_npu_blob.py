@@ -24,7 +24,7 @@ from converters.npu_blob import build, convert
 from converters.npu_blob.export import verify_blob
 from converters.npu_blob.options import Options
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, seal
+from phiforge.artifact.manifest import MANIFEST, write_manifest
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
 from phiforge.jobs import Reference, Row, RowPolicy
@@ -67,7 +67,7 @@ class Bench:
         spoil(payload)
         for name in (MANIFEST, CHECKSUMS):
             (payload / name).unlink()
-        seal(payload, {}, [])
+        write_manifest(payload, {})
         return payload.parent
 
     def check(self, artifact: Path, settings: dict[str, str]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def bench(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
             "precision": "int4",
             "recipe": dict(record.recipe),
         }
-        sealed = seal(payload, facts, [str(folder), str(base)])
+        sealed = write_manifest(payload, facts, [str(folder), str(base)])
         write_record(
             payload.parent / "BUILD.json",
             {**facts, "artifact_sha256": sealed},

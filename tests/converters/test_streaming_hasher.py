@@ -18,7 +18,7 @@ from openvino.utils import make_postponed_constant
 
 from converters import streaming_hasher as module
 from converters.streaming_hasher import StreamingHasher
-from phiforge.artifact.manifest import MANIFEST, PayloadError, seal, verify
+from phiforge.artifact.manifest import MANIFEST, PayloadError, verify, write_manifest
 from phiforge.artifact.record import read_record
 
 pytestmark = [
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 LARGE = 10_000
-FORBIDDEN = "/home/somebody/checkout"
+DENIED = "/home/somebody/checkout"
 Values = npt.NDArray[np.uint8]
 Make = Callable[[int], Values]
 """Gives the bytes of one row when its writer asks for them."""
@@ -100,7 +100,7 @@ def test_a_growing_file_has_its_digest_when_it_is_whole(payload: Path) -> None:
             time.sleep(0.002)
 
     writer = threading.Thread(target=write)
-    with StreamingHasher(payload, [FORBIDDEN]) as hasher:
+    with StreamingHasher(payload, [DENIED]) as hasher:
         writer.start()
         writer.join()
         wait_until_read(weights)
@@ -110,7 +110,7 @@ def test_a_growing_file_has_its_digest_when_it_is_whole(payload: Path) -> None:
     assert name == Path("openvino_model.bin")
     assert digests[name].sha256 == sha256(weights.read_bytes())
     assert digests[name].size == weights.stat().st_size
-    assert digests[name].found is None
+    assert digests[name].denied is None
 
 
 def write_by_onnx_ir(payload: Path, values: Values, make: Make) -> Path:
@@ -213,7 +213,7 @@ def test_a_file_that_changes_after_it_was_read_has_no_digest(
         assert list(hasher.digests()) == [Path(weights.name)]
         change(weights)
         assert hasher.digests() == {}
-    seal(payload, {}, [], {})
+    write_manifest(payload, {}, [], {})
     verify(payload)
 
 
@@ -225,7 +225,7 @@ def test_small_files_and_other_names_have_no_digest(payload: Path) -> None:
         wait_until_read(payload / "openvino_model.bin")
         digests = hasher.digests()
     assert list(digests) == [Path("openvino_model.bin")]
-    seal(payload, {}, [FORBIDDEN], digests)
+    write_manifest(payload, {}, [DENIED], digests)
     verify(payload)
     sealed = {entry["path"]: entry["sha256"] for entry in read_record(payload / MANIFEST)["files"]}
     assert sealed == {
@@ -234,17 +234,17 @@ def test_small_files_and_other_names_have_no_digest(payload: Path) -> None:
     assert len(sealed) == 3
 
 
-def test_what_passed_with_a_forbidden_text_is_not_sealed(payload: Path) -> None:
+def test_what_passed_with_a_denied_string_gets_no_manifest(payload: Path) -> None:
     weights = payload / "openvino_model.bin"
-    middle = len(FORBIDDEN) // 2
-    with StreamingHasher(payload, ["/another/path", FORBIDDEN]) as hasher:
-        append(weights, CONTENT + FORBIDDEN[:middle].encode())
+    middle = len(DENIED) // 2
+    with StreamingHasher(payload, ["/another/path", DENIED]) as hasher:
+        append(weights, CONTENT + DENIED[:middle].encode())
         wait_until_read(weights)
-        append(weights, FORBIDDEN[middle:].encode() + CONTENT)
+        append(weights, DENIED[middle:].encode() + CONTENT)
         digests = hasher.digests()
-    # seal is told of no text: it can only know of this one by the digest
-    with pytest.raises(PayloadError, match=rf"^openvino_model\.bin: '{FORBIDDEN}' of this"):
-        seal(payload, {}, [], digests)
+    # only the digest knows of this string
+    with pytest.raises(PayloadError, match=rf"^openvino_model\.bin: '{DENIED}' of this"):
+        write_manifest(payload, {}, [], digests)
     assert not (payload / MANIFEST).exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, seal
+from phiforge.artifact.manifest import MANIFEST, write_manifest
 from phiforge.artifact.record import read_record
 from phiforge.jobs import Check, Reference
 from support.checkout import ROOT
@@ -84,4 +84,4 @@ def reseal(payload: Path) -> None:
     """Give an edited payload checksums of its own, so that they do not give it away."""
     for name in (MANIFEST, CHECKSUMS):
         (payload / name).unlink(missing_ok=True)
-    seal(payload, {}, [])
+    write_manifest(payload, {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from phiforge.artifact.manifest import seal
+from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Row, RowPolicy
@@ -93,7 +93,7 @@ class SmallVariant:
             "toolchain": {},
             "notes": [],
         }
-        artifact = seal(self.payload, facts, [])
+        artifact = write_manifest(self.payload, facts)
         write_record(self.build, {**facts, "artifact_sha256": artifact, "project": {}})
         for name, one in self.rows.items():
             if one.available:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.sabotage import Sabotage, Tensor, Weights, sabotaged, zero_layer
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, seal
+from phiforge.artifact.manifest import MANIFEST, write_manifest
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
@@ -120,7 +120,7 @@ def test_a_build_that_lost_its_stop_token_has_a_name(
     config.write_text(json.dumps(told), encoding="utf-8")
     for name in (MANIFEST, CHECKSUMS):
         (payload / name).unlink()
-    seal(payload, {}, [])
+    write_manifest(payload, {})
     honest = failures(built("genai-dml-fp16"), onnx_genai.open_runtime, provider="cpu")
     assert honest == set()
     found = failures(payload, onnx_genai.open_runtime, provider="cpu")

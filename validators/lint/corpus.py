@@ -1,4 +1,4 @@
-"""Texts on which a runtime's tokenizer is held against the source's.
+"""Texts on which a runtime's tokenizer is compared with the source's.
 
 Scripts with and without spaces, combining marks, text from right to left, characters beyond the
 basic plane, every kind of white space, control characters, byte order marks; each token that the
@@ -89,7 +89,7 @@ def _vocabulary(tokenizer: Tokenizer) -> Iterator[str]:
         if word and not set(word) & _UNFIT:
             words[number] = word
     alone = tokenizer.encode_batch(list(words.values()), add_special_tokens=False)
-    # A token that only stands inside words shows itself at the start of a line.
+    # A token that only occurs inside words is encoded as itself at the start of a line.
     spelled = [
         word if number in seen.ids else f"\n{word}"
         for (number, word), seen in zip(words.items(), alone, strict=True)

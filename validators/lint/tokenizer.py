@@ -17,8 +17,8 @@ from validators.lint.corpus import corpus
 def chat_template(folder: Path) -> Any:
     """Return the chat template of a model's folder, as transformers chooses it; None: it has none.
 
-    A file ``chat_template.jinja`` stands before the key in ``tokenizer_config.json``, whose value
-    is a text or a list of named texts (transformers, ``tokenization_utils_base.py``).
+    A file ``chat_template.jinja`` has precedence over the key in ``tokenizer_config.json``, whose
+    value is a text or a list of named texts (transformers, ``tokenization_utils_base.py``).
     """
     file = folder / "chat_template.jinja"
     if file.is_file():
