@@ -1,4 +1,4 @@
-"""A kit: one zip that goes to a device without a connection, the same bytes for the same job."""
+"""Write a kit: one zip for a device without a connection, the same bytes for the same job."""
 
 import zipfile
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.checkout import ROOT
-from phiforge.remote.kit import JOB, PAYLOAD, Kit, job_bytes
+from phiforge.remote.kit import JOB, PAYLOAD, Kit
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 _PLAIN, _PROGRAM = 0o644, 0o755
@@ -51,7 +51,7 @@ def write_kit(kit: Kit, into: Path, *, payload: bool) -> None:
 
 
 def _members(kit: Kit, payload: bool) -> Iterator[tuple[str, Path | bytes, int]]:
-    yield JOB, job_bytes(kit), _PLAIN
+    yield JOB, kit.job_json().encode(), _PLAIN
     yield "run.py", ROOT / "phiforge/remote/agent.py", _PLAIN
     yield "run.sh", RUN_SH.encode(), _PROGRAM
     yield "run.ps1", RUN_PS1.replace("\n", "\r\n").encode(), _PLAIN

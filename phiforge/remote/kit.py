@@ -1,4 +1,4 @@
-"""What travels to a device elsewhere: one check, its files named by their SHA-256.
+"""Pack what travels to a device elsewhere: one check, its files named by their SHA-256.
 
 The layout is the same on a lab host and in a courier's zip::
 
@@ -9,7 +9,6 @@ The layout is the same on a lab host and in a courier's zip::
     device.lock         the locked environment that runs it
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ PYTHON = (3, 11)
 
 @dataclass(frozen=True)
 class KitFile:
-    """One file: its name in the kit, its digest and size, and where it is here."""
+    """One file: its name in the kit, its SHA-256 and size in bytes, and where it is now."""
 
     name: str
     sha256: str
@@ -61,7 +60,12 @@ class Kit:
 
     @property
     def title(self) -> str:
+        """Model, variant and row, for messages."""
         return str(self.job["title"])
+
+    def job_json(self) -> str:
+        """Return JOB.json, the same text for the same job."""
+        return canonical(self.job)
 
 
 def make_kit(job: Check, files: CheckFiles, *, lock: Path | None, time_limit_s: float) -> Kit:
@@ -138,7 +142,7 @@ def _checksums(artifact: Path) -> Path:
 
 
 def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
-    for name in code_files(job.row.runtime):
+    for name in _code_files(job.row.runtime):
         yield kit_file(f"code/{name}", ROOT / name)
     for name in (RECORD, SCORES, TOKENIZER):
         yield kit_file(f"reference/{name}", files.reference / name)
@@ -153,33 +157,17 @@ def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
             raise RunnerError(
                 "no-payload", "payload file is missing", where=path, remedy="build the variant"
             )
-        # The seal's digest: the device holds every byte against it.
+        # The payload's own digest: the device verifies every byte against it.
         yield KitFile(f"{PAYLOAD}{name}", digest, path.stat().st_size, path)
 
 
-def code_files(module: str) -> list[str]:
-    """Name the files of ``code/``: modules, what lies beside the validators, commands."""
-    modules = module_files(*check_modules(module), "phiforge.__main__", "phiforge.trust.new_key")
-    folders = {Path(name).parent for name in modules if name.startswith("validators/")}
-    beside = {
-        path.relative_to(ROOT).as_posix()
-        for folder in folders
-        for path in (ROOT / folder).iterdir()
-        if path.is_file() and path.suffix not in (".py", ".pyc")
-    }
-    return sorted({*modules, *beside})
+def _code_files(runtime: str) -> Iterator[str]:
+    """Name the files of ``code/``: the modules of a check and of new-key, and the schemas."""
+    yield from module_files(*check_modules(runtime), "phiforge.__main__", "phiforge.trust.new_key")
+    for path in sorted((ROOT / "config/schemas").glob("*.schema.json")):
+        yield path.relative_to(ROOT).as_posix()
 
 
 def kit_file(name: str, path: Path) -> KitFile:
-    """A file as it is here now."""
+    """Describe a file as it is on the disk now."""
     return KitFile(name, sha256_file(path), path.stat().st_size, path)
-
-
-def job_bytes(kit: Kit) -> bytes:
-    """JOB.json, the same bytes for the same job."""
-    return canonical(kit.job).encode()
-
-
-def kit_sha256(kit: Kit) -> str:
-    """The digest that names a job and, through its files' digests, all that belongs to it."""
-    return hashlib.sha256(job_bytes(kit)).hexdigest()

@@ -24,7 +24,7 @@ from phiforge.artifact.file_lock import file_lock
 from phiforge.errors import printable
 from phiforge.remote import RunnerError
 from phiforge.remote.agent import GRACE_S, pinned
-from phiforge.remote.kit import PYTHON, Kit, KitFile, job_bytes
+from phiforge.remote.kit import PYTHON, Kit, KitFile
 from phiforge.remote.lab_errors import Progress, ended_early, named_errors
 from phiforge.remote.protocol import Event, lines, message, program, read_event
 from phiforge.remote.receipts import accept
@@ -283,7 +283,7 @@ async def _run(agent: _Agent, sftp: asyncssh.SFTPClient, kit: Kit) -> Event:
         return await agent.ask(
             "run",
             "ended",
-            job=job_bytes(kit).decode(),
+            job=kit.job_json(),
             heartbeat=name,
             heartbeat_s=host.heartbeat_s,
             time_limit_s=host.time_limit_s,
