@@ -142,7 +142,8 @@ def _checksums(artifact: Path) -> Path:
 
 
 def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
-    for name in _code_files(job.row.runtime):
+    commands = ("phiforge.__main__", "phiforge.trust.new_key")
+    for name in module_files(*check_modules(job.row.runtime), *commands):
         yield kit_file(f"code/{name}", ROOT / name)
     for name in (RECORD, SCORES, TOKENIZER):
         yield kit_file(f"reference/{name}", files.reference / name)
@@ -159,13 +160,6 @@ def _files(job: Check, files: CheckFiles, lock: Path) -> Iterator[KitFile]:
             )
         # The payload's own digest: the device verifies every byte against it.
         yield KitFile(f"{PAYLOAD}{name}", digest, path.stat().st_size, path)
-
-
-def _code_files(runtime: str) -> Iterator[str]:
-    """Name the files of ``code/``: the modules of a check and of new-key, and the schemas."""
-    yield from module_files(*check_modules(runtime), "phiforge.__main__", "phiforge.trust.new_key")
-    for path in sorted((ROOT / "config/schemas").glob("*.schema.json")):
-        yield path.relative_to(ROOT).as_posix()
 
 
 def kit_file(name: str, path: Path) -> KitFile:

@@ -66,6 +66,7 @@ PROBED = '{"event": "probed", "present": [], "parts": {}, "free": 9000000000, "e
 STORED = '{"event": "stored"}'
 RUNNING = '{"event": "running", "what": "a job"}'
 ALIVE = '{"event": "alive"}'
+SAY_ALIVE = f"print({ALIVE!r}, flush=True)"
 
 
 def test_a_job_runs_and_what_it_printed_is_shown(
@@ -153,7 +154,7 @@ def test_a_full_disk_there_is_reported_before_anything_is_sent(
         (answers(PROBED, then="time.sleep(99)"), 2, 99, "silent", "silent for 2 s while verifying"),
         (answers(PROBED, STORED, ALIVE, then="time.sleep(99)"), 2, 99, "silent", "running"),
         (
-            answers(PROBED, STORED, RUNNING, then=f"while True: print({ALIVE!r}, flush=True)"),
+            answers(PROBED, STORED, RUNNING, then=f"while not time.sleep(0.1): {SAY_ALIVE}"),
             2, 0.1, "time-limit", "not done after 0 s, and not ended by the host",
         ),
     ],
@@ -196,9 +197,9 @@ def ended(**changes: Any) -> Mapping[str, Any]:
         (ended(exit=-999), "check-failed", "ended with signal 999"),
         (ended(exit=-9, log="\x1b[2J"), "check-failed", "SIGKILL: \ufffd[2J"),
         (ended(), "no-receipt", "no receipt came back"),
-        (ended(files={"cpu.json": "[" * 100_000}), "malformed-receipt", "receipt is refused"),
-        (ended(files={"cpu.json": "\ud800"}), "malformed-receipt", "receipt is refused"),
-        (ended(files={"cpu.json": "[1]"}), "malformed-receipt", "receipt is refused"),
+        (ended(files={"cpu.json": "[" * 100_000}), "deep-json", "receipt is refused"),
+        (ended(files={"cpu.json": "\ud800"}), "not-json", "receipt is refused"),
+        (ended(files={"cpu.json": "[1]"}), "not-json", "receipt is refused"),
     ],
 )
 def test_an_odd_answer_is_an_error_in_one_line(
