@@ -1,1 +1,1 @@
-"""The configuration as a contract: closed schemas, one-line errors, one plan of what is built."""
+"""The configuration as closed, frozen models; the plan of what is built from it."""

@@ -1,6 +1,5 @@
-"""A variant whose toolchain is not here is blocked with reason and remedy, never half-made."""
+"""A variant whose toolchain is missing is blocked with reason and remedy, never half-made."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,77 +11,67 @@ from phiforge.jobs import Blocked, Convert, Recipe
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.report import report
-from phiforge.settings.documents import ConfigurationError, read_yaml
+from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.plan import blocked_variant, plan
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Requires
 from support.checkout import ROOT
-from support.jobs import check_job, run, write_job
+from support.jobs import CONFIG, check_job, run, write_job
 
-REQUIRES = {"files": ["toolchain/*.so"], "remedy": "install the toolchain"}
+COMPILER = {"config": "npu_compiler", "remedy": "get the libraries"}
 
 
-def settings_with(requires: dict[str, Any] | None, **overrides: Any) -> Settings:
-    """The shipped settings, `openvino-int4` requiring something."""
-    settings = load(read_yaml(ROOT / "config/config.yaml") | overrides, ROOT / "config")
-    variants = dict(settings.variants)
+def settings_with(requires: dict[str, Any] | None, library: Path | None = None) -> Settings:
+    """The shipped settings, `openvino-int4` requiring something; ``library``: a compiler."""
+    part = {"path": str(library), "sha256": "0" * 64}
+    compiler = None if library is None else {"loader": part, "compiler": part}
+    settings = load({**CONFIG, "npu_compiler": compiler}, ROOT / "config")
+    plain = settings.variants["openvino-int4"]
     needed = None if requires is None else Requires(**requires)
-    plain = variants["openvino-int4"]
-    variants[plain.name] = plain.model_copy(update={"requires": needed})
-    variants["derived"] = plain.model_copy(update={"name": "derived", "base": plain.name})
-    return replace(settings, variants=variants)
+    changed = {
+        plain.name: plain.model_copy(update={"requires": needed}),
+        "derived": plain.model_copy(update={"name": "derived", "base": plain.name}),
+    }
+    return replace(settings, variants={**settings.variants, **changed})
 
 
-def blocked(settings: Settings, name: str) -> Blocked:
-    """Why a variant cannot be made here."""
-    found = blocked_variant(settings.variants[name], settings)
-    assert found is not None
-    return found
+def blocked(settings: Settings, name: str = "openvino-int4") -> Blocked | None:
+    return blocked_variant(settings.variants[name], settings)
 
 
+@pytest.mark.parametrize("is_absolute", [True, False])
 def test_a_missing_file_blocks_a_variant_and_what_is_derived_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_absolute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_with(REQUIRES)
-    monkeypatch.chdir(tmp_path)
-    found = blocked(settings, "openvino-int4")
-    assert "toolchain/*.so is missing" in found.reason
+    pattern = f"{tmp_path}/toolchain/*.so" if is_absolute else "toolchain/*.so"
+    settings = settings_with({"files": [pattern], "remedy": "install the toolchain"})
+    monkeypatch.chdir(ROOT if is_absolute else tmp_path)
+    found, derived = blocked(settings), blocked(settings, "derived")
+    assert found is not None and derived is not None
+    assert f"{pattern} is missing" in found.reason
     assert found.remedy == "install the toolchain"
-    assert "'from: openvino-int4' is blocked" in blocked(settings, "derived").reason
-    assert blocked_variant(settings.variants["openvino-int8"], settings) is None
+    assert "'from: openvino-int4' is blocked" in derived.reason
+    assert blocked(settings, "openvino-int8") is None
     (tmp_path / "toolchain").mkdir()
     (tmp_path / "toolchain/a.so").touch()
-    assert blocked_variant(settings.variants["derived"], settings) is None
+    assert blocked(settings) is blocked(settings, "derived") is None
 
 
-def test_an_absolute_pattern_is_looked_up_as_it_stands(tmp_path: Path) -> None:
-    for name, expected in (("there", True), ("elsewhere", False)):
-        (tmp_path / "there").touch()
-        settings = settings_with({"files": [str(tmp_path / name)], "remedy": "put it there"})
-        found = blocked_variant(settings.variants["openvino-int4"], settings)
-        assert (found is None) is expected
-
-
-def test_a_configuration_key_that_is_null_blocks(tmp_path: Path) -> None:
-    requires = {"config": "npu_compiler", "remedy": "get the libraries"}
-    settings = settings_with(requires)
-    assert "'npu_compiler' is null" in blocked(settings, "openvino-int4").reason
+def test_a_compiler_that_is_null_blocks_and_one_that_is_not_there_is_a_mistake(
+    tmp_path: Path,
+) -> None:
+    found = blocked(settings_with(COMPILER))
+    assert found is not None
+    assert "'npu_compiler' is null" in found.reason
     library = tmp_path / "library.so"
+    with pytest.raises(ConfigurationError, match=r"npu_compiler\.loader\.path.*library\.so"):
+        settings_with(COMPILER, library)
     library.touch()
-    one = {"path": str(library), "sha256": "0" * 64}
-    settings = settings_with(requires, npu_compiler={"loader": one, "compiler": one})
-    assert blocked_variant(settings.variants["openvino-int4"], settings) is None
-
-
-def test_a_configured_library_that_is_not_there_is_a_mistake_not_a_block(tmp_path: Path) -> None:
-    one = {"path": str(tmp_path / "nope.so"), "sha256": "0" * 64}
-    with pytest.raises(ConfigurationError, match=r"npu_compiler\.loader\.path.*nope\.so"):
-        settings_with(None, npu_compiler={"loader": one, "compiler": one})
+    assert blocked(settings_with(COMPILER, library)) is None
 
 
 def test_a_blocked_variant_is_checked_and_not_released() -> None:
-    requires = {"config": "npu_compiler", "remedy": "get the libraries"}
-    decided = plan(settings_with(requires))
+    decided = plan(settings_with(COMPILER))
     assert ("phi3-tiny", "openvino-int4") in decided.checks
     assert ("phi3-tiny", "openvino-int4") not in decided.releases
     assert ("phi3-tiny", "openvino-int8") in decided.releases
@@ -91,8 +80,7 @@ def test_a_blocked_variant_is_checked_and_not_released() -> None:
 def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Path) -> None:
     library = tmp_path / "library.so"
     library.touch()
-    one = {"path": str(library), "sha256": "0" * 64}
-    settings = settings_with(None, npu_compiler={"loader": one, "compiler": one})
+    settings = settings_with(None, library)
     pair = ("phi3-tiny", "npu-blob-4000")
     assert pair in plan(settings).checks
     assert pair not in plan(settings).releases
@@ -100,65 +88,47 @@ def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Pa
     assert pair not in plan(settings, [("phi-3-mini-4k", "npu-blob-4000", "npu-4000")]).releases
 
 
-NO_COMPILER = Blocked("no compiler", "get one")
-
-
-def block(into: Path) -> subprocess.CompletedProcess[str]:
-    """Run the conversion of a blocked variant as the rule does."""
-    recipe = Recipe("openvino", "openvino", "int4", None, {})
-    job = Convert("m", "v", "M", "MIT", recipe, {}, NO_COMPILER)
-    path = write_job(into / "jobs", job)
-    return run("convert", path, "--source", "nowhere/SOURCE.json", "--base", "--into", into)
-
-
-def check(build: Path, receipt: Path) -> subprocess.CompletedProcess[str]:
-    """Run the check of a blocked variant as the rule does."""
-    job = check_job("openvino-int4-npu", "npu", model="m", variant="v", blocked=NO_COMPILER)
-    return run(
-        "check", write_job(build / "jobs", job), "--artifact", build, "--reference", "nowhere",
-        "--golden", "nowhere", "--acceptance", "nowhere", "--receipt", receipt,
-    )  # fmt: skip
-
-
 def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build = tmp_path / "build/m/v"
+    """Each command as its rule runs it: convert, check, gate, report."""
+    blocked = Blocked("no compiler", "get one")
+    build, receipt = tmp_path / "build/m/v", tmp_path / "checks/m/v/npu.json"
     (build / "payload").mkdir(parents=True)
     (build / "payload/SHA256SUMS").write_text("of an earlier run\n")
     write_record(build / "BUILD.json", {"model": "m", "variant": "v", "artifact_sha256": "0" * 64})
-    assert block(build).returncode == 0
+
+    recipe = Recipe("openvino", "openvino", "int4", None, {})
+    job = write_job(tmp_path, Convert("m", "v", "M", "MIT", recipe, {}, blocked))
+    done = run("convert", job, "--source", "nowhere/SOURCE.json", "--base", "--into", build)
+    assert done.returncode == 0, done.stderr
     assert read_record(build / "BUILD.json") == {
         "model": "m",
         "variant": "v",
         "blocked": {"reason": "no compiler", "remedy": "get one"},
     }
     assert (build / "payload/SHA256SUMS").read_text() == "of an earlier run\n"
-    receipt = tmp_path / "checks/m/v/npu.json"
-    done = check(build, receipt)
+
+    check = check_job("openvino-int4-npu", "npu", model="m", variant="v", blocked=blocked)
+    done = run(
+        "check", write_job(tmp_path, check), "--artifact", build, "--reference", "nowhere",
+        "--golden", "nowhere", "--acceptance", "nowhere", "--receipt", receipt,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = read_record(receipt)
-    assert read_signed(receipt).verdict == "blocked"
-    assert (told["verdict"], told["reason"], told["remedy"]) == (
+    written = read_signed(receipt)
+    assert (written.verdict, written.reason, written.remedy) == (
         "blocked",
         "no compiler",
         "get one",
     )
-    assert told["artifact_sha256"] is None, "the earlier payload is nothing's artifact any more"
+    assert written.artifact_sha256 is None, "the earlier payload is nothing's artifact any more"
+
+    nowhere = Path("nowhere")
     with pytest.raises(GateError, match=r"not built .no compiler"):
         gate(
-            build / "BUILD.json",
-            [receipt],
-            "candidate",
-            tmp_path / "verdict.json",
-            golden=Path("nowhere"),
-            reference=Path("nowhere"),
-            acceptance=Path("nowhere"),
-            overrides={},
-            rows={},
-        )
+            build / "BUILD.json", [receipt], "candidate", tmp_path / "verdict.json",
+            golden=nowhere, reference=nowhere, acceptance=nowhere, overrides={}, rows={},
+        )  # fmt: skip
     assert not (tmp_path / "verdict.json").exists()
     report([("m", "v")], tmp_path)
-    shown = capsys.readouterr().out
-    assert "blocked" in shown
-    assert "v: no compiler. get one" in shown
+    assert "v: no compiler. get one" in capsys.readouterr().out
