@@ -259,19 +259,17 @@ class HubRepository:
 
         return retry(self.address, explained)
 
-    def _http_error(self, error: HfHubHTTPError) -> Exception:
+    def _http_error(self, error: HfHubHTTPError, where: str) -> Exception:
         status = error.response.status_code
-        if status in client.TRANSIENT_STATUS:
-            return client.transient(error.response)
         if status in _MOVED:
             return TransientError("another commit came in between")
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             return PublishError(
                 f"the token in HF_TOKEN may not write there (HTTP {status})",
-                where=self.address,
+                where=where,
                 remedy="set HF_TOKEN to a token that may, or correct 'publish.hub.repo'",
             )
-        return PublishError(f"the server refused: HTTP {status}", where=self.address)
+        return PublishError(f"the server refused: HTTP {status}", where=where)
 
 
 def _recording(revocations: RevocationList) -> list[CommitOperationAdd | CommitOperationDelete]:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -60,7 +59,7 @@ from huggingface_hub.utils import (  # noqa: E402
     parse_ratelimit_headers,
 )
 
-TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class HubCommit:
 
     def _info(self) -> Any:
         api = HfApi(token=self._token or False, library_name="phiforge")
-        with explained(self.where, partial(self._http_error, where=self.where)):
+        with explained(self.where, self._http_error):
             return api.model_info(
                 self._source.repo,
                 revision=self._source.revision,
@@ -153,9 +152,8 @@ class HubCommit:
             headers["Range"] = f"bytes={start}-"
         url = hf_hub_url(self._source.repo, path, revision=self._source.revision)
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        where = f"{self.where}: {path}"
         with (
-            explained(where, partial(self._http_error, where=where)),
+            explained(f"{self.where}: {path}", self._http_error),
             get_session().stream("GET", url, headers=headers, timeout=timeout) as response,
         ):
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -164,10 +162,8 @@ class HubCommit:
             ranged = response.status_code == httpx.codes.PARTIAL_CONTENT
             yield start if ranged else 0, response.iter_bytes()
 
-    def _http_error(self, error: HfHubHTTPError, where: str) -> Exception:
+    def _http_error(self, error: HfHubHTTPError, where: str) -> SourceError:
         status = error.response.status_code
-        if status in TRANSIENT_STATUS:
-            return transient(error.response)
         asked = "with the token in HF_TOKEN" if self._token else "without a token"
         remedy: str | None = (
             f"if the model is gated, accept the licence on the model page {self._page}; set "
@@ -190,12 +186,23 @@ class HubCommit:
 
 
 @contextmanager
-def explained(where: str, http_error: Callable[[HfHubHTTPError], Exception]) -> Iterator[None]:
-    """Turn what the library raises into our own words: its own can hold a signed address."""
+def explained(where: str, http_error: Callable[[HfHubHTTPError, str], Exception]) -> Iterator[None]:
+    """Turn what the library raises into messages of our own: its own can hold a signed address.
+
+    Args:
+        where: what is asked for.
+        http_error: makes the error of an answer that is not known to pass.
+
+    Raises:
+        TransientError: another attempt may help.
+        SourceError: it would not.
+    """
     try:
         yield
     except HfHubHTTPError as error:
-        raise http_error(error) from None
+        status = error.response.status_code
+        passes = status in _TRANSIENT_STATUS
+        raise (_transient(error) if passes else http_error(error, where)) from None
     except OfflineModeIsEnabled:
         raise SourceError(
             "not reached: HF_HUB_OFFLINE is set", where=where, remedy="unset it"
@@ -211,7 +218,7 @@ def explained(where: str, http_error: Callable[[HfHubHTTPError], Exception]) -> 
                 where=where,
                 remedy="set SSL_CERT_FILE to the CA bundle of your network",
             ) from None
-        raise TransientError(describe(error)) from None
+        raise TransientError(_describe(error)) from None
     except (HFValidationError, httpx.InvalidURL):
         raise SourceError("huggingface_hub refuses this name", where=where) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -224,7 +231,7 @@ def explained(where: str, http_error: Callable[[HfHubHTTPError], Exception]) -> 
 
 
 def token() -> str | None:
-    """Return the token of the environment; never that of a file in somebody's home.
+    """Return the token of the environment; never that of a file in the home folder.
 
     Raises:
         SourceError: HF_TOKEN cannot be a token.
@@ -264,18 +271,19 @@ def without_password(address: str) -> str:
     return scheme + separator + rest.rpartition("@")[2]
 
 
-def transient(response: httpx.Response) -> TransientError:
-    """Return the error of an answer worth another attempt, with the wait that it asks for.
+def _transient(error: HfHubHTTPError) -> TransientError:
+    """Read the wait that an answer asks for.
 
     ``Retry-After`` (RFC 9110, 10.2.3) in seconds, or the Hub's ``RateLimit`` header.
     """
+    response = error.response
     asked = response.headers.get("Retry-After", "").strip()
     limit = parse_ratelimit_headers(response.headers)
     seconds = float(asked) if asked.isdecimal() else limit.reset_in_seconds if limit else 0.0
     return TransientError(f"HTTP {response.status_code}", retry_after=seconds)
 
 
-def describe(error: httpx.RequestError) -> str:
+def _describe(error: httpx.RequestError) -> str:
     """Say what a request failed of, without its address: that may be signed."""
     if isinstance(error, httpx.TimeoutException):
         return f"no answer in time{_through_proxy()}"

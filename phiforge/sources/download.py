@@ -54,8 +54,8 @@ class _Transfer:
                 self._append()
             self._verify()
         except TransientError as error:
-            # Only bytes that were never here before count: a server that always ends at the same
-            # place must not keep us for ever.
+            # Only bytes beyond those of earlier attempts count: a server that always ends at the
+            # same place must not be asked for ever.
             error.progressed = self._size() - self._most >= _ENOUGH_PROGRESS
             self._most = max(self._most, self._size())
             if error.start_over:

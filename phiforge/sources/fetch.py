@@ -1,6 +1,6 @@
 """Fetch a model's source tree: a pinned Hub commit or a local folder, verified file by file.
 
-``<into>/files`` appears whole or not at all, and ``<into>/SOURCE.json`` after it.
+``<into>/files`` appears complete or not at all, and ``<into>/SOURCE.json`` after it.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def fetch(model: str, source: Source, into: Path) -> None:
 def _fill(source: Source, tree: SourceTree, scratch: Path, label: str) -> list[SourceFile]:
     if isinstance(source, LocalSource):
         return copy_local(source, scratch)
-    # The client is imported only where there is a Hub to ask.
+    # The client takes half a second to import, and a local folder does not need it.
     from phiforge.sources.hub import fetch_hub
 
     return fetch_hub(source, tree, scratch, label)

@@ -62,7 +62,7 @@ def _download(
 def _listed(names: list[str], listing: Collection[str], where: str) -> list[str]:
     for name in names:
         if name not in listing:
-            raise SourceError(f"{WEIGHTS_INDEX} names {name}, which is not there", where=where)
+            raise SourceError(f"{WEIGHTS_INDEX} names {name}, which is missing", where=where)
     return names
 
 

@@ -34,7 +34,7 @@ def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
                 remedy="keep the weights as safetensors, and take the file out of the folder "
                 f"and of {source.checksums}",
             )
-        _check_regular(folder / name, f"{source.checksums} lists {name}, which is not there")
+        _check_regular(folder / name, f"{source.checksums} lists {name}, which is missing")
     chosen = _choose(source, listed)
     check_disk(scratch, sum((folder / name).stat().st_size for name in chosen))
     for name, recorded in sorted(listed.items()):
@@ -76,9 +76,9 @@ def _choose(source: LocalSource, listed: dict[str, str]) -> list[str]:
     folder = source.path
     chosen = choose_files([entry.name for entry in folder.iterdir()], str(folder))
     if WEIGHTS_INDEX in chosen:
-        _check_regular(folder / WEIGHTS_INDEX, "is not there")
+        _check_regular(folder / WEIGHTS_INDEX, "is missing")
         for name in shards(folder / WEIGHTS_INDEX, str(folder)):
-            _check_regular(folder / name, f"{WEIGHTS_INDEX} names {name}, which is not there")
+            _check_regular(folder / name, f"{WEIGHTS_INDEX} names {name}, which is missing")
             chosen.append(name)
     for name in chosen:
         if name not in listed:

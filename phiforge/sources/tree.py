@@ -99,7 +99,7 @@ class SourceTree:
                 path.unlink()
 
     def reuse(self, name: str, size: int, target: Path) -> None:
-        """Link a file of the present tree as ``target`` if it can be the wanted one."""
+        """Link a file of the present tree as ``target`` if it has the size of the wanted file."""
         path = self.files / name
         usable = path.is_file() and not path.is_symlink() and path.stat().st_size == size
         if usable and (not target.exists() or target.stat().st_size != size):

@@ -1,4 +1,4 @@
-"""fetch from a Hub or through an environment at fault: the right tree, or one line of error."""
+"""fetch from a faulty Hub or in a faulty environment: the right tree, or one line of error."""
 
 import hashlib
 import json
@@ -159,7 +159,7 @@ def test_a_file_that_does_not_belong_to_a_checkpoint_is_never_asked_for(
         ({"config.json": None}, ["no config.json"]),
         ({"tokenizer.json": None}, ["no tokenizer"]),
         ({"LICENSE": None}, ["no LICENSE"]),
-        ({BIG: None}, [f"names {BIG}, which is not there"]),
+        ({BIG: None}, [f"names {BIG}, which is missing"]),
         ({INDEX: None}, ["no model.safetensors"]),
         ({INDEX: None, **dict.fromkeys(SHARDS)}, ["pickle", "pytorch_model.bin", "safetensors"]),
         ({"config.json": b"<html>"}, ["config.json is not JSON"]),

@@ -186,7 +186,7 @@ def test_what_a_killed_run_left_of_another_commit_is_removed(
     files = make_checkpoint()
     other = {**files, BIG: files[SHARDS[1]], SHARDS[1]: files[BIG][::-1]}
     hub.fail(SHARDS[1], cut=1000)
-    # The index no longer fits, but that is seen only once the shards are here.
+    # The index no longer matches, but that is checked after the shards have arrived.
     HubModel.publish(hub, fetch, other).fails(SHARDS[1])
     assert not killed.exists()
 
