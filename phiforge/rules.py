@@ -12,26 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from phiforge.artifact.record import write_text
-from phiforge.jobs import (
-    Blocked,
-    Check,
-    Convert,
-    Fetch,
-    Gate,
-    Index,
-    Kit,
-    Promote,
-    Publish,
-    Recipe,
-    Reference,
-    Release,
-    RowPolicy,
-    Stable,
-    to_json,
-)
+from phiforge import jobs
+from phiforge.jobs import Blocked
 from phiforge.remote import inbox
-from phiforge.settings.documents import ConfigurationError
+from phiforge.rule_params import JobText, job_param, refuse_wildcards, with_signature
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
 from phiforge.settings.plan import (
@@ -54,7 +38,6 @@ from validators.acceptance import read_acceptance
 from validators.code_digest import check_modules
 from validators.golden import load_golden
 
-ARTIFACTS = Path("artifacts")
 SIGNING = "PHIFORGE_SIGNING"
 LABS = "PHIFORGE_LABS"
 BLOCKED_MEMORY_MB = 200
@@ -70,23 +53,6 @@ class Names(Protocol):
     def variant(self) -> str: ...
     @property
     def device(self) -> str: ...
-
-
-class JobText(str):
-    """A job as JSON, which Snakemake compares with that of the last run.
-
-    A command line shows the `file` that holds it.
-    """
-
-    path: Path
-    dry_run: Callable[[], bool]
-
-    @property
-    def file(self) -> str:
-        """Path of the job's file, written now; only named in a dry run."""
-        if not self.dry_run() and not (self.path.is_file() and self.path.read_text() == self):
-            write_text(self.path, self)
-        return str(self.path)
 
 
 class Jobs:
@@ -120,14 +86,14 @@ class Jobs:
             name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
         }
         for name in settings.chosen_models:
-            _refuse_wildcards(settings.models[name])
+            refuse_wildcards(settings.models[name])
         # Read here so that a mistake in them ends the run before its first job.
         read_acceptance(settings.acceptance)
         for golden in {settings.models[name].golden for name in settings.chosen_models}:
             load_golden(golden)
         for name, _ in inspect.getmembers(type(self), inspect.isfunction):
             if not name.startswith("_"):
-                setattr(self, name, _with_signature(getattr(self, name)))
+                setattr(self, name, with_signature(getattr(self, name)))
 
     @classmethod
     def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":
@@ -142,15 +108,7 @@ class Jobs:
     def param(self, build: Callable[[Any], Any]) -> Callable[[Any], JobText]:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
 
-        def parameter(wildcards: Any) -> JobText:
-            job = build(wildcards)
-            text = JobText(to_json(job))
-            rule = type(job).__name__.lower()
-            text.path = ARTIFACTS / "jobs" / rule / f"{'.'.join(wildcards) or rule}.json"
-            text.dry_run = self._dry_run
-            return text
-
-        return _with_signature(parameter)
+        return job_param(build, Path("artifacts/jobs"), self._dry_run)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -177,8 +135,7 @@ class Jobs:
         ]
 
     def indexes(self) -> list[str]:
-        models = dict.fromkeys(model for model, _ in self.plan.releases)
-        return [f"artifacts/indexed/{model}.json" for model in models]
+        return [f"artifacts/indexed/{model}.json" for model in dict(self.plan.releases)]
 
     def promotions(self) -> list[str]:
         return [f"artifacts/promotions/{model}/{name}.json" for model, name in self.plan.releases]
@@ -207,8 +164,8 @@ class Jobs:
     def _model(self, names: Names) -> Model:
         return self.settings.models[names.model]
 
-    def fetch(self, names: Names) -> Fetch:
-        return Fetch(names.model, self._model(names).source.plain())
+    def fetch(self, names: Names) -> jobs.Fetch:
+        return jobs.Fetch(names.model, self._model(names).source.plain())
 
     def local_source_files(self, names: Names) -> list[str]:
         """Name a local source's files; what is missing is reported by fetch, by name."""
@@ -225,10 +182,10 @@ class Jobs:
     def golden(self, names: Names) -> str:
         return str(self._model(names).golden)
 
-    def reference(self, names: Names) -> Reference:
+    def reference(self, names: Names) -> jobs.Reference:
         model = self._model(names)
         positions = self.settings.score_positions
-        return Reference(names.model, positions, model.check_tokens, model.synthetic)
+        return jobs.Reference(names.model, positions, model.check_tokens, model.synthetic)
 
     def reference_memory(self, names: Names) -> int:
         return reference_memory_mb(self._model(names))
@@ -238,16 +195,16 @@ class Jobs:
     def _variant(self, names: Names) -> Variant:
         return self.settings.variants[names.variant]
 
-    def _recipe(self, names: Names) -> Recipe:
+    def _recipe(self, names: Names) -> jobs.Recipe:
         variant = self._variant(names)
-        return Recipe(
+        return jobs.Recipe(
             variant.converter, variant.format, variant.precision, variant.base, variant.options
         )
 
-    def convert(self, names: Names) -> Convert:
+    def convert(self, names: Names) -> jobs.Convert:
         model, requires = self._model(names), self._variant(names).requires
         tool = requires and requires.config
-        return Convert(
+        return jobs.Convert(
             model=names.model,
             variant=names.variant,
             title=model.title,
@@ -288,9 +245,9 @@ class Jobs:
 
     # Checks
 
-    def check(self, names: Names) -> Check:
+    def check(self, names: Names) -> jobs.Check:
         model = self._model(names)
-        return Check(
+        return jobs.Check(
             model=names.model,
             variant=names.variant,
             recipe=self._recipe(names),
@@ -302,10 +259,9 @@ class Jobs:
 
     def _blocked(self, variant: str, row: str) -> Blocked | None:
         """Say why a check cannot run here; a variant that is not made is blocked on every row."""
-        settings = self.settings
         return (
             self._variants[variant]
-            or blocked_runtime(settings.devices[row], settings.variants[variant])
+            or blocked_runtime(self.settings.devices[row], self.settings.variants[variant])
             or self._rows[row]
         )
 
@@ -361,8 +317,8 @@ class Jobs:
         here = self._blocked(names.variant, names.device) is None
         return 2 if here and not self.settings.devices[names.device].ssh else 1
 
-    def kit(self, names: Names) -> Kit:
-        return Kit(self.check(names), self.settings.kit_payload)
+    def kit(self, names: Names) -> jobs.Kit:
+        return jobs.Kit(self.check(names), self.settings.kit_payload)
 
     def kit_code(self, names: Names) -> str:
         modules = ("phiforge.remote.courier", "phiforge.remote.kit", "phiforge.remote.agent")
@@ -378,28 +334,28 @@ class Jobs:
         rows = [self.settings.devices[name] for name in self._variant(names).devices]
         return sorted({str(row.key) for row in rows if row.key is not None})
 
-    def _policies(self, names: Names) -> dict[str, RowPolicy]:
+    def _policies(self, names: Names) -> dict[str, jobs.RowPolicy]:
         variant = self._variant(names)
         policies = {}
         for name in variant.devices:
             device = self.settings.devices[name]
-            policies[name] = RowPolicy(
+            policies[name] = jobs.RowPolicy(
                 row=row_of(device, variant),
                 available=self._blocked(names.variant, name) is None,
                 key=None if device.key is None else str(device.key),
             )
         return policies
 
-    def gate(self, names: Names) -> Gate:
+    def gate(self, names: Names) -> jobs.Gate:
         channel, gates = self.settings.channel, self._gates(names)
-        return Gate(names.model, names.variant, channel, gates, self._policies(names))
+        return jobs.Gate(names.model, names.variant, channel, gates, self._policies(names))
 
     def snippet(self, names: Names) -> str:
         return str(self._variant(names).snippet)
 
-    def release(self, names: Names) -> Release:
+    def release(self, names: Names) -> jobs.Release:
         model, variant = self._model(names), self._variant(names)
-        return Release(
+        return jobs.Release(
             model=names.model,
             variant=names.variant,
             summary=variant.summary,
@@ -411,16 +367,16 @@ class Jobs:
             signed="key" in self._signing or stands_signed(names.model, names.variant),
         )
 
-    def promote(self, names: Names) -> Promote:
-        return Promote(names.model, names.variant, signed="key" in self._signing)
+    def promote(self, names: Names) -> jobs.Promote:
+        return jobs.Promote(names.model, names.variant, signed="key" in self._signing)
 
-    def stable(self, names: object = None) -> Stable:
+    def stable(self, names: object = None) -> jobs.Stable:
         blocked = {
             f"{model}/{variant}": why
             for model, variant in self.plan.checks
             if (why := self._variants[variant]) and not self.settings.models[model].synthetic
         }
-        return Stable(blocked)
+        return jobs.Stable(blocked)
 
     def releases_of(self, names: Names) -> list[str]:
         return [
@@ -429,7 +385,7 @@ class Jobs:
             if model == names.model
         ]
 
-    def index(self, names: Names) -> Index:
+    def index(self, names: Names) -> jobs.Index:
         model = self._model(names)
         blocked = {
             variant: why
@@ -437,33 +393,8 @@ class Jobs:
             if name == names.model and (why := self._variants[variant])
         }
         promoted, revoked = promoted_and_revoked(names.model)
-        return Index(names.model, model.title, model.license, blocked, promoted, revoked)
+        return jobs.Index(names.model, model.title, model.license, blocked, promoted, revoked)
 
-    def publish(self, names: object = None) -> Publish:
+    def publish(self, names: object = None) -> jobs.Publish:
         releases = tuple(f"{model}/{variant}" for model, variant in self.plan.releases)
-        return Publish(self.settings.publish.plain(), releases)
-
-
-def _with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of a method that states its signature.
-
-    Snakemake inspects what it asks again for every job, and that of a method takes long.
-    """
-
-    def function(*arguments: Any, **named: Any) -> Any:
-        return method(*arguments, **named)
-
-    function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return function
-
-
-def _refuse_wildcards(model: Model) -> None:
-    """Snakemake takes text in braces for a wildcard, in the names of input files too."""
-    folder = model.source.path if isinstance(model.source, LocalSource) else ""
-    for key, path in (("golden", model.golden), ("source.path", folder)):
-        if "{" in str(path):
-            raise ConfigurationError(
-                f"key '{key}' names {path}, which has braces in it",
-                where=model.file,
-                remedy="rename the file or the folder",
-            )
+        return jobs.Publish(self.settings.publish.plain(), releases)

@@ -1,0 +1,74 @@
+"""Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from phiforge.artifact.record import write_text
+from phiforge.jobs import to_json
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.models import LocalSource, Model
+
+
+class JobText(str):
+    """A job as JSON, which Snakemake compares with that of the last run.
+
+    A command line shows the `file` that holds it.
+    """
+
+    path: Path
+    dry_run: Callable[[], bool]
+
+    @property
+    def file(self) -> str:
+        """Path of the job's file, written now; only named in a dry run."""
+        if not self.dry_run() and not (self.path.is_file() and self.path.read_text() == self):
+            write_text(self.path, self)
+        return str(self.path)
+
+
+def job_param(
+    build: Callable[[Any], Any], folder: Path, dry_run: Callable[[], bool]
+) -> Callable[[Any], JobText]:
+    """Return the function of a rule param: the job that ``build`` builds, as text.
+
+    Args:
+        folder: where jobs' files go, by rule.
+        dry_run: whether Snakemake only says what it would do; then no file is written.
+    """
+
+    def parameter(wildcards: Any) -> JobText:
+        job = build(wildcards)
+        text = JobText(to_json(job))
+        rule = type(job).__name__.lower()
+        text.path = folder / rule / f"{'.'.join(wildcards) or rule}.json"
+        text.dry_run = dry_run
+        return text
+
+    return with_signature(parameter)
+
+
+def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of a method that states its signature.
+
+    Snakemake inspects what it asks again for every job, and that of a method takes long.
+    """
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        return method(*arguments, **named)
+
+    function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return function
+
+
+def refuse_wildcards(model: Model) -> None:
+    """Snakemake takes text in braces for a wildcard, in the names of input files too."""
+    folder = model.source.path if isinstance(model.source, LocalSource) else ""
+    for key, path in (("golden", model.golden), ("source.path", folder)):
+        if "{" in str(path):
+            raise ConfigurationError(
+                f"key '{key}' names {path}, which has braces in it",
+                where=model.file,
+                remedy="rename the file or the folder",
+            )
