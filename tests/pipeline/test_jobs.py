@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from phiforge.jobs import Check, JobError, Kit, read_job, to_json
+from phiforge.rule_params import job_param
 from phiforge.rules import Jobs
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.settings import load
@@ -49,16 +50,15 @@ def test_another_job_is_refused_in_one_line(edit: Any, line: str, tmp_path: Path
 
 
 def test_a_parameter_writes_its_file_when_a_command_names_it_and_not_in_a_dry_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "check/phi3-tiny.openvino-int4.cpu.json"
     for dry_run in (True, False):
-        jobs = Jobs(SETTINGS, dry_run=lambda dry_run=dry_run: dry_run)
-        text = jobs.param(jobs.check)(NAMES)
-        assert text == to_json(jobs.check(NAMES))
-        assert text.file == "artifacts/jobs/check/phi3-tiny.openvino-int4.cpu.json"
-        assert Path(text.file).is_file() is not dry_run
-    assert read_job(Check, Path(text.file)) == JOBS.check(NAMES)
+        text = job_param(JOBS.check, tmp_path, lambda dry_run=dry_run: dry_run)(NAMES)
+        assert text == to_json(JOBS.check(NAMES))
+        assert text.file == str(path)
+        assert path.is_file() is not dry_run
+    assert read_job(Check, path) == JOBS.check(NAMES)
 
 
 def test_hosts_and_keys_are_in_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
