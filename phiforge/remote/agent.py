@@ -77,10 +77,10 @@ def probe(
     """Report which of ``files`` (digests) are stored, how far others came, and the free space.
 
     Raises:
-        JobRefused: the key that signs receipts is not there.
+        JobRefused: the key that signs receipts is missing.
     """
     if runner_key is not None and not (key := _absolute(runner_key)).is_file():
-        raise JobRefused("no-key", f"{key}, the key that signs receipts, is not there")
+        raise JobRefused("no-key", f"{key}, the key that signs receipts, is missing")
     store = Path(folder) / "store"
     store.mkdir(parents=True, exist_ok=True)
     (Path(folder) / "heartbeats").mkdir(exist_ok=True)

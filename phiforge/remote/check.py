@@ -1,7 +1,7 @@
 """Run a check where its row says: on this machine, or on a lab host over ssh.
 
-A lab host that does not answer is an error: exit code 1 and no receipt. Where the row cannot run
-here, a receipt that a courier brought counts; without one it is blocked.
+A lab host that does not answer is an error: exit code 1 and no receipt. Where the row cannot
+run on this machine, a receipt in the inbox counts; without one it is blocked.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_arguments(parser)
     parser.add_argument("--key", nargs="?", type=Path, help="public key that signs the receipts")
     parser.add_argument("--lock", nargs="?", type=Path, help="the device's locked environment")
-    parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="what a courier brought")
+    parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="files of the inbox")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _needs_lock(row: Row) -> bool:
-    """Whether the row is a device of which there is one; processors are shared."""
+    """Return whether the row is a device that one job uses at a time; processors are shared."""
     return row.kind == "device" and row.executes != "CPU"
 
 
@@ -60,8 +60,8 @@ def _from_inbox(
 ) -> None:
     from phiforge.remote.inbox import take
 
-    brought = [path for path in arguments.inbox if not path.name.endswith(ENVELOPE)]
-    taken, notes = take(brought, job, files, arguments.key)
+    files_of_row = [path for path in arguments.inbox if not path.name.endswith(ENVELOPE)]
+    taken, notes = take(files_of_row, job, files, arguments.key)
     for note in notes:
         print(f"note: {note}")
     if not taken:

@@ -131,9 +131,9 @@ def _no_receipt(path: Path, found: str) -> RunnerError:
 
 
 def take(
-    brought: Sequence[Path], job: Check, files: CheckFiles, key: Path | None
+    candidates: Sequence[Path], job: Check, files: CheckFiles, key: Path | None
 ) -> tuple[bool, list[str]]:
-    """Write the receipt of the first of ``brought`` that is about this very check.
+    """Write the receipt of the first of ``candidates`` that is about this very check.
 
     Returns:
         Whether one was, and a note for each that is stale.
@@ -148,16 +148,16 @@ def take(
         raise RunnerError(
             "no-key",
             f"row '{job.row.name}' names no key, so nobody can tell who signed",
-            where=brought[0],
+            where=candidates[0],
             remedy="give the row 'key:', the public key of the device",
         )
     expects = expectations(replace(job, row=replace(job.row, runner="courier")), files)
     notes: list[str] = []
-    for path in brought:
+    for path in candidates:
         receipt, envelope = read(path)
         try:
             verdict = accept(
-                receipt, envelope, key=key, expects=expects, into=files.receipt, came=str(path)
+                receipt, envelope, key=key, expects=expects, into=files.receipt, source=str(path)
             )
         except RunnerError as error:
             if error.name != "stale-receipt":

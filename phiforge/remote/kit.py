@@ -73,10 +73,10 @@ def make_kit(job: Check, files: CheckFiles, *, lock: Path | None, time_limit_s: 
 
     Args:
         lock: the device's locked environment.
-        time_limit_s: a check that takes longer there is ended.
+        time_limit_s: a check that takes longer is ended.
 
     Raises:
-        RunnerError: the payload is not there, or the row names no environment.
+        RunnerError: the payload is missing, or the row names no environment.
     """
     if lock is None:
         raise RunnerError(
@@ -110,7 +110,7 @@ def expectations(job: Check, files: CheckFiles) -> dict[str, Any]:
     """Return what a receipt must say to be of this artifact, this row and these validators.
 
     Raises:
-        RunnerError: the payload is not there.
+        RunnerError: the payload is missing.
     """
     return {
         "model": job.model,
@@ -136,7 +136,7 @@ def _checksums(artifact: Path) -> Path:
     path = artifact / "payload" / CHECKSUMS
     if not path.is_file():
         raise RunnerError(
-            "no-payload", "there is no artifact to check", where=path, remedy="build the variant"
+            "no-payload", "no artifact to check", where=path, remedy="build the variant"
         )
     return path
 

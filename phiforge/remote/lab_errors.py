@@ -30,9 +30,9 @@ _REMEDIES = {
     "silent": "look whether it hangs or lost its network, then run again; where it is only slow, "
     "raise ssh.heartbeat_s",
     "killed": "look whether the host ran out of memory, then run again",
-    "python-missing": "install Python 3.11 there, or name it in the row (ssh.python)",
+    "python-missing": "install Python 3.11 on the host, or name it in the row (ssh.python)",
 }
-_AGAIN = "run again; what was sent is kept there"
+_AGAIN = "run again; what was sent is kept"
 
 
 @dataclass
@@ -57,7 +57,7 @@ def _named(error: Exception, host: LabHost, step: str) -> Exception:
         return _error("host-key", what, host)
     if isinstance(error, asyncssh.PermissionDenied):
         what = f"the lab host does not take the key {host.identity}"
-        remedy = f"put its public part into the authorized keys of {host.user} there"
+        remedy = f"put its public part into the authorized keys of {host.user} on the host"
         return _error("wrong-key", what, host, remedy)
     if isinstance(error, _UNREADABLE):
         return _error("identity", f"the key {host.identity} cannot be read ({error})", host)
@@ -93,12 +93,14 @@ def ended_early(
     last = next((line for line in reversed(list(output)) if line), "nothing was printed")
     if ended.exit_signal is not None or (ended.exit_status or 0) > 128:
         how = ended.exit_signal[0] if ended.exit_signal else f"exit code {ended.exit_status}"
-        return _error("killed", f"phiforge's process there was killed ({how}) while {step}", host)
+        return _error(
+            "killed", f"phiforge's process on the host was killed ({how}) while {step}", host
+        )
     if lost or ended.exit_status is None:
         return _error("connection-cut", f"the connection was cut while {step}", host)
     if ended.exit_status == 0 or any(line.startswith("Traceback") for line in output):
-        return _error("host", f"phiforge's process there failed while {step}: {last}", host)
-    return _error("python-missing", f"'{host.python}' does not start there ({last})", host)
+        return _error("host", f"phiforge's process on the host failed while {step}: {last}", host)
+    return _error("python-missing", f"'{host.python}' does not start on the host ({last})", host)
 
 
 def _error(name: str, what: str, host: LabHost, remedy: str | None = None) -> RunnerError:

@@ -1,4 +1,4 @@
-"""A receipt that came from elsewhere: believed only if its signature and its digests are right."""
+"""Accept a receipt from a device elsewhere, if its signature and its digests are right."""
 
 import tempfile
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def accept(
     key: Path | None,
     expects: Mapping[str, Any],
     into: Path,
-    came: str,
+    source: str,
 ) -> str:
     """Verify a receipt and its envelope and write them, byte for byte; return the verdict.
 
@@ -44,15 +44,15 @@ def accept(
             names, which shows that nothing changed on the way, not who signed.
         expects: `phiforge.remote.kit.Kit.expects`.
         into: where the receipt goes; the envelope goes beside it.
-        came: how it came, for messages.
+        source: the host or the file that it is from, for messages.
 
     Raises:
         RunnerError: by name: ``stale-receipt`` (of another artifact or basis),
             ``other-receipt`` (of another row or job), or what
             `phiforge.receipts.signed_receipt.open_receipt` finds.
     """
-    accepted = _opened(receipt, envelope, key, into.name, came)
-    _compare(accepted, expects, came)
+    accepted = _opened(receipt, envelope, key, into.name, source)
+    _compare(accepted, expects, source)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=into.parent) as name:
         scratch = Path(name) / into.name
@@ -64,7 +64,7 @@ def accept(
 
 
 def _opened(
-    receipt: bytes, envelope: bytes | None, key: Path | None, name: str, came: str
+    receipt: bytes, envelope: bytes | None, key: Path | None, name: str, source: str
 ) -> Receipt:
     keys = None if key is None else [read_public(key)]
     try:
@@ -73,11 +73,11 @@ def _opened(
         raise RunnerError(
             error.name,
             f"the receipt is refused: {error.what}",
-            where=came,
-            remedy=_REMEDIES.get(error.name, "run the check there again"),
+            where=source,
+            remedy=_REMEDIES.get(error.name, "run the check on the device again"),
         ) from None
     if opened.verdict == "blocked":
-        raise RunnerError("unsigned-receipt", "a blocked receipt proves nothing", where=came)
+        raise RunnerError("unsigned-receipt", "a blocked receipt proves nothing", where=source)
     return opened
 
 
@@ -87,13 +87,13 @@ _REMEDIES = {
 }
 
 
-def _compare(receipt: Receipt, expects: Mapping[str, Any], came: str) -> None:
+def _compare(receipt: Receipt, expects: Mapping[str, Any], source: str) -> None:
     for field, expected in expects.items():
         if field not in _DIGESTS and getattr(receipt, field) != expected:
             raise RunnerError(
                 "other-receipt",
                 f"the receipt is of another job: its '{field}' differs",
-                where=came,
+                where=source,
                 expected=expected,
                 found=getattr(receipt, field),
             )
@@ -102,7 +102,7 @@ def _compare(receipt: Receipt, expects: Mapping[str, Any], came: str) -> None:
             raise RunnerError(
                 "stale-receipt",
                 f"the receipt is stale, it is about other {_NOUNS[field]}",
-                where=came,
+                where=source,
                 expected=expects[field],
                 found=getattr(receipt, field),
             )

@@ -1,10 +1,10 @@
 """Run a job on a device-lab host: asyncssh, a pinned host key, SFTP, code on standard input.
 
 What the host needs is an OpenSSH server with SFTP, a key that opens the account, and Python 3.11;
-the command is ``<python> -`` and nothing else, so no shell's quoting matters. Files are kept there
-by digest (`phiforge.remote.agent`); what is there is not sent again, and a transfer that was cut
-goes on where it stopped. A host that says nothing for ``heartbeat_s`` is given up, and so is a job
-that takes longer than its time limit, whatever the host says.
+the command is ``<python> -`` and nothing else, so no shell's quoting matters. Files are stored on
+the host by digest (`phiforge.remote.agent`) and sent once; a transfer that was cut goes on where it
+stopped. A host that says nothing for ``heartbeat_s`` is given up, and so is a job that takes longer
+than its time limit, whatever the host says.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def check_over_ssh(kit: Kit, host: LabHost, *, key: Path | None, into: Path) -> 
         last = (log.strip().splitlines() or [""])[-1]
         raise RunnerError(
             "check-failed",
-            f"the check there ended with {_exit_name(ended['exit'])}: {last}",
+            f"the check on the host ended with {_exit_name(ended['exit'])}: {last}",
             where=host.host,
             remedy="read the lines above this one in the log, then run again",
         )
@@ -76,7 +76,7 @@ def check_over_ssh(kit: Kit, host: LabHost, *, key: Path | None, into: Path) -> 
         key=key,
         expects=kit.expects,
         into=into,
-        came=f"{host.user}@{host.host}",
+        source=f"{host.user}@{host.host}",
     )
     print(f"{kit.title}: {verdict}, on {host.host}")
 
@@ -178,14 +178,14 @@ class _Agent:
             process.stdin.write(program(request))
             process.stdin.write_eof()
         except OSError:
-            pass  # it ended at once; what it printed is still there to read
+            pass  # it ended at once; what it printed can still be read
         return process
 
     def _refused(self, event: Event) -> RunnerError:
         if event["event"] == "python":
             return RunnerError(
                 "python-version",
-                f"'{self.host.python}' there is another Python",
+                f"'{self.host.python}' on the host is another Python",
                 where=self.host.host,
                 expected=".".join(map(str, PYTHON)),
                 found=event["found"],
@@ -198,11 +198,12 @@ class _Agent:
 
 
 _REMEDIES = {
-    "disk-full": "make room there (store/ and envs/ in the working folder may go), then run again",
+    "disk-full": "make room on the host (store/ and envs/ in the working folder may go), then run "
+    "again",
     "time-limit": "look whether the device hangs, or raise ssh.time_limit_s",
-    "environment": "let pip there reach an index that has the locked wheels",
-    "no-key": "make it there (docs/devices.md), or correct ssh.runner_key, which is relative to "
-    "the account's home",
+    "environment": "let pip on the host reach an index that has the locked wheels",
+    "no-key": "make it on the host (docs/devices.md), or correct ssh.runner_key, which is relative "
+    "to the account's home",
 }
 
 
@@ -214,10 +215,10 @@ def _sending(host: LabHost) -> Iterator[None]:
 
 
 async def _transfer(agent: _Agent, sftp: asyncssh.SFTPClient, kit: Kit) -> None:
-    agent.progress.step = "looking up what is there"
+    agent.progress.step = "looking up the host's store"
     files = {file.sha256: file for file in kit.files}
     lock = next(file for file in kit.files if file.name == "device.lock")
-    there = await agent.ask(
+    state = await agent.ask(
         "probe",
         "probed",
         client=agent.client,
@@ -226,17 +227,17 @@ async def _transfer(agent: _Agent, sftp: asyncssh.SFTPClient, kit: Kit) -> None:
         pins=pinned(lock.source.read_text(encoding="utf-8")),
         runner_key=agent.host.runner_key,
     )
-    missing = [file for digest, file in files.items() if digest not in set(there["present"])]
-    offsets = {file.sha256: _resume_at(there["parts"].get(file.sha256, 0)) for file in missing}
+    missing = [file for digest, file in files.items() if digest not in set(state["present"])]
+    offsets = {file.sha256: _resume_at(state["parts"].get(file.sha256, 0)) for file in missing}
     to_send = sum(file.size - offsets[file.sha256] for file in missing)
-    needed = to_send + _SPARE_BYTES + (0 if there["environment"] else _ENVIRONMENT_BYTES)
-    if needed > there["free"]:
+    needed = to_send + _SPARE_BYTES + (0 if state["environment"] else _ENVIRONMENT_BYTES)
+    if needed > state["free"]:
         raise RunnerError(
             "disk-full",
             "not enough room on the lab host's disk",
             where=f"{agent.host.host}:{agent.host.folder}",
             expected=f"{needed / 1e6:.0f} MB free",
-            found=f"{there['free'] / 1e6:.0f} MB",
+            found=f"{state['free'] / 1e6:.0f} MB",
             remedy=_REMEDIES["disk-full"],
         )
     total = sum(file.size for file in files.values())
@@ -249,7 +250,7 @@ async def _transfer(agent: _Agent, sftp: asyncssh.SFTPClient, kit: Kit) -> None:
         await agent.ask(
             "store", "stored", client=agent.client, files=[file.sha256 for file in missing]
         )
-    print(f"sent {to_send} of {total} bytes to {agent.host.host}; the rest was there", flush=True)
+    print(f"sent {to_send} of {total} bytes to {agent.host.host}; the rest was stored", flush=True)
 
 
 def _resume_at(size: int) -> int:

@@ -84,7 +84,11 @@ def test_a_job_runs_and_what_it_printed_is_shown(
         ({"host_key": "other"}, "host-key", "the lab host has another key than the row pins"),
         ({"identity": "other"}, "wrong-key", "does not take the key"),
         ({"port": "free"}, "unreachable", "the lab host does not answer"),
-        ({"python": "/nowhere/python3.11"}, "python-missing", "python3.11' does not start there"),
+        (
+            {"python": "/nowhere/python3.11"},
+            "python-missing",
+            "python3.11' does not start on the host",
+        ),
         ({"python": "3.9"}, "python-version", "is another Python; expected 3.11, found 3.9"),
         ({"runner_key": "keys/none.pem"}, "no-key", "keys/none.pem, the key that signs receipts"),
     ],
@@ -126,7 +130,7 @@ def test_a_cut_transfer_goes_on_and_nothing_is_sent_twice(
     with CuttingProxy(server.port, cut_after=6_000_000) as proxy:
         error = refusal(server, tmp_path, payload=payload, port=proxy.port)
         assert "connection was cut while sending payload/" in str(error)
-        assert "run again; what was sent is kept there" in str(error)
+        assert "run again; what was sent is kept" in str(error)
         proxy.cut_after, proxy.sent = None, 0
         assert refusal(server, tmp_path, payload=payload, port=proxy.port).name == "check-failed"
         assert 1_000_000 < proxy.sent < 8_000_000
@@ -137,7 +141,7 @@ def test_a_cut_transfer_goes_on_and_nothing_is_sent_twice(
         assert proxy.sent < 200_000
 
 
-def test_a_full_disk_there_is_reported_before_anything_is_sent(
+def test_a_full_disk_on_the_host_is_reported_before_anything_is_sent(
     server: LabServer, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "lab", 20) as disk:
@@ -226,7 +230,7 @@ def test_a_line_that_does_not_end_is_not_kept(server: LabServer, tmp_path: Path)
 
 def test_a_killed_check_is_an_error_and_no_verdict(server: LabServer, tmp_path: Path) -> None:
     error = refusal(server, tmp_path, job="import os; os.kill(os.getpid(), 9)")
-    assert error.name == "check-failed" and "the check there ended with SIGKILL" in str(error)
+    assert error.name == "check-failed" and "the check on the host ended with SIGKILL" in str(error)
 
 
 def test_a_client_that_dies_leaves_no_check_behind(
@@ -256,7 +260,7 @@ def test_a_client_that_dies_leaves_no_check_behind(
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_job_that_ignores_its_time_limit_is_ended_there(
+def test_a_job_that_ignores_its_time_limit_is_ended_by_the_host(
     server: LabServer, tmp_path: Path
 ) -> None:
     """The agent's own limit; its grace is in the text that is sent."""
