@@ -42,7 +42,8 @@ class Bench:
     ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
         """Run a check whose job has ``changes``; its exit code and output, and its receipt."""
         receipt = self.folder / f"{variant}.{row}.{time.monotonic_ns()}.json"
-        job = check_job(variant, row, **changes)
+        # three short prompts: the model's own minimum of validated tokens does not hold for them
+        job = check_job(variant, row, **{"gates": {}, **changes})
         done = run("check-here", *self.arguments(job, artifact, receipt), *extra)
         return done, read_record(receipt) if receipt.exists() else None
 
