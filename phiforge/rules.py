@@ -9,10 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from phiforge import jobs
+from phiforge.artifact.checksums import ChecksumsError, parse_checksums
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
 from phiforge.rule_params import JobText, job_param, refuse_wildcards, with_signature
@@ -174,9 +176,8 @@ class Jobs:
             return []
         folder, files = source.path, [source.checksums]
         listing = folder / source.checksums
-        if listing.is_file():
-            lines = listing.read_text(encoding="utf-8").splitlines()
-            files += [line[66:].strip() for line in lines if line.strip()]
+        with suppress(OSError, UnicodeDecodeError, ChecksumsError):  # for fetch to report
+            files += parse_checksums(listing.read_text(encoding="utf-8"), listing)
         return [str(folder / name) for name in files if (folder / name).is_file()]
 
     def golden(self, names: Names) -> str:

@@ -42,8 +42,9 @@ def sign_model(key: ReleaseKey, name: str, digests: Mapping[str, str], into: Pat
 class _Digested(hashing.Config):
     """Answers model-signing's hashing from digests that were taken already.
 
-    Its interface takes a folder and reads every byte of it; a release's bytes have just been
-    held against SHA256SUMS (https://github.com/sigstore/model-transparency).
+    Its interface takes a folder and reads every byte of it: 0.7 CPU seconds a gigabyte, where the
+    release's bytes have just been compared with SHA256SUMS
+    (https://github.com/sigstore/model-transparency).
     """
 
     def __init__(self, digests: Mapping[str, str]) -> None:
