@@ -12,11 +12,13 @@ undo that: the speed is then measured as users run it (`validators.performance`)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from phiforge.errors import PhiforgeError
+from phiforge.receipts.receipt import ExecutionEvidence as ExecutionEvidence
+from phiforge.receipts.receipt import Proof as Proof
 
 if TYPE_CHECKING:  # numpy takes longer to import than a gate, which holds no array, takes to judge
     import numpy as np
@@ -67,21 +69,6 @@ class Generation:
 UNPROVEN = "unproven-device"
 
 
-@dataclass(frozen=True)
-class Proof:
-    """One look at what executed the artifact.
-
-    Attributes:
-        what: what was looked at.
-        observed: what was seen there.
-        failure: None if that is what the device's work looks like; else the failure's name.
-    """
-
-    what: str
-    observed: str
-    failure: str | None = None
-
-
 def shown(what: str, observed: object, holds: bool, otherwise: str = UNPROVEN) -> Proof:
     """A `Proof` that holds, or is the failure ``otherwise``.
 
@@ -89,29 +76,6 @@ def shown(what: str, observed: object, holds: bool, otherwise: str = UNPROVEN) -
     'unproven-device'
     """
     return Proof(what, str(observed), None if holds else otherwise)
-
-
-@dataclass(frozen=True)
-class ExecutionEvidence:
-    """What really executed the artifact, and how we know.
-
-    Attributes:
-        device: ``CPU``, ``GPU``, ``NPU``, ``DML`` or ``CUDA``; ``unknown`` if nothing tells.
-        how: the observation that ``device`` rests on, in one sentence.
-        proof: every observation that must hold. Without one, nothing is proven.
-        pinned: numerics that the check laid down; empty: the runtime's own, as users run it.
-        details: names, versions and properties worth keeping, which prove nothing.
-    """
-
-    device: str
-    how: str
-    proof: tuple[Proof, ...] = ()
-    pinned: Mapping[str, str] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def record(self) -> dict[str, Any]:
-        """The receipt's ``executed_on``."""
-        return {**asdict(self), "proof": [asdict(one) for one in self.proof]}
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def run_check(
         subject,
         basis,
         replace(result, failures=_redacted(result.failures, payload)),
-        executed_on=None if run.evidence is None else run.evidence.record(),
+        executed_on=run.evidence,
         thresholds={} if subject.synthetic else gates.thresholds,
         toolchain=run.toolchain,
         performance=run.performance,

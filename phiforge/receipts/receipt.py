@@ -83,25 +83,26 @@ class Proof:
 
     what: Text
     observed: str
-    failure: str | None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
-class Execution:
-    """What really executed, and how we know.
+class ExecutionEvidence:
+    """What really executed the artifact, and how we know.
 
     Attributes:
-        how: the observation that this rests on.
-        proof: every observation that must hold.
-        pinned: numerics that the check laid down; empty: the runtime's own.
-        details: names, versions and properties worth keeping.
+        device: ``unknown`` if no observation shows it.
+        how: the observation that ``device`` rests on, in one sentence.
+        proof: every observation that must hold. Without one, nothing is proven.
+        pinned: numerics that the check laid down; empty: the runtime's own, as users run it.
+        details: names, versions and properties worth keeping, which prove nothing.
     """
 
-    device: Literal["CPU", "GPU", "NPU", "DML", "CUDA", "unknown"]
+    device: Annotated[str, re.compile("CPU|GPU|NPU|DML|CUDA|unknown")]
     how: Text
-    proof: tuple[Proof, ...]
-    pinned: Mapping[str, str]
-    details: Mapping[str, Any]
+    proof: tuple[Proof, ...] = ()
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ class Receipt(Basis, Subject):
     remedy: str = ""
     failures: tuple[Failure, ...] = ()
     lint: tuple[Note, ...] = ()
-    executed_on: Execution | None = None
+    executed_on: ExecutionEvidence | None = None
     golden: tuple[GoldenResult, ...] = ()
     metrics: Metrics | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -296,7 +297,7 @@ def judged(
     basis: Basis,
     result: CheckResult,
     *,
-    executed_on: Mapping[str, Any] | None,
+    executed_on: ExecutionEvidence | None,
     thresholds: Mapping[str, float],
     toolchain: Mapping[str, str],
     performance: Mapping[str, Any] | None = None,
