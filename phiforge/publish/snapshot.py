@@ -11,8 +11,8 @@ from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Publish
-from phiforge.trust.certificates import read_certificates
-from phiforge.trust.keys import load_public
+from phiforge.trust.certificates import read_authorities
+from phiforge.trust.keys import read_public
 from phiforge.verify.revocations import REVOCATIONS
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
@@ -105,9 +105,10 @@ def _link(release: Path, snapshot: Path) -> None:
 def _verified(snapshot: Path, release: Path, publish: Publish) -> ReleaseSnapshot:
     revocations = release.parent / REVOCATIONS
     stable = publish.channel == "stable"
+    authorities = [one for path in publish.authorities for one in read_authorities(Path(path))]
     verification = verify(
         snapshot,
-        _trust(publish),
+        Trust(tuple(read_public(Path(path)) for path in publish.keys), tuple(authorities)),
         channel="stable" if stable else None,
         revocations=revocations if revocations.is_file() else None,
     )
@@ -146,25 +147,3 @@ def _verified(snapshot: Path, release: Path, publish: Publish) -> ReleaseSnapsho
         hashlib.sha256(listing.encode()).hexdigest(),
         files,
     )
-
-
-def _trust(publish: Publish) -> Trust:
-    return Trust(
-        tuple(load_public(_read(path), path) for path in publish.keys),
-        tuple(
-            certificate
-            for path in publish.authorities
-            for certificate in read_certificates(_read(path), path)
-        ),
-    )
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise PublishError(
-            f"cannot be read ({error.strerror})",
-            where=path,
-            remedy="correct 'publish.keys' or 'publish.authorities' in config/config.yaml",
-        ) from None

@@ -6,6 +6,7 @@ authorities); what a signing certificate itself must allow is what OpenSSF model
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -17,6 +18,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from phiforge.errors import PhiforgeError
 from phiforge.trust import TrustError
 
 
@@ -30,6 +32,20 @@ def read_certificates(pem: bytes, where: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise TrustError("bad-certificate", "not certificates in PEM form", where) from None
+
+
+def read_authorities(path: Path) -> list[x509.Certificate]:
+    """Return the certificates of a file that someone names as authorities.
+
+    Raises:
+        PhiforgeError: the file cannot be read, or holds none.
+    """
+    try:
+        return read_certificates(path.read_bytes(), str(path))
+    except OSError as error:
+        raise PhiforgeError(
+            f"cannot be read ({error.strerror})", where=path, remedy="correct the path"
+        ) from None
 
 
 def check_validity(chain: Sequence[x509.Certificate], at: datetime, where: str) -> None:

@@ -10,12 +10,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from phiforge.artifact.checksums import visible
-from phiforge.errors import PhiforgeError
 from phiforge.receipts.policy import CHANNELS
-from phiforge.trust.certificates import read_certificates
+from phiforge.trust.certificates import read_authorities
 from phiforge.trust.keys import read_public
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import Verification, verify
@@ -46,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print, and return the exit code."""
     keys = tuple(map(read_public, arguments.key))
-    authorities = tuple(one for path in arguments.ca for one in _authorities(path))
+    authorities = tuple(one for path in arguments.ca for one in read_authorities(path))
     trust = Trust(keys, authorities, arguments.at or datetime.now(UTC))
     verification = verify(
         arguments.folder, trust, channel=arguments.channel, revocations=arguments.revocations
@@ -81,15 +78,6 @@ def _verdict(verification: Verification, folder: Path) -> str:
 def _report(verification: Verification, folder: Path) -> dict[str, object]:
     verdict = _verdict(verification, folder).split(":")[0].lower()
     return {**asdict(verification), "folder": str(folder), "verdict": verdict}
-
-
-def _authorities(path: Path) -> list[x509.Certificate]:
-    try:
-        return read_certificates(path.read_bytes(), str(path))
-    except OSError as error:
-        raise PhiforgeError(
-            f"cannot be read ({error.strerror})", where=path, remedy="correct the path"
-        ) from None
 
 
 def _moment(text: str) -> datetime:
