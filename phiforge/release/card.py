@@ -1,4 +1,4 @@
-"""The card of a release: a Hub-style README that says what it is and how to load it."""
+"""Write the card of a release: a README as the Hub shows it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def render(
     card_facts: Mapping[str, Any],
     payload: Path,
 ) -> str:
-    """Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
+    """Render Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
     sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
     return fill_in(
         _TEMPLATE,
@@ -39,7 +39,7 @@ def render(
 
 
 def readable_spread(spread: Mapping[str, float] | None) -> str:
-    """Median and 90th percentile of a receipt's measure.
+    """Write the median and the 90th percentile of a measurement.
 
     >>> readable_spread({"min": 6.35, "p50": 8, "p90": 135.502, "max": 135.502})
     '8 / 136'
@@ -53,7 +53,7 @@ def readable_spread(spread: Mapping[str, float] | None) -> str:
 
 
 def readable_size(size: int) -> str:
-    """Bytes in the unit that leaves one to four digits before the point.
+    """Write bytes in the unit that leaves one to three digits before the point.
 
     >>> readable_size(19_400_000)
     '19.4 MB'

@@ -49,7 +49,7 @@ class Change:
 
     Attributes:
         part: ``source``, ``recipe``, ``toolchain``, ``size``, ``receipts``, ``fidelity``, …
-        old: what it was, in words; empty: it was not there.
+        old: the old value, as text; empty: there was none.
         regression: why it is a change for the worse; empty: it is not.
     """
 
@@ -60,28 +60,17 @@ class Change:
     regression: str = ""
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A number that may get worse: where it is in a receipt, and in which direction."""
-
-    part: str
-    path: tuple[str, ...]
-    limit: str
-    worse_when_larger: bool = True
-
-
+# Numbers of a receipt that may get worse: part, path, limit, and 1 where larger is worse, else -1.
 _NUMBERS = (
-    _Judged("fidelity", ("metrics", "mean_kl"), "mean_kl"),
-    _Judged("fidelity", ("metrics", "max_kl"), "max_kl"),
-    _Judged("speed", ("performance", "first_token_ms", "p50"), "first_token_ms"),
-    _Judged(
-        "speed", ("performance", "tokens_per_s", "p50"), "tokens_per_s", worse_when_larger=False
-    ),
+    ("fidelity", ("metrics", "mean_kl"), "mean_kl", 1),
+    ("fidelity", ("metrics", "max_kl"), "max_kl", 1),
+    ("speed", ("performance", "first_token_ms", "p50"), "first_token_ms", 1),
+    ("speed", ("performance", "tokens_per_s", "p50"), "tokens_per_s", -1),
 )
 
 
 def diff(old: Path, new: Path, limits: Mapping[str, float]) -> tuple[Change, ...]:
-    """Every change from the release folder ``old`` to ``new``, of the same model and variant.
+    """List the changes from the release folder ``old`` to ``new``, of one model and variant.
 
     Raises:
         RegressionError: the two are not comparable.
@@ -105,7 +94,7 @@ def diff(old: Path, new: Path, limits: Mapping[str, float]) -> tuple[Change, ...
 
 
 def read_limits(path: Path) -> dict[str, float]:
-    """The configured limits.
+    """Read the configured limits.
 
     Raises:
         ConfigurationError: the file is not valid.
@@ -127,10 +116,10 @@ def _manifest(release: Path) -> dict[str, Any]:
 
 def _recorded(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     for part in _RECORDED:
-        one, other = dict(_leaves(before.get(part))), dict(_leaves(after.get(part)))
-        for name in sorted(one.keys() | other.keys()):
-            if one.get(name) != other.get(name):
-                yield Change(part, name or part, one.get(name, ""), other.get(name, ""))
+        old, new = dict(_leaves(before.get(part))), dict(_leaves(after.get(part)))
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                yield Change(part, name or part, old.get(name, ""), new.get(name, ""))
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -145,15 +134,14 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _sizes(before: Mapping[str, Any], after: Mapping[str, Any], limit: float) -> Iterator[Change]:
-    one = {entry["path"]: entry for entry in before["files"]}
-    other = {entry["path"]: entry for entry in after["files"]}
-    for name in sorted(one.keys() | other.keys()):
-        if one.get(name) != other.get(name):
-            yield Change("files", name, _file(one.get(name)), _file(other.get(name)))
-    total, now = (sum(entry["size"] for entry in files.values()) for files in (one, other))
-    if total != now:
-        worse = _beyond(total, now, limit, worse_when_larger=True)
-        yield Change("size", "payload", f"{total:,} B", f"{now:,} B", worse)
+    old, new = ({entry["path"]: entry for entry in record["files"]} for record in (before, after))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield Change("files", name, _file(old.get(name)), _file(new.get(name)))
+    sizes = [sum(entry["size"] for entry in files.values()) for files in (old, new)]
+    if sizes[0] != sizes[1]:
+        worse = _beyond(sizes[0], sizes[1], limit, 1)
+        yield Change("size", "payload", f"{sizes[0]:,} B", f"{sizes[1]:,} B", worse)
 
 
 def _file(entry: Mapping[str, Any] | None) -> str:
@@ -163,25 +151,16 @@ def _file(entry: Mapping[str, Any] | None) -> str:
 def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Change]:
     before, after = (_read_receipts(folder) for folder in (old, new))
     for row in sorted(before.keys() | after.keys()):
-        one, other = before.get(row), after.get(row)
-        verdicts = [receipt["verdict"] if receipt else "" for receipt in (one, other)]
+        receipts = before.get(row, {}), after.get(row, {})
+        verdicts = [str(receipt.get("verdict", "")) for receipt in receipts]
         if verdicts[0] != verdicts[1]:
             worse = "no longer passed" if verdicts[0] == "passed" else ""
             yield Change("receipts", row, verdicts[0], verdicts[1], worse)
-        if one is None or other is None:
-            continue
-        for number in _NUMBERS:
-            values = [_number(receipt, number.path) for receipt in (one, other)]
-            if values[0] is None or values[1] is None or values[0] == values[1]:
-                continue
-            worse = _beyond(
-                values[0],
-                values[1],
-                limits[number.limit],
-                worse_when_larger=number.worse_when_larger,
-            )
-            name = f"{row} {'.'.join(number.path[1:])}"
-            yield Change(number.part, name, f"{values[0]:.4g}", f"{values[1]:.4g}", worse)
+        for part, path, limit, sign in _NUMBERS:
+            was, now = (_number(receipt, path) for receipt in receipts)
+            if was is not None and now is not None and was != now:
+                worse = _beyond(was, now, limits[limit], sign)
+                yield Change(part, f"{row} {'.'.join(path[1:])}", f"{was:.4g}", f"{now:.4g}", worse)
 
 
 def _read_receipts(release: Path) -> dict[str, dict[str, Any]]:
@@ -195,26 +174,25 @@ def _number(receipt: Mapping[str, Any], path: Sequence[str]) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _beyond(old: float, new: float, limit: float, *, worse_when_larger: bool) -> str:
-    """Why ``new`` is too much worse than ``old``; empty: it is not.
+def _beyond(old: float, new: float, limit: float, sign: int) -> str:
+    """Say by how much ``new`` is worse than ``old`` where that is beyond the limit; else nothing.
 
-    >>> _beyond(100, 103, 0.02, worse_when_larger=True)
+    Args:
+        limit: the largest change for the worse, as a fraction of ``old``.
+        sign: 1 where a larger number is worse, -1 where a smaller one is.
+
+    >>> _beyond(100, 103, 0.02, 1)
     '+3.0 %, limit +2.0 %'
-    >>> _beyond(100, 70, 0.33, worse_when_larger=False)
+    >>> _beyond(100, 70, 0.33, -1)
     ''
     """
-    if old <= 0:
+    if old <= 0 or sign * (new / old - 1) <= limit:
         return ""
-    change = new / old - 1
-    if worse_when_larger and change > limit:
-        return f"+{change:.1%}, limit +{limit:.1%}".replace("%", " %")
-    if not worse_when_larger and -change > limit:
-        return f"{change:.1%}, limit -{limit:.1%}".replace("%", " %")
-    return ""
+    return f"{new / old - 1:+.1%}, limit {sign * limit:+.1%}".replace("%", " %")
 
 
 def markdown(changes: Sequence[Change], old: Path, new: Path) -> str:
-    """The changes as a table for release notes."""
+    """Write the changes as a table for release notes."""
     facts = read_record(new / MANIFEST)
     lines = [
         f"### {facts['model']} {facts['variant']}",
@@ -271,7 +249,7 @@ def report(old: Path, new: Path, limits_file: Path, into: Path | None) -> None:
     if worse:
         raise RegressionError(
             "the new release is worse: "
-            + "; ".join(f"{one.part} {one.what}: {one.regression}" for one in worse),
+            + "; ".join(f"{change.part} {change.what}: {change.regression}" for change in worse),
             where=new,
             remedy=f"find the cause, or raise the limit in {limits_file}",
         )

@@ -1,4 +1,4 @@
-"""The bill of materials of a release: CycloneDX 1.6, a machine-learning model and what made it.
+"""Write the bill of materials of a release: CycloneDX 1.6, a model and what made it.
 
 Format: https://cyclonedx.org/docs/1.6/json/. The same artifact and version give the same bytes:
 the serial number is derived from both, and there is no timestamp.
@@ -40,7 +40,7 @@ def bill_of_materials(
     digests: Mapping[str, str],
     version: str,
 ) -> dict[str, Any]:
-    """The CycloneDX document, in JSON's types.
+    """Make the CycloneDX document, in JSON's types.
 
     Args:
         build: BUILD.json.
@@ -60,19 +60,20 @@ def bill_of_materials(
         licenses=[_licence(build["license"], (payload / "LICENSE").read_text("utf-8"))],
         pedigree=Pedigree(ancestors=[base]),
         external_references=list(_references(digests)),
-        components=[_file(one, digests[one]) for one in sorted(digests)],
+        components=[_file(name, sha256) for name, sha256 in sorted(digests.items())],
         properties=[
             Property(name=f"phiforge:recipe:{key}", value=json.dumps(value, sort_keys=True))
             for key, value in sorted(build["recipe"].items())
         ],
     )
+    identity = f"{build['artifact_sha256']}:{version}"
     tools = [_tool(package, pinned) for package, pinned in sorted(_toolchain(build).items())]
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{_identity(build, version)}"),
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"urn:sha256:{identity}"),
         components=tools,
         dependencies=[
-            Dependency(model.bom_ref, dependencies=[Dependency(one.bom_ref) for one in tools]),
-            *(Dependency(one.bom_ref) for one in tools),
+            Dependency(model.bom_ref, dependencies=[Dependency(tool.bom_ref) for tool in tools]),
+            *(Dependency(tool.bom_ref) for tool in tools),
         ],
     )
     bom.metadata.component = model
@@ -83,14 +84,10 @@ def bill_of_materials(
     return document
 
 
-def _identity(build: Mapping[str, Any], version: str) -> str:
-    return f"{build['artifact_sha256']}:{version}"
-
-
 def _base_model(build: Mapping[str, Any]) -> Component:
     source = build["source"]
     purl = source_purl(source)
-    weights = [one for one in source["files"] if one["path"].endswith(".safetensors")]
+    weights = [file for file in source["files"] if file["path"].endswith(".safetensors")]
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=build["title"],
@@ -98,7 +95,7 @@ def _base_model(build: Mapping[str, Any]) -> Component:
         purl=PackageURL.from_string(purl) if purl else None,
         bom_ref="model:base",
         licenses=[_licence(build["license"])],
-        components=[_file(one["path"], one["sha256"], "base") for one in weights],
+        components=[_file(file["path"], file["sha256"], "base") for file in weights],
     )
 
 
@@ -112,7 +109,7 @@ def _file(name: str, sha256: str, owner: str = "payload") -> Component:
 
 
 def _references(digests: Mapping[str, str]) -> Iterator[ExternalReference]:
-    """Where to read on, relative to the release folder."""
+    """List where to read on, relative to the release folder."""
     for kind, name in (
         (ExternalReferenceType.MODEL_CARD, "README.md"),
         (ExternalReferenceType.LICENSE, "LICENSE"),
@@ -129,12 +126,12 @@ def _references(digests: Mapping[str, str]) -> Iterator[ExternalReference]:
 
 
 def _toolchain(build: Mapping[str, Any]) -> dict[str, str]:
-    """What shaped the payload's bytes, and those of the variant that it is derived from."""
+    """List the packages that shaped the bytes of the payload and of what it is derived from."""
     return {**build.get("derived_from", {}).get("toolchain", {}), **build["toolchain"]}
 
 
 def _tool(package: str, version: str) -> Component:
-    """A Python distribution that was used and is not in the payload, with its licence notice."""
+    """Describe a Python distribution that was used and is not in the payload."""
     return Component(
         type=ComponentType.LIBRARY,
         name=package,
@@ -147,22 +144,22 @@ def _tool(package: str, version: str) -> Component:
 
 
 def _licences_of(package: str) -> list[License]:
-    """What an installed distribution says about its licence (core metadata 2.4, or older)."""
+    """Read the licence of an installed distribution (core metadata 2.4, or older)."""
     try:
         metadata = importlib.metadata.metadata(package)
     except importlib.metadata.PackageNotFoundError:
         return []
-    names = ("License-Expression", "License")
-    told = next((str(metadata[name]) for name in names if name in metadata), "")
-    if told and "\n" not in told and len(told) <= _LONGEST_LICENCE_NAME:
-        return [_licence(told)]
+    keys = ("License-Expression", "License")
+    stated = next((str(metadata[key]) for key in keys if key in metadata), "")
+    if stated and "\n" not in stated and len(stated) <= _LONGEST_LICENCE_NAME:
+        return [_licence(stated)]
     classifiers = metadata.get_all("Classifier") or []
-    listed = {one.rsplit(" :: ", 1)[-1] for one in classifiers if one.startswith("License")}
-    return [DisjunctiveLicense(name=one) for one in sorted(listed)]
+    names = {text.rsplit(" :: ", 1)[-1] for text in classifiers if text.startswith("License")}
+    return [DisjunctiveLicense(name=name) for name in sorted(names)]
 
 
 def _licence(name: str, text: str | None = None) -> License:
-    """An SPDX id or expression where it is one, else the name as it was told."""
+    """Make an SPDX id or expression where the name is one, else a licence of that name."""
     attached = AttachedText(content=text) if text else None
     return LicenseFactory().make_from_string(name, license_text=attached)
 
@@ -177,11 +174,11 @@ def _model_card(
     }
     config = payload / "config.json"
     if config.is_file():
-        told = json.loads(config.read_text("utf-8"))
-        if told.get("model_type"):
-            parameters["architectureFamily"] = told["model_type"]
-        if told.get("architectures"):
-            parameters["modelArchitecture"] = told["architectures"][0]
+        architecture = json.loads(config.read_text("utf-8"))
+        if architecture.get("model_type"):
+            parameters["architectureFamily"] = architecture["model_type"]
+        if architecture.get("architectures"):
+            parameters["modelArchitecture"] = architecture["architectures"][0]
     metrics = [
         {"type": metric, "value": repr(value), "slice": receipt["device"]}
         for receipt in receipts

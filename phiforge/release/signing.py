@@ -118,6 +118,12 @@ def _password(settings: Mapping[str, Any]) -> bytes | None:
 
 def _check_certificates(key: ReleaseKey) -> None:
     """Refuse a certificate of another key: nobody could verify what is signed."""
+    if key.certificate and not key.chain:
+        raise SigningError(
+            "key 'signing' names a certificate and no 'certificate_chain'",
+            where="config/config.yaml",
+            remedy="name the certificates between it and its authority, or the authority's own",
+        )
     own = key.signer.public_key
     for path in filter(None, (key.certificate, *key.chain)):
         try:

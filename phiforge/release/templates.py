@@ -1,4 +1,4 @@
-"""Markdown from the templates of this folder."""
+"""Render Markdown from the templates of this folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def fill_in(template: str, filters: Mapping[str, Callable[..., str]], **facts: Any) -> str:
-    """The text of ``template``, a file of this folder, with ``facts``.
+    """Render ``template``, a file of this folder, with ``facts``.
 
     Raises:
         jinja2.UndefinedError: the template names a fact that is not given.
     """
-    import jinja2  # here: who only words a size need not wait for it
+    import jinja2  # slow to import
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

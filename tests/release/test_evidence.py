@@ -23,6 +23,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from phiforge.release.signing import SigningError, release_key
 from phiforge.trust.keys import load_public
 from support.checkout import ROOT, Checkout, planned_jobs
 from support.releasing import (
@@ -100,8 +101,9 @@ def test_the_command_on_the_card_is_accepted_by_model_signing(released: Path) ->
     card = (release / "README.md").read_text()
     found = re.search(r"`(model_signing verify key [^`]+)`", card)
     assert found is not None
-    words = found[1].split()
-    assert words[words.index("--public_key") + 1] == str(shipped_key(release).relative_to(release))
+    key = shipped_key(release)
+    assert f"RELEASE-KEY.pub (key `{key.stem}`)" in card
+    words = found[1].replace("RELEASE-KEY.pub", str(key)).split()
     done = subprocess.run(
         [MODEL_SIGNING, *words[1:]], cwd=release, capture_output=True, text=True, check=False
     )
@@ -313,3 +315,10 @@ def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
     assert done.stderr.strip() == (
         "error: phiforge-verify needs the package 'cryptography', 45 or newer"
     )
+
+
+def test_a_certificate_without_its_chain_is_refused_in_one_line(certified: Certified) -> None:
+    signing = certified.signing()
+    del signing["certificate_chain"]
+    with pytest.raises(SigningError, match="names a certificate and no 'certificate_chain'"):
+        release_key(signing)
