@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,18 @@ class Publisher:
         return self.root / "release" / NAME
 
     def take(self, release: Path) -> None:
-        """Let this be the release that stands."""
+        """Let this be the release of the checkout."""
         shutil.rmtree(self.release, ignore_errors=True)
         copy_release(release, self.release)
 
     def publish(
         self, *, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return self._run([sys.executable, "-m", "phiforge", *self._publish()], check, environment)
+        return self.run(*self._publish(), check=check, **environment)
 
     def killed_publish(self, call: int, where: str = "before") -> bool:
         """Publish with a kill at that call; whether it came to that."""
-        done = self._run(
-            [sys.executable, "-c", KILLED, str(call), where, *self._publish()], False, {}
-        )
+        done = self.run(str(call), where, *self._publish(), program=("-c", KILLED), check=False)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         return done.returncode != 0
 
@@ -88,7 +86,7 @@ class Publisher:
         )
 
     def revoke(self, version: str, reason: str, *, artifact_sha256: str | None = None) -> None:
-        """Take a version back.
+        """Revoke a version, with an ephemeral key.
 
         Args:
             artifact_sha256: what the ledger says it was. Every version that tests release has the
@@ -99,37 +97,33 @@ class Publisher:
             known = {NAME.split("/")[1]: {version: entry}}
             ledger = {"schema": "phiforge/versions/1", "model": "phi3-tiny", "versions": known}
             (self.release.parent / "versions.json").write_text(json.dumps(ledger))
-        command = [
-            sys.executable,
-            "-m",
-            "phiforge",
-            "revoke",
-            NAME,
-            version,
-            "--reason",
-            reason,
-        ]
-        self._run([*command, "--root", str(self.root)], True, {})
+        self.run("revoke", NAME, version, "--reason", reason, "--root", str(self.root))
 
     def forget_revocations(self) -> None:
-        """As on another machine."""
+        """Continue as another machine would, which knows of no revocation."""
         for name in ("revocations.json", "versions.json"):
             (self.release.parent / name).unlink()
 
-    def prune(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "phiforge", "prune", NAME, *arguments, *self._config()]
-        return self._run(command, check, {})
+    def prune(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("prune", *self._job(), *arguments)
 
-    def _publish(self) -> list[str]:
-        return ["publish", NAME, "--root", str(self.root), *self._config()]
-
-    def _config(self) -> list[str]:
-        job = Publish(self.policy, (NAME,))
-        return ["--job", str(write_job(self.root.parent / "jobs", job))]
-
-    def _run(
-        self, command: list[str], check: bool, environment: Mapping[str, str]
+    def run(
+        self,
+        *arguments: str,
+        program: Sequence[str] = ("-m", "phiforge"),
+        check: bool = True,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        done = self.checkout.run(*command, check=check, **{**self.environment, **environment})
+        """Run a command of phiforge's in the checkout; it must not end in a traceback."""
+        done = self.checkout.run(
+            sys.executable, *program, *arguments, check=check, **self.environment | environment
+        )
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    def _publish(self) -> list[str]:
+        return ["publish", "--root", str(self.root), *self._job()]
+
+    def _job(self) -> list[str]:
+        job = Publish(self.policy, (NAME,))
+        return ["--job", str(write_job(self.root.parent / "jobs", job))]
