@@ -83,7 +83,6 @@ class HubServer:
         self.repositories: list[Repository] = []
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
-        self.sent: dict[str, int] = {}
         self.overrides: dict[str, object] = {}
         self.extra_siblings: list[dict[str, object]] = []
         self.stopping = threading.Event()
@@ -120,7 +119,6 @@ class HubServer:
         """Clear all faults and the log."""
         self.faults.clear()
         self.requests.clear()
-        self.sent.clear()
 
     def asked(self, target: str) -> list[Request]:
         """Return the requests for the API, or those for a file at the host that has its bytes."""
@@ -233,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
             "siblings": siblings + hub.extra_siblings,
             **hub.overrides,
         }
-        self._send(fault.body or json.dumps(answer).encode(), API, fault)
+        self._send(fault.body or json.dumps(answer).encode(), fault)
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repository = self._find(name, revision)
@@ -264,9 +262,9 @@ class Handler(BaseHTTPRequestHandler):
         data = bytearray(repository.files[path][: fault.truncate] + fault.append)
         if fault.corrupt is not None:
             data[fault.corrupt] ^= 1
-        self._send(bytes(data), path, fault)
+        self._send(bytes(data), fault)
 
-    def _send(self, data: bytes, target: str, fault: Fault) -> None:
+    def _send(self, data: bytes, fault: Fault) -> None:
         begin = 0
         asked = self.headers.get("Range")
         if asked and not fault.ignore_range:
@@ -281,14 +279,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) - begin))
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
-        self._send_body(data[begin:], target, fault)
+        self._send_body(data[begin:], fault)
 
-    def _send_body(self, body: bytes, target: str, fault: Fault) -> None:
+    def _send_body(self, body: bytes, fault: Fault) -> None:
         stop = next((at for at in (fault.cut, fault.reset, fault.hold) if at is not None), None)
         self.wfile.write(body[:stop])
         self.wfile.flush()
-        sent = self.server.hub.sent
-        sent[target] = sent.get(target, 0) + len(body[:stop])
         if fault.hold is not None:
             self.server.hub.stopping.wait(60)
         if fault.reset is not None:
