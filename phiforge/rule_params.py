@@ -62,6 +62,16 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def forget_deleted(artifacts: Path) -> None:
+    """Remove the links to releases and indexes that someone deleted, so that they are made again.
+
+    Snakemake takes a link that leads nowhere for a file that another process has just deleted.
+    """
+    for record in (*artifacts.glob("released/*/*.json"), *artifacts.glob("indexed/*.json")):
+        if not record.exists():
+            record.unlink(missing_ok=True)
+
+
 def refuse_wildcards(model: Model) -> None:
     """Snakemake takes text in braces for a wildcard, in the names of input files too."""
     folder = model.source.path if isinstance(model.source, LocalSource) else ""

@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from phiforge import jobs
+from phiforge import jobs, rule_params
 from phiforge.artifact.checksums import ChecksumsError, parse_checksums
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
-from phiforge.rule_params import JobText, job_param, refuse_wildcards, with_signature
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
 from phiforge.settings.plan import (
@@ -88,14 +87,14 @@ class Jobs:
             name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
         }
         for name in settings.chosen_models:
-            refuse_wildcards(settings.models[name])
+            rule_params.refuse_wildcards(settings.models[name])
         # Read here so that a mistake in them ends the run before its first job.
         read_acceptance(settings.acceptance)
         for golden in {settings.models[name].golden for name in settings.chosen_models}:
             load_golden(golden)
         for name, _ in inspect.getmembers(type(self), inspect.isfunction):
             if not name.startswith("_"):
-                setattr(self, name, with_signature(getattr(self, name)))
+                setattr(self, name, rule_params.with_signature(getattr(self, name)))
 
     @classmethod
     def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":
@@ -105,12 +104,13 @@ class Jobs:
             PhiforgeError: the configuration or a file in the inbox is wrong.
         """
         brought, notes = inbox.scan()
+        rule_params.forget_deleted(Path("artifacts"))
         return cls(load(config), brought, dry_run, notes)
 
-    def param(self, build: Callable[[Any], Any]) -> Callable[[Any], JobText]:
+    def param(self, build: Callable[[Any], Any]) -> Callable[[Any], rule_params.JobText]:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
 
-        return job_param(build, Path("artifacts/jobs"), self._dry_run)
+        return rule_params.job_param(build, Path("artifacts/jobs"), self._dry_run)
 
     @property
     def environment(self) -> dict[str, str]:

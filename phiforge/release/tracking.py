@@ -8,7 +8,7 @@ def link_record(written: Path, record: Path) -> None:
     """Make ``record`` a link to what a rule has written, for Snakemake to track in its place.
 
     Snakemake deletes what it tracks before a job and after a failed one: then only the link goes.
-    Where the release is deleted, the link leads nowhere, and the release is made again.
+    Where the release is deleted, the link leads nowhere; it is removed, and the release made again.
     """
     record.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
