@@ -109,7 +109,6 @@ class Jobs:
 
     def param(self, build: Callable[[Any], Any]) -> Callable[[Any], rule_params.JobText]:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
-
         return rule_params.job_param(build, Path("artifacts/jobs"), self._dry_run)
 
     @property
