@@ -5,20 +5,25 @@ digest of the modules and their pinned versions as ``params:``. Modules are read
 """
 
 import ast
+import atexit
 import hashlib
+import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.lock_file import LockedDistribution, read_lock
-from phiforge.artifact.record import canonical
+from phiforge.artifact.record import canonical, write_text
 from phiforge.checkout import ROOT
 from phiforge.settings.documents import ConfigurationError
 
 LOCK = Path("envs/main.lock")
+# What files import, by the SHA-256 of their bytes: to parse them takes a third of our own planning.
+CACHE = ROOT / ".snakemake/phiforge-modules.json"
 
 
 @cache
@@ -75,9 +80,31 @@ class _Module:
 
 @cache  # dozens of rules ask for the same files while Snakemake parses
 def _read(file: str) -> _Module:
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    toolchain = _literal(tree, "TOOLCHAIN") or ()
-    return _Module(tuple(_imports(tree)), tuple(toolchain), _literal(tree, "ENVIRONMENT"))
+    cached, digest = _cached(), _sha256(file)
+    if digest not in cached:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        toolchain = _literal(tree, "TOOLCHAIN") or ()
+        module = _Module(tuple(_imports(tree)), tuple(toolchain), _literal(tree, "ENVIRONMENT"))
+        cached[digest] = module
+    return cached[digest]
+
+
+@cache
+def _cached() -> dict[str, _Module]:
+    """Load what an earlier process has parsed; what this one adds is saved at its end."""
+    modules: dict[str, _Module] = {}
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        entries = json.loads(CACHE.read_text(encoding="utf-8"))
+        modules |= {digest: _Module(**entry) for digest, entry in entries.items()}
+    atexit.register(_save, modules, len(modules))
+    return modules
+
+
+def _save(modules: dict[str, _Module], known: int) -> None:
+    """Write the cache where Snakemake keeps its own, if there is anything new and such a folder."""
+    if len(modules) > known and CACHE.parent.is_dir():
+        with suppress(OSError):
+            write_text(CACHE, json.dumps({digest: asdict(one) for digest, one in modules.items()}))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

@@ -59,6 +59,33 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
     assert there() != here
 
 
+@pytest.mark.parametrize("cache", ["{}", "[]", "not JSON", '{"digest": {"imports": []}}'])
+def test_parsed_modules_are_kept_for_the_next_process(tmp_path: Path, cache: str) -> None:
+    for name in module_files("phiforge.settings.modules"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    kept = tmp_path / ".snakemake/phiforge-modules.json"
+    kept.parent.mkdir()
+    kept.write_text(cache)
+
+    def parses() -> int:
+        ask = (
+            "import ast; calls = []; parse = ast.parse\n"
+            "ast.parse = lambda text: calls.append(text) or parse(text)\n"
+            "from phiforge.settings.modules import module_files\n"
+            "assert 'phiforge/errors.py' in module_files('phiforge.artifact.record')\n"
+            "print(len(calls))"
+        )
+        command = [sys.executable, "-c", ask]
+        return int(subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout)
+
+    assert parses() > 0
+    assert parses() == 0
+    with (tmp_path / "phiforge/artifact/record.py").open("a") as stream:
+        stream.write("# longer\n")
+    assert parses() == 1
+
+
 def test_what_a_check_imports_is_in_every_device_s_lock() -> None:
     """But for the runtime itself, which `validators.worker` imports when it is told which."""
     code = (
