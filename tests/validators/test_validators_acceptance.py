@@ -1,7 +1,6 @@
 """The gates stand well between what is honest and what is broken, and nobody moved them by hand."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from benchmarks.calibrate_acceptance import (
     APART,
     GATES,
     MEASURED,
-    METRICS,
     PRECISIONS,
     acceptance_text,
     table,
@@ -19,15 +17,16 @@ from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
 from benchmarks.honest_verdicts import RECORD as VERDICTS
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates, Metrics
-from phiforge.settings.documents import read_yaml
 from phiforge.settings.plan import blocked_row
-from phiforge.settings.settings import load
+from support.checkout import ROOT
+from support.jobs import SETTINGS
 
-ROOT = Path(__file__).parents[2]
+MEASUREMENTS: list[dict[str, Any]] = read_record(ROOT / MEASURED)["measurements"]
 
 
-def measurements() -> list[dict[str, object]]:
-    return list(read_record(ROOT / MEASURED)["measurements"])
+def gates_of(precision: str) -> Gates:
+    rows = table(MEASUREMENTS, precision)
+    return Gates({name: row["gate"] for name, row in rows.items() if "gate" in row}, "")
 
 
 def test_the_gates_are_those_of_the_committed_measurements() -> None:
@@ -41,7 +40,7 @@ def test_the_gates_are_those_of_the_committed_measurements() -> None:
 def test_a_gate_stands_well_between_the_worst_honest_value_and_the_mildest_sabotage(
     precision: str,
 ) -> None:
-    rows = table(measurements(), precision)
+    rows = table(MEASUREMENTS, precision)
     gated = {name: row for name, row in rows.items() if "gate" in row}
     assert "mean_kl" in gated, "without this gate nothing judges a variant"
     for name, row in gated.items():
@@ -58,19 +57,10 @@ def test_a_gate_stands_well_between_the_worst_honest_value_and_the_mildest_sabot
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_honest_measurement_passes_and_every_sabotage_fails(precision: str) -> None:
-    gates = {n: row["gate"] for n, row in table(measurements(), precision).items() if "gate" in row}
-    assert set(gates) <= set(METRICS)
-    for entry in read_record(ROOT / MEASURED)["measurements"]:
-        if entry["precision"] != precision or entry["kind"] == "mild":
-            continue
-        broken = [
-            name
-            for name, gate in gates.items()
-            if (entry["metrics"][name] < gate) == (name == "top1_agreement")
-            and entry["metrics"][name] != gate
-        ]
-        honest = entry["kind"] == "honest"
-        assert bool(broken) != honest, (entry["variant"], entry["row"], entry["what"], broken)
+    for entry in MEASUREMENTS:
+        if entry["precision"] == precision and entry["kind"] != "mild":
+            broken = gates_of(precision).broken(Metrics(**entry["metrics"]))
+            assert bool(broken) != (entry["kind"] == "honest"), (entry, broken)
 
 
 def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
@@ -80,15 +70,12 @@ def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
     left_out = {_where(entry): entry["why"] for entry in record["not_measured"]}
     for where, entry in told.items():
         assert entry["verdict"] == "passed", (where, entry["failures"])
-        rows = table(measurements(), entry["precision"])
-        gates = Gates({name: row["gate"] for name, row in rows.items() if "gate" in row}, "")
-        assert gates.broken(Metrics(**entry["metrics"])) == {}, where
-    settings = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
+        assert gates_of(entry["precision"]).broken(Metrics(**entry["metrics"])) == {}, where
     variants = {name for name, _, _ in told}
     assert len(variants) >= 10
     for name in variants:
-        for row in settings.variants[name].devices:
-            if blocked_row(settings.devices[row]) is None:
+        for row in SETTINGS.variants[name].devices:
+            if blocked_row(SETTINGS.devices[row]) is None:
                 for where in ((name, row, environment) for environment in ENVIRONMENTS):
                     assert where in told or left_out[where] == NOT_HELD_BACK, where
 

@@ -107,46 +107,45 @@ def test_the_references_certainty_is_told_where_an_answer_diverges(reference: Re
     assert divergence["reference_margin"] == pytest.approx(np.log(0.8 / 0.1))
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
-def test_a_known_answer_binds_every_precision(reference: Reference, precision: str) -> None:
-    known = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
-    assert judged(reference, prompt=known, precision=precision).failures == ()
-    found = judged(reference, prompt=known, precision=precision, generation=said(1, 2, 4))
-    assert names(found) == ["wrong-answer"]
-    assert found.golden[0]["passed"] is False
+KNOWN = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
+FACT = GoldenPrompt("capital", "ask", 8, must_contain="Paris")
+SHORT = GoldenPrompt("capital", "ask", 8, must_stop=True)
+PRECISIONS, INT4 = ["fp16", "int8", "int4"], ["int4"]
+LONGER = said(1, 2, 4, stopped=False)
+BROKEN_GATES = ["mean-kl", "top1-agreement", "perplexity-ratio"]
 
 
-def test_a_missing_fact_has_a_name(reference: Reference) -> None:
-    fact = GoldenPrompt("capital", "ask", 8, must_contain="Paris")
-    assert judged(reference, prompt=fact).failures == ()
-    assert names(judged(reference, prompt=fact, generation=said(4, 2, 3))) == ["missing-fact"]
-
-
-def test_empty_output_and_endless_repetition_have_names(reference: Reference) -> None:
-    assert names(judged(reference, generation=said())) == ["empty-output"]
-    loop = said(1, *[2, 3] * 20, stopped=False)
-    assert names(judged(reference, generation=loop)) == ["endless-repetition"]
-
-
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
-def test_an_answer_that_passes_over_its_stop_token_has_a_name(
-    reference: Reference, precision: str
+@pytest.mark.parametrize(
+    ("precisions", "found", "what", "seen"),
+    [
+        (PRECISIONS, [], "", {"prompt": KNOWN}),
+        (PRECISIONS, ["wrong-answer"], "", {"prompt": KNOWN, "generation": said(1, 2, 4)}),
+        (PRECISIONS, [], "", {"prompt": FACT}),
+        (INT4, ["missing-fact"], "", {"prompt": FACT, "generation": said(4, 2, 3)}),
+        (INT4, ["empty-output"], "", {"generation": said()}),
+        (INT4, ["endless-repetition"], "", {"generation": said(1, *[2, 3] * 20, stopped=False)}),
+        # The decoded text of these two is right: marks are left out of it.
+        (
+            PRECISIONS,
+            ["no-stop"],
+            "",
+            {"prompt": KNOWN, "generation": said(1, 2, 3, stopped=False)},
+        ),
+        (INT4, ["no-stop"], "goes on after token 5", {"generation": said(*ANSWER, 5, 2)}),
+        (INT4, [], "", {"generation": LONGER}),
+        (INT4, ["no-stop"], "", {"prompt": SHORT, "generation": LONGER}),
+        (INT4, ["prompt-encoding"], "0 is 4, the reference has 0", {"own_encoding": (4, 0)}),
+        (INT4, BROKEN_GATES, "the gate is 0.01", {"distribution": distribution(0.2)}),
+    ],
+)
+def test_each_failure_of_an_answer_has_a_name(
+    reference: Reference, precisions: list[str], found: list[str], what: str, seen: dict[str, Any]
 ) -> None:
-    """Its decoded text is right: marks are left out of it."""
-    known = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
-    endless = said(*ANSWER, stopped=False)
-    found = judged(reference, prompt=known, precision=precision, generation=endless)
-    assert names(found) == ["no-stop"]
-    over = judged(reference, precision="int4", generation=said(*ANSWER, 5, 2))
-    assert names(over) == ["no-stop"]
-    assert "goes on after token 5" in over.failures[0].what
-
-
-def test_only_a_known_or_short_answer_must_end(reference: Reference) -> None:
-    longer = said(1, 2, 4, stopped=False)
-    assert judged(reference, generation=longer).failures == ()
-    short = GoldenPrompt("capital", "ask", 8, must_stop=True)
-    assert names(judged(reference, prompt=short, generation=longer)) == ["no-stop"]
+    for precision in precisions:
+        judgement = judged(reference, precision=precision, **seen)
+        assert names(judgement) == found, precision
+        assert what in "".join(failure.what for failure in judgement.failures[:1])
+        assert "wrong-answer" not in found or judgement.golden[0]["passed"] is False
 
 
 def test_a_check_of_short_prompts_only_has_a_name(reference: Reference) -> None:
@@ -157,18 +156,6 @@ def test_a_check_of_short_prompts_only_has_a_name(reference: Reference) -> None:
     synthetic = replace(reference, synthetic=True)
     gates = replace(GATES, minimum_validated_tokens=6)
     assert judged(synthetic, generation=None, gates=gates).failures == ()
-
-
-def test_another_encoding_of_a_prompt_has_a_name(reference: Reference) -> None:
-    found = judged(reference, own_encoding=(4, 0))
-    assert names(found) == ["prompt-encoding"]
-    assert "token 0 is 4, the reference has 0" in found.failures[0].what
-
-
-def test_every_broken_gate_has_a_name(reference: Reference) -> None:
-    found = judged(reference, distribution=distribution(0.2))
-    assert names(found) == ["mean-kl", "top1-agreement", "perplexity-ratio"]
-    assert "the gate is 0.01" in found.failures[0].what
 
 
 def test_nan_logits_leave_no_metrics(reference: Reference) -> None:
