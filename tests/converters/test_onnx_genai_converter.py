@@ -18,13 +18,8 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
 
 from converters.contract import ConvertError
 from converters.onnx_genai import matmul_nbits
-from converters.onnx_genai.options import Options
 from converters.source_files import refuse_other_source
-from phiforge.settings.blocks import read_block
-from phiforge.settings.documents import ConfigurationError
 from support.onnx_genai_builds import (
-    GRAPH_FILES,
-    Build,
     built,
     log_probabilities,
     official,
@@ -33,8 +28,15 @@ from support.onnx_genai_builds import (
     twin_of_the_head,
     work_tree,
 )
-from support.parity import CARRIED, MODEL, Change, changed_model, mean_kl, reference, unchanged
-from validators.golden import load_golden
+from support.parity import (
+    MODEL,
+    Change,
+    changed_model,
+    enormous,
+    mean_kl,
+    reference,
+    unchanged,
+)
 
 DML_FP16 = {"precision": "fp16", "execution_provider": "dml"}
 CUDA_FP16 = {"precision": "fp16", "execution_provider": "cuda"}
@@ -50,57 +52,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return changed_model(tmp_path_factory.mktemp("small") / "source", unchanged)
 
 
-@pytest.fixture(scope="module")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Build]:
-    """Every kind of build of phi3-tiny, as config/variants.yaml has them made."""
-    folder = tmp_path_factory.mktemp("builds")
-    made = {"dml-fp16": built(MODEL, folder / "dml-fp16", DML_FP16)}
-    made["dml-int4"] = built(MODEL, folder / "dml-int4", INT4["dml"], made["dml-fp16"])
-    for provider in ("cpu", "cuda"):
-        made[f"{provider}-int4"] = built(MODEL, folder / f"{provider}-int4", INT4[provider])
-    return made
-
-
-@pytest.mark.parametrize("name", ["dml-fp16", "dml-int4", "cpu-int4", "cuda-int4"])
-def test_a_build_answers_the_golden_prompts_with_its_providers_cleared(
-    builds: dict[str, Build], name: str
-) -> None:
-    model = open_on_cpu(builds[name].folder)
-    tokenizer = og.Tokenizer(model)
-    known = [prompt for prompt in load_golden(MODEL / "golden.yaml").prompts if prompt.expected]
-    for prompt in known[:4]:
-        tokens = tokenizer.encode(prompt.text)
-        parameters = og.GeneratorParams(model)
-        parameters.set_search_options(max_length=len(tokens) + prompt.max_new_tokens)
-        generator = og.Generator(model, parameters)
-        generator.append_tokens(tokens)
-        while not generator.is_done():
-            generator.generate_next_token()
-        answer = [int(one) for one in generator.get_sequence(0)[len(tokens) :]]
-        if answer[-1] in tokenizer.eos_token_ids:
-            answer.pop()
-        assert tokenizer.decode(np.array(answer)).strip() == prompt.expected
-
-
-@pytest.mark.parametrize("name", ["dml-fp16", "dml-int4", "cpu-int4", "cuda-int4"])
-def test_a_payload_holds_the_source_s_own_tokenizer_and_nothing_stray(
-    builds: dict[str, Build], name: str
-) -> None:
-    carried = {name for name in CARRIED if (MODEL / name).is_file()}
-    folder = builds[name].folder
-    assert {path.name for path in folder.rglob("*")} == carried | set(GRAPH_FILES)
-    for file in carried:
-        assert (folder / file).read_bytes() == (MODEL / file).read_bytes()
-
-
-def test_the_int4_build_is_the_model_builder_s_byte_for_byte(
-    builds: dict[str, Build], tmp_path: Path
-) -> None:
+def test_the_int4_build_is_the_model_builder_s_byte_for_byte(tmp_path: Path) -> None:
     """All but one field: the builder's command says the commit of whatever git finds."""
+    base = built(MODEL, tmp_path / "fp16", DML_FP16)
+    ours = built(MODEL, tmp_path / "int4", INT4["dml"], base)
     head = work_tree(tmp_path / "work tree")
     git = str(tmp_path / "work tree/.git")
     theirs = official(MODEL, tmp_path / "official", INT4["dml"], GIT_DIR=git)
-    ours = builds["dml-int4"]
     for name in ("model.onnx.data", "genai_config.json"):
         assert filecmp.cmp(theirs / name, ours.folder / name, shallow=False)
     their_graph, our_graph = (
@@ -216,17 +174,16 @@ def test_two_builds_are_the_same_bytes_and_name_no_place_or_checkout(
 ) -> None:
     """In different folders, from different folders, with git finding different commits."""
     made = []
-    for number, place in enumerate(("one", "another/place with a space")):
+    for place in ("one", "another/place with a space"):
         folder = tmp_path / place
         head = work_tree(folder / "work tree")
         monkeypatch.setenv("GIT_DIR", str(folder / "work tree/.git"))
         monkeypatch.chdir(folder / "work tree")
         source = changed_model(folder / "source", unchanged)
         base = built(source, folder / "fp16", DML_FP16)
-        made.append((base, built(source, folder / "int4", INT4["dml"], base)))
-        made[number] += (built(source, folder / "cpu", INT4["cpu"]),)
+        made.append((base, built(source, folder / "cpu", INT4["cpu"])))
         assert os.environ["GIT_DIR"] == str(folder / "work tree/.git")
-        for build in made[number]:
+        for build in made[-1]:
             for path in build.folder.iterdir():
                 content = path.read_bytes()
                 for text in (head, head[:7], str(tmp_path), "/site-packages"):
@@ -238,22 +195,12 @@ def test_two_builds_are_the_same_bytes_and_name_no_place_or_checkout(
             assert path.read_bytes() == (other.folder / path.name).read_bytes(), path
 
 
-def test_a_model_that_the_builder_gets_wrong_is_converted_with_a_warning(
-    small: Path, tmp_path: Path
-) -> None:
-    """The builder's LM head is any Linear as wide; its check finds the logits wrong."""
+def test_a_model_that_the_builder_gets_wrong_is_converted_with_a_warning(tmp_path: Path) -> None:
+    """The builder's LM head is any Linear as wide; test_outside_models.py has its check fail."""
     source = changed_model(tmp_path / "source", twin_of_the_head)
-    tokens = np.arange(3, 43, dtype=np.int32)
-    right = reference(small, tokens, sliding_window=2047)
-    assert mean_kl(right, reference(source, tokens, sliding_window=2047)) < 1e-9
     wrong = built(source, tmp_path / "wrong", DML_FP16)
-    assert mean_kl(right, log_probabilities(wrong.folder, tokens)) > 0.1
     (note,) = (note for note in wrong.record.notes if "LM head" in note)
     assert "model.layers.0.mlp.gate_up_proj.weight" in note
-
-
-def enormous(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
-    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = 70000.0
 
 
 def test_weights_beyond_float16_are_refused_by_name(tmp_path: Path) -> None:
@@ -285,22 +232,3 @@ def test_an_int4_build_is_not_derived_from_another_kind_or_another_source(
         built(small, tmp_path / "two", DML_FP16, dml)
     with pytest.raises(ConvertError, match=r"of another source.*rebuild"):
         refuse_other_source({"source": {"files": [1]}}, {"files": [2]})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({**DML_FP16, "block_size": 32}, "block_size.*take precision int4"),
-        ({"precision": "fp16", "execution_provider": "cpu"}, "no float16 graph for the CPU"),
-        ({**INT4["dml"], "int4_block_size": 32}, "unknown key 'int4_block_size'"),
-        ({**INT4["dml"], "block_size": 33}, "block_size.*33"),
-    ],
-)
-def test_options_are_closed(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        read_block(Options, options, "config/variants.yaml")
-
-
-@pytest.mark.parametrize("options", [DML_FP16, CUDA_FP16, *INT4.values()])
-def test_options_in_use_are_valid(options: dict[str, Any]) -> None:
-    read_block(Options, options, "config/variants.yaml")

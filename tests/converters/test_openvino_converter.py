@@ -14,8 +14,7 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoTokenizer, Phi3Config, Phi3ForCausalLM
+from transformers import AutoConfig, Phi3Config, Phi3ForCausalLM
 
 from converters.contract import ConvertError
 from converters.openvino import convert
@@ -25,12 +24,10 @@ from converters.openvino.source_weights import mapped_source_weights
 from phiforge.artifact.safetensors_header import SafetensorsError
 from phiforge.artifact.tree import files_under
 from support.openvino_builds import (
-    EXACT,
     FP16,
     INT4,
     INT8,
     NPU,
-    PIPELINE_OPTIONS,
     Builds,
     content,
     differences,
@@ -38,9 +35,8 @@ from support.openvino_builds import (
     near_zero_rows,
     run_ours,
 )
-from support.parity import CARRIED, MODEL, changed_model, mean_kl, reference
+from support.parity import CARRIED, MODEL, changed_model, enormous, mean_kl, reference
 
-PROMPT = "<|system|>You are a helpful AI assistant.<|end|><|user|>Hello!<|end|><|assistant|>"
 BEYOND_SLIDING_WINDOW = 2600
 
 
@@ -99,7 +95,8 @@ def test_fp16_rounds_matrices_once_and_nothing_else(builds: Builds, source: Path
 
 
 def _float32_constants(folder: Path) -> dict[int, bytes]:
-    nodes = [node for node in read_ir(_ir(folder)).get_ops() if node.get_type_name() == "Constant"]
+    operations = read_ir(folder / "openvino_model.xml").get_ops()
+    nodes = [node for node in operations if node.get_type_name() == "Constant"]
     return dict(enumerate(sorted(data for kind, _, data in map(content, nodes) if kind == "f32")))
 
 
@@ -162,60 +159,12 @@ def test_another_processor_gives_the_same_bytes(builds: Builds, source: Path) ->
             assert str(builds.folder).encode() not in content
 
 
-@pytest.mark.parametrize("variant", ["npu", "npu-cw"])
-def test_npu_variants_run_in_the_static_npu_pipeline(builds: Builds, variant: str) -> None:
-    import openvino_genai
-    from openvino.properties import hint
-
-    folder = builds.ours(variant)
-    profile = json.loads((folder / "npu-profile.json").read_text())
-    assert profile["pipeline_options"] == PIPELINE_OPTIONS
-    kinds = {one.get_element_type() for _, one in weight_constants(read_ir(_ir(folder)))}
-    assert kinds == {ov.Type.i4, ov.Type.u8}
-    standin = {
-        "NPUW_DEVICES": "CPU",
-        "NPUW_ONLINE_PIPELINE": "NONE",
-        hint.inference_precision: ov.Type.f32,
-        hint.kv_cache_precision: ov.Type.f16,
-    }
-    pipeline = openvino_genai.LLMPipeline(
-        str(folder), "NPU", **profile["pipeline_options"], **standin
-    )
-    assert len(_greedy(pipeline)) == 12
-
-
-def _ir(folder: Path) -> Path:
-    return folder / "openvino_model.xml"
-
-
-def _greedy(pipeline: Any) -> list[int]:
-    encoded = pipeline.get_tokenizer().encode(PROMPT, add_special_tokens=False)
-    result = pipeline.generate(encoded, max_new_tokens=12, do_sample=False, ignore_eos=True)
-    return list(result.tokens[0])
-
-
-@pytest.mark.parametrize("variant", ["fp16", "int4", "awq"])
-def test_the_guide_s_way_and_genai_load_it(builds: Builds, variant: str) -> None:
-    import openvino_genai
-    from optimum.intel import OVModelForCausalLM
-
-    folder = builds.ours(variant)
-    guide = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
-    model = OVModelForCausalLM.from_pretrained(
-        folder,
-        device="CPU",
-        ov_config={**guide, **EXACT},
-        config=AutoConfig.from_pretrained(folder),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = tokenizer(PROMPT, add_special_tokens=False, return_tensors="pt")
-    generated = model.generate(**prompt, do_sample=False, min_new_tokens=12, max_new_tokens=12)
-    genai = openvino_genai.LLMPipeline(str(folder), "CPU", **EXACT)
-    assert generated[0, prompt["input_ids"].shape[1] :].tolist() == _greedy(genai)
-    chat = [{"role": "user", "content": "Hello!"}]
-    assert genai.get_tokenizer().apply_chat_template(
-        chat, add_generation_prompt=True
-    ) == tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+def converted(
+    source: Path, into: Path, options: Mapping[str, Any], base: Path | None = None
+) -> Path:
+    into.mkdir()
+    convert(source, into, options=options, base=base)
+    return into
 
 
 @pytest.fixture
@@ -267,50 +216,36 @@ def test_other_sources_are_as_faithful(
     at_most: float,
 ) -> None:
     source = small(dtype, **changes)
-    for variant, options in (("fp16", FP16), ("int4", INT4)):
-        (tmp_path / variant).mkdir()
-        convert(source, tmp_path / variant, options=options, base=tmp_path / "fp16")
+    fp16 = converted(source, tmp_path / "fp16", FP16)
+    int4 = converted(source, tmp_path / "int4", INT4, fp16)
     token_ids = np.random.default_rng(0).integers(3, 1600, 64)
     exact = reference(source, token_ids)
-    fp16, int4 = (
-        mean_kl(exact, log_probabilities(tmp_path / variant, token_ids))
-        for variant in ("fp16", "int4")
-    )
-    assert fp16 < at_most < int4 < 0.05
+    fp16_kl, int4_kl = (mean_kl(exact, log_probabilities(one, token_ids)) for one in (fp16, int4))
+    assert fp16_kl < at_most < int4_kl < 0.05
 
 
-def test_remote_code_is_left_out_of_the_configuration(
-    small: Callable[..., Path], tmp_path: Path
-) -> None:
-    source = small()
-    config = json.loads((source / "config.json").read_text())
-    remote = {**config, "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}}
-    (source / "config.json").write_text(json.dumps(remote))
-    (tmp_path / "fp16").mkdir()
-    convert(source, tmp_path / "fp16", options=FP16)
-    assert json.loads((tmp_path / "fp16" / "config.json").read_text()) == config
+def test_remote_code_is_left_out_of_the_configuration(tmp_path: Path) -> None:
+    def remote(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+        config["auto_map"] = {"AutoConfig": "configuration_phi3.Phi3Config"}
+
+    made = converted(changed_model(tmp_path / "source", remote), tmp_path / "fp16", FP16)
+    left = json.loads((tmp_path / "source/config.json").read_text())
+    del left["auto_map"]
+    assert json.loads((made / "config.json").read_text()) == left
 
 
-def test_a_weight_beyond_fp16_is_an_error_by_name(
-    small: Callable[..., Path], tmp_path: Path
-) -> None:
-    source = small()
-    weights = load_file(source / "model.safetensors")
-    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = 1e5
-    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "fp16").mkdir()
+def test_a_weight_beyond_fp16_is_an_error_by_name(tmp_path: Path) -> None:
+    source = changed_model(tmp_path / "source", enormous)
     with pytest.raises(ConvertError, match=r"model\.layers\.1\.mlp\.down_proj\.weight"):
-        convert(source, tmp_path / "fp16", options=FP16)
+        converted(source, tmp_path / "fp16", FP16)
 
 
-def test_a_base_made_from_another_source_is_an_error(
-    builds: Builds, source: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(source, other)
-    weights = load_file(other / "model.safetensors")
-    weights["lm_head.weight"] *= 2
-    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+def test_a_base_made_from_another_source_is_an_error(builds: Builds, tmp_path: Path) -> None:
+    def louder(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+        near_zero_rows(tensors, config)
+        tensors["lm_head.weight"] *= 2
+
+    other = changed_model(tmp_path / "other", louder, layers=None)
     with pytest.raises(ConvertError, match=r"differ in 'lm_head\.weight'"):
         convert(other, tmp_path, options=INT4, base=builds.ours("fp16"))
 
@@ -324,16 +259,13 @@ def test_a_group_size_that_does_not_fit_is_an_error(
     small: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = small(hidden_size=192)
-    (tmp_path / "fp16").mkdir()
-    convert(source, tmp_path / "fp16", options=FP16)
+    base = converted(source, tmp_path / "fp16", FP16)
     with pytest.raises(ConvertError, match="group size"):
-        convert(source, tmp_path, options=INT4, base=tmp_path / "fp16")
+        convert(source, tmp_path, options=INT4, base=base)
 
 
 def test_lint_refuses_what_the_npu_cannot_run(builds: Builds) -> None:
-    """nncf made an INT8 (or mixed) IR although the recipe says INT4 throughout."""
-    with pytest.raises(ConvertError, match=r"stored-types: .* stored are 66 u8: model\.layers\."):
-        lint(builds.ours("int8"), NPU)
+    """nncf made a mixed IR although the recipe says INT4 throughout."""
     with pytest.raises(ConvertError, match=r"stored-types: .* i4, .* u8: model\.layers\."):
         lint(builds.ours("int4"), NPU)
 

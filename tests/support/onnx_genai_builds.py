@@ -16,9 +16,8 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from converters.contract import BuildRecord
 from converters.onnx_genai import convert
-from support.parity import log_softmax, run_tool
-
-GRAPH_FILES = ("model.onnx", "model.onnx.data", "genai_config.json")
+from support.parity import run_tool
+from validators import metrics
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def log_probabilities(folder: Path, tokens: npt.NDArray[np.int32]) -> npt.NDArra
     parameters.set_search_options(max_length=len(tokens) + 1)
     generator = og.Generator(model, parameters)
     generator.append_tokens(tokens)
-    return log_softmax(np.array(generator.get_output("logits"))[0])
+    return metrics.log_probabilities(np.array(generator.get_output("logits"))[0])
 
 
 def quantized_at_once(

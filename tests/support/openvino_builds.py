@@ -16,7 +16,9 @@ import openvino as ov
 import torch
 
 from converters.openvino.ir import read_ir
-from support.parity import ROOT, log_softmax, run_tool
+from support.checkout import ROOT
+from support.parity import run_tool
+from validators import metrics
 
 FP16 = {"weight_format": "fp16"}
 INT8 = {"weight_format": "int8"}
@@ -28,13 +30,7 @@ PIPELINE_OPTIONS = {
     "GENERATE_HINT": "FAST_COMPILE",
 }
 NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
-DERIVED = {
-    "int4": INT4,
-    "int8": INT8,
-    "awq": {**INT4, "awq": True},
-    "npu": NPU,
-    "npu-cw": {**NPU, "group_size": -1},
-}
+DERIVED = {"int4": INT4, "int8": INT8}
 OFFICIAL = {
     "int4": ("--weight-format", "int4", "--group-size", "128", "--ratio", "0.6", "--sym"),
     "int8": ("--weight-format", "int8"),
@@ -164,4 +160,4 @@ def log_probabilities(folder: Path, token_ids: npt.NDArray[np.int64]) -> npt.NDA
             "beam_idx": np.zeros(1, np.int32),
         }
     )
-    return log_softmax(results["logits"][0])
+    return metrics.log_probabilities(results["logits"][0])

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from phiforge.offline import OFFLINE
+from support.checkout import ROOT
+from validators.metrics import log_probabilities
 
-ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "phi3-tiny"
 CARRIED = (
     "added_tokens.json",
@@ -60,6 +61,10 @@ def unchanged(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
     pass
 
 
+def enormous(tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> None:
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = 70000.0
+
+
 def run_tool(*command: object, cwd: Path | None = None, **environment: str) -> str:
     """Run a converter, ours or the official one, offline; return its output."""
     done = subprocess.run(
@@ -87,11 +92,7 @@ def reference(source: Path, tokens: npt.NDArray[Any], **config: Any) -> npt.NDAr
         setattr(model.config, name, value)
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens.astype(np.int64))[None]).logits[0]
-    return log_softmax(logits.numpy())
-
-
-def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return torch.log_softmax(torch.from_numpy(logits.astype(np.float64)), -1).numpy()
+    return log_probabilities(logits.numpy())
 
 
 def mean_kl(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> float:
