@@ -38,16 +38,12 @@ def test_a_release_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> N
 def test_an_index_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
     folder = copy.folder / "artifacts/release/phi3-tiny"
     before = (folder / "index.json").read_bytes()
-    card = folder / VARIANT / "README.md"
-    text = card.read_text()
-    card.write_text(text.replace("```python", "```"))
-    try:
+    card = f"artifacts/release/phi3-tiny/{VARIANT}/README.md"
+    with copy.edited(card, lambda text: text.replace("```python", "```")):
         forced = ("--cores", "1", "--mode", mode, "--nolock", "--force", INDEXED, *CHOSEN)
         done = copy.snakemake(*forced, check=False)
         log = copy.folder / "artifacts/logs/index/phi3-tiny.log"
         assert done.returncode != 0 and "no loading snippet" in log.read_text()
-    finally:
-        card.write_text(text)
     assert (folder / "index.json").read_bytes() == before
     assert copy.planned("all", *CHOSEN) == {"index phi3-tiny"}
     copy.snakemake("--cores", "1", "all", *CHOSEN)

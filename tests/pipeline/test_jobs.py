@@ -14,8 +14,9 @@ from phiforge.rule_params import job_param
 from phiforge.rules import Jobs
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.settings import load
-from support.checkout import ROOT, Checkout, make_checkout
+from support.checkout import ROOT, Checkout
 from support.jobs import CONFIG, JOBS, SETTINGS, Names, check_job, run, write_job
+from support.model_files import model_file
 
 NAMES = Names(variant="openvino-int4", device="cpu")
 BUILDERS = ("fetch", "reference", "convert", "check", "kit", "gate", "release", "promote",
@@ -79,13 +80,11 @@ def test_a_path_that_snakemake_takes_for_a_wildcard_is_refused(key: str, tmp_pat
     folder = tmp_path / "{model}"
     shutil.copytree(ROOT / "models/phi3-tiny", folder)
     paths = {"golden": ROOT / "models/phi3-tiny", "source": ROOT / "models/phi3-tiny", key: folder}
-    document = {
-        "name": "braces", "title": "Braces", "license": "MIT", "parameters": 1000,
-        "golden": str(paths["golden"] / "golden.yaml"),
-        "source": {"path": str(paths["source"]), "checksums": "SHA256SUMS"},
-    }  # fmt: skip
-    (tmp_path / "model.yaml").write_text(yaml.safe_dump(document))
-    config = {**CONFIG, "model_files": [str(tmp_path / "model.yaml")], "models": ["braces"]}
+    source = {"path": str(paths["source"]), "checksums": "SHA256SUMS"}
+    file = model_file(
+        tmp_path, "braces", golden=str(paths["golden"] / "golden.yaml"), source=source
+    )
+    config = {**CONFIG, "model_files": [str(file)], "models": ["braces"]}
     with pytest.raises(ConfigurationError, match="which has braces in it"):
         Jobs(load(config, ROOT / "config"))
 
@@ -108,21 +107,6 @@ def test_a_mistake_in_gates_or_golden_prompts_is_found_before_the_first_job(
     settings = load({**CONFIG, "models": "phi-3-mini-4k"}, folder)
     with pytest.raises(ConfigurationError, match=line):
         Jobs(settings)
-
-
-def test_a_mistake_in_the_file_that_snakemake_reads_is_named_with_its_line(tmp_path: Path) -> None:
-    checkout = make_checkout(tmp_path / "phiforge")
-    path = checkout.folder / "config/config.yaml"
-    text = path.read_text()
-    number = len(text.splitlines()) + 1
-    for line, message in (
-        ("models: [phi3-tiny]", f"config.yaml:{number}: key 'models' is given twice"),
-        ("publish: {hub: [x", f"line {number}, column "),
-    ):
-        path.write_text(text + line + "\n")
-        done = checkout.snakemake("-n", "all", check=False)
-        assert done.returncode == 1
-        assert message in done.stderr.splitlines()[-1]
 
 
 def test_publishing_with_nothing_configured_says_so_before_it_builds(pipeline: Checkout) -> None:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from support.checkout import ROOT, Checkout, make_checkout
+from support.model_files import model_file
 from support.onnx_genai_builds import twin_of_the_head
 from support.pages import shown_commands, shown_files
 from support.parity import changed_model
@@ -25,18 +25,7 @@ def write_model(folder: Path, name: str, **changes: object) -> Path:
         shutil.copy(TINY / line[66:], weights / line[66:])
     shutil.copy(TINY / "golden.yaml", folder / "golden.yaml")
     record_checksums(weights)
-    document = {
-        "name": name,
-        "title": "A model from outside",
-        "license": "MIT",
-        "parameters": 10_000_000,
-        "source": {"path": "weights", "checksums": "SHA256SUMS"},
-        "golden": "golden.yaml",
-        **changes,
-    }
-    path = folder / "model.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
+    return model_file(folder, name, **changes)
 
 
 def record_checksums(weights: Path) -> None:

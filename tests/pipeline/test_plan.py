@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import Checkout, make_checkout
+from support.checkout import ROOT, Checkout, make_checkout
+from support.model_files import model_file
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +36,13 @@ def test_a_real_model_is_one_option_away(fresh: Checkout) -> None:
 
 
 def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> None:
-    variants = fresh.folder / "config/variants.yaml"
-    before = variants.read_text(encoding="utf-8")
-    variants.write_text(
-        before.replace(
-            "openvino-int8:\n",
-            "openvino-int8:\n  requires: {files: [toolchain/here], remedy: install it}\n",
-        ),
-        encoding="utf-8",
-    )
-    try:
+    head = "openvino-int8:\n"
+    needy = head + "  requires: {files: [toolchain/here], remedy: install it}\n"
+    with fresh.edited("config/variants.yaml", lambda text: text.replace(head, needy)):
         blocked = fresh.planned("all", "--config", "variants=openvino-int8")
         (fresh.folder / "toolchain").mkdir()
         (fresh.folder / "toolchain/here").touch()
         unblocked = fresh.planned("all", "--config", "variants=openvino-int8")
-    finally:
-        variants.write_text(before, encoding="utf-8")
     checks = {f"check phi3-tiny openvino-int8 on {row}" for row in ("cpu", "gpu", "gpu-standin")}
     always = {
         "fetch phi3-tiny",
@@ -68,17 +60,9 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
 
 
 def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_path: Path) -> None:
-    (tmp_path / "golden.yaml").write_text(
-        "prompts:\n  - {id: a, text: hello, max_new_tokens: 4}\n", encoding="utf-8"
-    )
-    (tmp_path / "model.yaml").write_text(
-        "name: random\ntitle: Random\nlicense: MIT\nparameters: 1000\nsynthetic: true\n"
-        "source: {path: weights, checksums: SHA256SUMS}\ngolden: golden.yaml\n",
-        encoding="utf-8",
-    )
-    planned = fresh.planned(
-        "all", "--config", f"model_files={tmp_path / 'model.yaml'}", "models=random"
-    )
+    golden = str(ROOT / "models/phi3-tiny/golden.yaml")
+    file = model_file(tmp_path, "random", golden=golden, synthetic=True)
+    planned = fresh.planned("all", "--config", f"model_files={file}", "models=random")
     assert any(job.startswith("check random") for job in planned)
     assert not any(job.startswith(("gate", "release", "index")) for job in planned)
 
@@ -91,6 +75,23 @@ def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> 
     assert lines[0].startswith("error: config/config.yaml or --config: key 'models' names")
     assert "Traceback" not in done.stdout + done.stderr
     assert not (fresh.folder / "artifacts/source").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("models: [phi3-tiny]", "config.yaml:{}: key 'models' is given twice"),
+        ("publish: {hub: [x", "line {}, column "),
+    ],
+)
+def test_a_mistake_in_the_file_that_snakemake_reads_is_named_with_its_line(
+    fresh: Checkout, line: str, message: str
+) -> None:
+    number = len((fresh.folder / "config/config.yaml").read_text().splitlines()) + 1
+    with fresh.edited("config/config.yaml", lambda text: f"{text}{line}\n"):
+        done = fresh.snakemake("-n", "all", check=False)
+    assert done.returncode == 1
+    assert message.format(number) in done.stderr.splitlines()[-1]
 
 
 def test_lint_has_one_complaint_only(fresh: Checkout) -> None:

@@ -70,13 +70,6 @@ def test_a_compiler_that_is_null_blocks_and_one_that_is_not_there_is_a_mistake(
     assert blocked(settings_with(COMPILER, library)) is None
 
 
-def test_a_blocked_variant_is_checked_and_not_released() -> None:
-    decided = plan(settings_with(COMPILER))
-    assert ("phi3-tiny", "openvino-int4") in decided.checks
-    assert ("phi3-tiny", "openvino-int4") not in decided.releases
-    assert ("phi3-tiny", "openvino-int8") in decided.releases
-
-
 def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Path) -> None:
     library = tmp_path / "library.so"
     library.touch()

@@ -1,11 +1,9 @@
 """Device rows: what a mistake in one says, and the locks that devices elsewhere use."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from phiforge.artifact.lock_file import read_lock
 from phiforge.settings.device_locks import CUT, LOCK, WINDOWS, lock_text
@@ -13,29 +11,11 @@ from phiforge.settings.devices import load_devices
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.plan import blocked_row
 from support.checkout import ROOT
-
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
-ROW: Mapping[str, Any] = {
-    "summary": "the lab's NPU",
-    "kind": "device",
-    "runner": "ssh",
-    "executes": "NPU",
-    "runtimes": {"openvino": {"module": "openvino_npu", "lock": "device-openvino"}},
-}
-SSH: Mapping[str, Any] = {
-    "host": "npu.lab",
-    "user": "phiforge",
-    "host_key": HOST_KEY,
-    "identity": "id",
-}
+from support.lab_row import HOST_KEY, SSH, lab_row
 
 
 def load_row(folder: Path, **keys: Any) -> Any:
-    (folder / "id").write_text("a private key")
-    path = folder / "devices.yaml"
-    row = {**ROW, "ssh": dict(SSH), **keys}
-    path.write_text(yaml.safe_dump({"npu": {k: v for k, v in row.items() if v is not None}}))
-    return load_devices([ROOT / "config/devices.yaml", path])["npu"]
+    return load_devices([ROOT / "config/devices.yaml", lab_row(folder, **keys)])["npu"]
 
 
 def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_path: Path) -> None:

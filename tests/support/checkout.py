@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,19 @@ class Checkout:
         """Run Snakemake of this environment in the folder."""
         program = str(Path(sys.executable).parent / "snakemake")
         return self.run(program, *arguments, check=check, **environment)
+
+    @contextmanager
+    def edited(self, name: str, edit: Callable[[str], str]) -> Iterator[None]:
+        """Change a file of the checkout and put it back."""
+        path = self.folder / name
+        before = path.read_text(encoding="utf-8")
+        after = edit(before)
+        assert after != before, "the edit changed nothing"
+        path.write_text(after, encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(before, encoding="utf-8")
 
     def receipts(self) -> list[Path]:
         """Every receipt of phi3-tiny, without the envelopes beside them."""
