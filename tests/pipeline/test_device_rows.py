@@ -37,9 +37,8 @@ def test_what_a_courier_brings_reruns_its_own_check(pipeline: Checkout) -> None:
         assert checks(jobs) == {"check phi3-tiny openvino-int4-npu on npu"}
 
         brought.write_text("not a receipt")
-        done = pipeline.snakemake("-n", "all", check=False)
-        assert done.returncode != 0
-        assert "error: artifacts/inbox/any-name.json: not a receipt" in done.stderr
+        done = pipeline.snakemake("-n", "all")
+        assert "ignored: artifacts/inbox/any-name.json: not a receipt" in done.stdout + done.stderr
     finally:
         brought.unlink()
         inbox.rmdir()

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from phiforge.artifact.record import read_record
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.trust.keys import new_key, read_public
 from support.checkout import ROOT, Checkout
-from support.lab_bench import ROWS, VARIANT, Bench
+from support.lab_bench import VARIANT, Bench
 
 CHECK = f"artifacts/checks/phi3-tiny/{VARIANT}/cpu.json"
 
@@ -30,9 +29,7 @@ def carried(
     """
     private, public = keys
     folder = tmp_path_factory.mktemp("courier")
-    rows = folder / "devices.yaml"
-    block = {**ROWS["cpu"], "key": str(public), "runner": "courier"}
-    rows.write_text(yaml.safe_dump({"cpu": block}), encoding="utf-8")
+    rows = Bench(copy, folder, private, public).rows(runner="courier")
     kit = f"artifacts/kits/phi3-tiny/{VARIANT}/cpu.zip"
     copy.snakemake("--cores", "2", kit, "--config", f"device_files={rows}", "kit_payload=false")
     with zipfile.ZipFile(copy.folder / kit) as archive:

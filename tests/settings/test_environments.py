@@ -1,10 +1,7 @@
 """Other locked environments: what is missing is said in one line, with the command that helps."""
 
 import hashlib
-import os
 import pickle
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,22 +12,10 @@ from phiforge.environment import EnvironmentMissing, interpreter
 from phiforge.settings.modules import module_files, pinned_toolchain
 from phiforge.settings.plan import blocked_variant, plan, row_of
 from support.checkout import ROOT
-from support.jobs import SETTINGS
+from support.jobs import SETTINGS, python
 
 BUILD = ROOT / "envs/npu_library/build.py"
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
-
-
-def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in this checkout."""
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_only_an_environment_of_the_current_lock_has_an_interpreter(
@@ -61,7 +46,7 @@ def test_a_check_without_its_environment_ends_with_one_line(tmp_path: Path) -> N
         "run_command(lambda: run_in_subprocess(Path(), 'npu_library', {}, Path(), Path(),\n"
         "    time_limit_s=1, environment='npu-library'))\n"
     )
-    done = run("-c", attempt)
+    done = python("-c", attempt)
     assert done.returncode == 1
     assert done.stderr == (
         f"error: {tmp_path}/.venv-npu-library: this environment is not installed. "
@@ -118,7 +103,7 @@ def test_a_machine_without_build_tools_is_told_what_to_install(
         (tmp_path / name).write_text("#!/bin/sh\necho cmake version 3.18.4\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.delenv("CXX", raising=False)
-    done = run(str(BUILD), str(tmp_path / "venv"), PATH=str(tmp_path))
+    done = python(BUILD, tmp_path / "venv", PATH=str(tmp_path))
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {missing}")
@@ -134,6 +119,6 @@ def test_unpickling_an_object_is_refused_and_plain_data_is_not() -> None:
         "print(pickle.loads(pickle.dumps([1, 'a'])))\n"
         "pickle.loads(bytes.fromhex(sys.argv[1]))\n"
     )
-    done = run("-c", attempt, pickle.dumps(Fraction(1, 3)).hex())
+    done = python("-c", attempt, pickle.dumps(Fraction(1, 3)).hex())
     assert done.stdout == "[1, 'a']\n"
     assert "PickleRefused: a pickle that names fractions.Fraction" in done.stderr

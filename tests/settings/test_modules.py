@@ -1,8 +1,6 @@
 """What Snakemake cannot see by itself: imported modules and pinned versions."""
 
 import shutil
-import subprocess
-import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from phiforge.artifact.lock_file import read_lock
 from phiforge.settings.device_locks import CUT
 from phiforge.settings.modules import ROOT, locked, module_files
+from support.jobs import python
 from validators.code_digest import check_modules, validator_digest
 
 HEAVY = {
@@ -32,9 +31,7 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
 
     def there() -> str:
         ask = "from validators.code_digest import validator_digest as d; print(d('openvino_npu'))"
-        return subprocess.run(
-            [sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return python("-c", ask, cwd=tmp_path).stdout.strip()
 
     here = validator_digest("openvino_npu")
     assert there() == here != validator_digest("onnx_genai")
@@ -115,7 +112,6 @@ def test_a_small_job_does_not_wait_for_what_it_does_not_use(job: str, not_needed
 def imported(code: str) -> set[str]:
     """The packages that a new process has imported after ``code``."""
     ask = f"import sys; {code}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = python("-c", ask)
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

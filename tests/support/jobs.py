@@ -54,9 +54,16 @@ def command(name: str, *arguments: object) -> list[str]:
 
 def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one of phiforge's commands; output is captured as text."""
+    return python("-m", "phiforge", name, *arguments, **environment)
+
+
+def python(
+    *arguments: object, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python; output is captured as text."""
     return subprocess.run(
-        command(name, *arguments),
-        cwd=ROOT,
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
         env={**os.environ, **OFFLINE, **environment},
         capture_output=True,
         text=True,
