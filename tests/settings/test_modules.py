@@ -31,7 +31,7 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
 
     def there() -> str:
         ask = "from validators.code_digest import validator_digest as d; print(d('openvino_npu'))"
-        return python("-c", ask, cwd=tmp_path).stdout.strip()
+        return printed(ask, tmp_path)
 
     here = validator_digest("openvino_npu")
     assert there() == here != validator_digest("onnx_genai")
@@ -57,8 +57,7 @@ def test_parsed_modules_are_kept_for_the_next_process(tmp_path: Path, cache: str
             "assert 'phiforge/errors.py' in module_files('phiforge.artifact.record')\n"
             "print(len(calls))"
         )
-        command = [sys.executable, "-c", ask]
-        return int(subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout)
+        return int(printed(ask, tmp_path))
 
     assert parses() > 0
     assert parses() == 0
@@ -112,6 +111,11 @@ def test_a_small_job_does_not_wait_for_what_it_does_not_use(job: str, not_needed
 def imported(code: str) -> set[str]:
     """The packages that a new process has imported after ``code``."""
     ask = f"import sys; {code}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = python("-c", ask)
+    return set(printed(ask).split())
+
+
+def printed(code: str, folder: Path = ROOT) -> str:
+    """What a new process prints that runs ``code`` in ``folder``."""
+    done = python("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return done.stdout.strip()
