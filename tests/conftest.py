@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phiforge.artifact.file_lock import file_lock
+from support.bench import Bench, make_bench
 from support.checkout import Checkout, make_checkout
 from support.publishing_runs import Publisher
 from support.releasing import (
@@ -68,6 +69,12 @@ def run_pipeline(folder: Path) -> Checkout:
 def built(pipeline: Checkout) -> Callable[[str], Path]:
     """Variant name to the payload that the pipeline built of phi3-tiny."""
     return lambda variant: pipeline.folder / "artifacts/build/phi3-tiny" / variant / "payload"
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The source, asked three golden prompts, and the command that checks an artifact."""
+    return make_bench(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="session")

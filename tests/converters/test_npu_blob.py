@@ -8,7 +8,6 @@ refusal are the ones that a real blob meets.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +15,19 @@ from typing import Any
 
 import openvino
 import pytest
-import yaml
 
 from benchmarks.sabotage import Weights, sabotaged
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
 from converters.npu_blob.export import verify_blob
-from converters.npu_blob.options import Options
-from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, write_manifest
+from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record
-from phiforge.jobs import Reference, Row, RowPolicy
+from phiforge.jobs import Row, RowPolicy
 from phiforge.release.gate import GateError, gate
-from phiforge.settings.blocks import read_block
-from phiforge.settings.documents import ConfigurationError
+from support.bench import Bench, copied, reseal
 from support.checkout import ROOT, Checkout
-from support.jobs import SETTINGS, check_job, run, write_job
+from support.jobs import SETTINGS
 
 OPTIONS = dict(SETTINGS.variants["npu-blob-4000"].options)
 MODES = ("OPTIMIZE_SPEED", "OPTIMIZE_SIZE")
@@ -40,7 +35,24 @@ ON_CPU = {"npuw_devices": "CPU", "platform": "4000"}
 ON_NPU = {"npuw_devices": "NPU", "platform": "4000"}
 
 
+SOME_LIBRARY = Path(openvino.__file__).parent / "libs/libtbb.so.12"
 ROW = "npu-blob-standin"
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Blobs of phi3-tiny in both cache modes, and the bench that checks them."""
+
+    folder: Path
+    bench: Bench
+
+    def payload(self, mode: str) -> Path:
+        """The sealed payload of a cache mode."""
+        return self.folder / mode / "payload"
+
+    def check(self, artifact: Path, settings: dict[str, str]) -> dict[str, Any]:
+        """The receipt of a check, as the rule runs it but for the row's kind and settings."""
+        return self.bench.receipt("npu-blob-4000", "npu-4000", artifact, row=row(settings))
 
 
 def row(settings: dict[str, str]) -> Row:
@@ -48,70 +60,21 @@ def row(settings: dict[str, str]) -> Row:
     return Row(ROW, "standin", "local", "CPU", "npu-4000", "npu_blob", None, settings)
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Blobs of phi3-tiny in both cache modes, and two golden prompts with their reference."""
-
-    folder: Path
-    golden: Path
-    reference: Path
-
-    def payload(self, mode: str) -> Path:
-        """The sealed payload of a cache mode."""
-        return self.folder / mode / "payload"
-
-    def spoiled(self, mode: str, into: Path, spoil: Callable[[Path], None]) -> Path:
-        """A copy of a mode's payload, changed and sealed again, as the folder of a build."""
-        payload = into / "build/payload"
-        shutil.copytree(self.payload(mode), payload)
-        spoil(payload)
-        for name in (MANIFEST, CHECKSUMS):
-            (payload / name).unlink()
-        write_manifest(payload, {})
-        return payload.parent
-
-    def check(self, artifact: Path, settings: dict[str, str]) -> dict[str, Any]:
-        """The receipt of a check, as the rule runs it but for the row's kind and settings."""
-        receipt = artifact.parent / f"{ROW}.json"
-        job = check_job("npu-blob-4000", "npu-4000", row=row(settings), gates={})
-        done = run(
-            "check-here", write_job(artifact.parent, job),
-            "--artifact", artifact, "--reference", self.reference, "--golden", self.golden,
-            "--receipt", receipt, "--acceptance", ROOT / "config/acceptance.yaml",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return read_record(receipt)
-
-
 @pytest.fixture(scope="module")
-def bench(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def blobs(
+    bench: Bench, built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Blobs:
     folder = tmp_path_factory.mktemp("npu-blob")
     base = built("openvino-int4-npu")
     for mode in MODES:
         payload = folder / mode / "payload"
         payload.mkdir(parents=True)
         record = build(base, payload, {**OPTIONS, "cache_mode": mode}, made_for="CPU")
-        facts = {
-            "model": "phi3-tiny",
-            "variant": "npu-blob-4000",
-            "format": "npu-blob",
-            "precision": "int4",
-            "recipe": dict(record.recipe),
-        }
+        facts = {"model": "phi3-tiny", "variant": "npu-blob-4000", "format": "npu-blob"}
+        facts |= {"precision": "int4", "recipe": dict(record.recipe)}
         sealed = write_manifest(payload, facts, [str(folder), str(base)])
-        write_record(
-            payload.parent / "BUILD.json",
-            {**facts, "artifact_sha256": sealed},
-        )
-    golden = folder / "golden.yaml"
-    document = yaml.safe_load((ROOT / "models/phi3-tiny/golden.yaml").read_text(encoding="utf-8"))
-    chosen = [one for one in document["prompts"] if one["id"] in ("guide-introduction", "capital")]
-    golden.write_text(yaml.safe_dump({"prompts": chosen}, allow_unicode=True), encoding="utf-8")
-    job = write_job(folder, Reference("phi3-tiny", 256, 2560, synthetic=False))
-    source, reference = "models/phi3-tiny", folder / "reference"
-    done = run("reference", job, "--source", source, "--golden", golden, "--into", reference)
-    assert done.returncode == 0, done.stderr
-    return Bench(folder, golden, folder / "reference")
+        write_record(payload.parent / "BUILD.json", {**facts, "artifact_sha256": sealed})
+    return Blobs(folder, bench)
 
 
 def zero_the_matrices(weights: Weights) -> None:
@@ -122,12 +85,12 @@ def zero_the_matrices(weights: Weights) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_exported_blob_answers_the_golden_prompts(
-    bench: Bench, mode: str, tmp_path: Path
+    blobs: Blobs, mode: str, tmp_path: Path
 ) -> None:
-    artifact = bench.payload(mode).parent
+    artifact = blobs.payload(mode).parent
     if mode == "OPTIMIZE_SPEED":  # the IR beside it knows nothing any more: the blob must answer
         artifact = sabotaged(artifact / "payload", tmp_path / "payload", zero_the_matrices).parent
-    receipt = bench.check(artifact, ON_CPU)
+    receipt = blobs.check(artifact, ON_CPU)
     assert receipt["verdict"] == "passed", receipt["reason"]
     assert receipt["executed_on"]["device"] == "CPU"
     assert receipt["executed_on"]["details"]["blob"]["loaded"] == BLOB
@@ -135,8 +98,8 @@ def test_an_exported_blob_answers_the_golden_prompts(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_label_says_what_the_blob_is_tied_to(bench: Bench, mode: str) -> None:
-    payload = bench.payload(mode)
+def test_the_label_says_what_the_blob_is_tied_to(blobs: Blobs, mode: str) -> None:
+    payload = blobs.payload(mode)
     label = read_record(payload / LABEL)
     header = read_header(payload / BLOB)
     assert openvino.get_version() == label["openvino_build"]
@@ -152,7 +115,7 @@ def test_the_label_says_what_the_blob_is_tied_to(bench: Bench, mode: str) -> Non
     for described in (label["blob"], *label["ir"].values()):
         data = (payload / described["file"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == described["sha256"]
-    sizes = {one: (bench.payload(one) / BLOB).stat().st_size for one in MODES}
+    sizes = {one: (blobs.payload(one) / BLOB).stat().st_size for one in MODES}
     weights = (payload / "openvino_model.bin").stat().st_size
     assert sizes["OPTIMIZE_SPEED"] - sizes["OPTIMIZE_SIZE"] > 0.9 * weights
 
@@ -186,10 +149,8 @@ def without_weights(payload: Path) -> None:
 
 
 def with_other_weights(payload: Path) -> None:
-    weights = payload / "openvino_model.bin"
-    data = weights.read_bytes()
-    weights.unlink()
-    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    data = (payload / "openvino_model.bin").read_bytes()
+    (payload / "openvino_model.bin").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def unchanged(payload: Path) -> None:
@@ -223,7 +184,7 @@ REFUSALS: list[tuple[str, str, Callable[[Path], None], dict[str, str], str, str]
     ids=[one[0] for one in REFUSALS],
 )
 def test_a_blob_that_does_not_fit_is_refused_by_name(
-    bench: Bench,
+    blobs: Blobs,
     tmp_path: Path,
     mode: str,
     spoil: Callable[[Path], None],
@@ -231,21 +192,26 @@ def test_a_blob_that_does_not_fit_is_refused_by_name(
     name: str,
     fallback: str,
 ) -> None:
-    receipt = bench.check(bench.spoiled(mode, tmp_path, spoil), settings)
+    artifact = copied(blobs.payload(mode), tmp_path)
+    spoil(artifact / "payload")
+    reseal(artifact / "payload")
+    receipt = blobs.check(artifact, settings)
     assert [failure["name"] for failure in receipt["failures"]] == [name], receipt["reason"]
     assert fallback in receipt["reason"]
     assert str(tmp_path) not in receipt["reason"], "a receipt names no folder of this machine"
 
 
 def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
-    bench: Bench, tmp_path: Path
+    blobs: Blobs, tmp_path: Path
 ) -> None:
-    artifact = bench.payload("OPTIMIZE_SIZE").parent
-    assert bench.check(artifact, ON_CPU)["verdict"] == "passed"
-    verdict = tmp_path / "verdict.json"
+    artifact = blobs.payload("OPTIMIZE_SIZE").parent
+    passed = blobs.check(artifact, ON_CPU)
+    assert passed["verdict"] == "passed"
+    write_record(tmp_path / f"{ROW}.json", passed)
+    bench, verdict = blobs.bench, tmp_path / "verdict.json"
     with pytest.raises(GateError) as caught:
         gate(
-            artifact / "BUILD.json", [artifact.parent / f"{ROW}.json"], "candidate", verdict,
+            artifact / "BUILD.json", [tmp_path / f"{ROW}.json"], "candidate", verdict,
             golden=bench.golden, reference=bench.reference / "REFERENCE.json",
             acceptance=ROOT / "config/acceptance.yaml", overrides={},
             rows={ROW: RowPolicy(row(ON_CPU), available=True, key=None)},
@@ -258,9 +224,9 @@ def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_compile_process_refuses_cpu_code_where_npu_code_was_asked_for(
-    bench: Bench, mode: str
+    blobs: Blobs, mode: str
 ) -> None:
-    blob = bench.payload(mode) / BLOB
+    blob = blobs.payload(mode) / BLOB
     job = {"cache_mode": mode, "made_for": "NPU", "ir": str(blob.parent)}
     with pytest.raises(ConvertError, match="blob-made-for-cpu"):
         verify_blob(job, blob)
@@ -269,9 +235,9 @@ def test_the_compile_process_refuses_cpu_code_where_npu_code_was_asked_for(
         verify_blob(other, blob)
 
 
-def test_bytes_without_code_of_the_npu_plugin_are_no_proof(bench: Bench, tmp_path: Path) -> None:
+def test_bytes_without_code_of_the_npu_plugin_are_no_proof(blobs: Blobs, tmp_path: Path) -> None:
     blob = tmp_path / BLOB
-    header = (bench.payload("OPTIMIZE_SPEED") / BLOB).read_bytes()[:64]
+    header = (blobs.payload("OPTIMIZE_SPEED") / BLOB).read_bytes()[:64]
     blob.write_bytes(header + bytes(1000))
     assert "no code of the NPU plugin" in str(not_npu_code(blob))
     blob.write_bytes(header + b"OVNPU" + bytes(1000))
@@ -285,18 +251,19 @@ def libraries(loader: Path, *, sha256: str | None = None) -> dict[str, Any]:
     return {"npu_compiler": {"loader": one, "compiler": one}}
 
 
-def some_library() -> Path:
-    return Path(openvino.__file__).parent / "libs/libtbb.so.12"
+def refused(base: Path, into: Path, *, message: str, sha256: str | None = None) -> str:
+    """Why nothing is made of a base with a library that is no compiler."""
+    tools = libraries(SOME_LIBRARY, sha256=sha256)
+    with pytest.raises(ConvertError, match=message) as caught:
+        convert(Path("source"), into, options=OPTIONS, base=base, tools=tools)
+    return str(caught.value)
 
 
 def test_a_library_with_another_digest_is_refused_in_one_line(
     built: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConvertError, match=r"npu_compiler\.loader.*expected 0{64}, found"):
-        convert(
-            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4-npu"),
-            tools=libraries(some_library(), sha256="0" * 64),
-        )  # fmt: skip
+    message = r"npu_compiler\.loader.*expected 0{64}, found"
+    refused(built("openvino-int4-npu"), tmp_path, message=message, sha256="0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -304,14 +271,10 @@ def test_the_wheel_finds_the_configured_loader_and_is_left_alone(
     built: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Any library will do to see it found; one that is no compiler is named as such."""
-    libs = some_library().parent
+    libs = SOME_LIBRARY.parent
     before = sorted(libs.iterdir())
-    with pytest.raises(ConvertError, match="did not compile the IR for platform 4000") as caught:
-        convert(
-            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4-npu"),
-            tools=libraries(some_library()),
-        )  # fmt: skip
-    told = str(caught.value)
+    message = "did not compile the IR for platform 4000"
+    told = refused(built("openvino-int4-npu"), tmp_path, message=message)
     assert "undefined symbol: vcl" in told, "it was opened, beside the libraries of the wheel"
     assert "\n" not in told and "Traceback" not in capfd.readouterr().err
     assert sorted(libs.iterdir()) == before
@@ -321,34 +284,7 @@ def test_the_wheel_finds_the_configured_loader_and_is_left_alone(
 def test_a_base_without_an_npu_profile_is_refused(
     built: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConvertError, match="npu-profile"):
-        convert(
-            Path("source"), tmp_path, options=OPTIONS, base=built("openvino-int4"),
-            tools=libraries(some_library()),
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize("change", [{"platform": "4001"}, {"made_for": "CPU"}, {"cache_mode": "x"}])
-def test_the_options_are_closed(change: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(change))):
-        read_block(Options, {**OPTIONS, **change}, "variants.yaml")
-
-
-def test_the_pipeline_ends_well_and_says_that_blobs_are_blocked_here(pipeline: Checkout) -> None:
-    for platform in ("3720", "4000", "5010"):
-        variant = f"npu-blob-{platform}"
-        folder = pipeline.folder / "artifacts/build/phi3-tiny" / variant
-        blocked = read_record(folder / "BUILD.json")["blocked"]
-        assert "npu_compiler" in blocked["reason"]
-        assert "Linux archive" in blocked["remedy"]
-        assert not (folder / "payload").exists()
-        receipt = read_record(
-            pipeline.folder / f"artifacts/checks/phi3-tiny/{variant}/npu-{platform}.json"
-        )
-        assert (receipt["verdict"], receipt["reason"]) == ("blocked", blocked["reason"])
-        assert not (pipeline.folder / "artifacts/release/phi3-tiny" / variant).exists()
-        shown = (pipeline.folder / "artifacts/RUN.txt").read_text(encoding="utf-8")
-        assert f"{variant}: {blocked['reason']}" in shown
+    refused(built("openvino-int4"), tmp_path, message="npu-profile")
 
 
 def test_a_compiler_that_appears_makes_its_variants_only(

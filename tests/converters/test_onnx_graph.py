@@ -1,7 +1,6 @@
 """A graph's weights are read from the file beside it, all of them, and from nowhere else."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,34 +111,19 @@ def external(folder: Path, location: str) -> Path:
     return folder / "model.onnx"
 
 
-def elsewhere(folder: Path) -> str:
-    return str(folder.parent / "weights")
-
-
-def linked(folder: Path) -> str:
-    (folder / "link").symlink_to("weights")
-    return "link"
-
-
-def linked_outside(folder: Path) -> str:
-    (folder / "link").symlink_to("../weights")
-    return "link"
-
-
 @pytest.mark.parametrize(
     "location",
-    ["../weights", "inner/../../weights", "inner/weights", "", elsewhere, linked, linked_outside],
+    ["../weights", "inner/../../weights", "inner/weights", "", "{outside}/weights", "in", "out"],
 )
-def test_a_weight_outside_the_payload_is_refused(
-    tmp_path: Path, location: str | Callable[[Path], str]
-) -> None:
+def test_a_weight_outside_the_payload_is_refused(tmp_path: Path, location: str) -> None:
     folder = tmp_path / "payload"
     (folder / "inner").mkdir(parents=True)
     for place in (tmp_path, folder, folder / "inner"):
         (place / "weights").write_bytes(WEIGHTS["half"].tobytes())
-    name = location if isinstance(location, str) else location(folder)
+    (folder / "in").symlink_to("weights")
+    (folder / "out").symlink_to("../weights")
     with pytest.raises(ConvertError, match="the weight 'half' is outside the payload"):
-        open_graph(external(folder, name))
+        open_graph(external(folder, location.format(outside=tmp_path)))
 
 
 def test_a_weight_inside_a_branch_is_held_to_the_same(tmp_path: Path) -> None:

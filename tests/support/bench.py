@@ -47,15 +47,22 @@ class Bench:
         done = run("check-here", *self.arguments(job, artifact, receipt), *extra)
         return done, read_record(receipt) if receipt.exists() else None
 
-    def failures(
+    def receipt(
         self, variant: str, row: str, artifact: Path, /, *extra: str, **changes: Any
-    ) -> list[str]:
-        """Names of the failures of a check that ends well."""
+    ) -> dict[str, Any]:
+        """The receipt of a check that ends well."""
         done, receipt = self.check(variant, row, artifact, *extra, **changes)
         assert done.returncode == 0, done.stderr
         assert receipt is not None
         assert receipt["verdict"] == ("failed" if receipt["failures"] else "passed")
-        return sorted({failure["name"] for failure in receipt["failures"]})
+        return receipt
+
+    def failures(
+        self, variant: str, row: str, artifact: Path, /, *extra: str, **changes: Any
+    ) -> list[str]:
+        """Names of its failures."""
+        failures = self.receipt(variant, row, artifact, *extra, **changes)["failures"]
+        return sorted({failure["name"] for failure in failures})
 
 
 def make_bench(folder: Path) -> Bench:

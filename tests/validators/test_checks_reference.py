@@ -21,8 +21,8 @@ def golden_prompt(name: str) -> GoldenPrompt:
     return next(p for p in load_golden(SOURCE / "golden.yaml").prompts if p.id == name)
 
 
-def made(into: Path, prompt: GoldenPrompt, **options: object) -> Reference:
-    make_reference(SOURCE, GoldenSet((prompt,), "0" * 64), into, **options)  # type: ignore[arg-type]
+def made(into: Path, *prompts: GoldenPrompt, **options: object) -> Reference:
+    make_reference(SOURCE, GoldenSet(prompts, "0" * 64), into, **options)  # type: ignore[arg-type]
     return load_reference(into)
 
 
@@ -69,10 +69,8 @@ def test_random_weights_are_asked_nothing_and_long_prompts_are_left_out_by_name(
     tmp_path: Path,
 ) -> None:
     short, long = golden_prompt("capital"), golden_prompt("guide-introduction")
-    golden = GoldenSet((short, long), "0" * 64)
     into = tmp_path / "reference"
-    make_reference(SOURCE, golden, into, positions=5, check_tokens=15, synthetic=True)
-    found = load_reference(into)
+    found = made(into, short, long, positions=5, check_tokens=15, synthetic=True)
     assert [prompt.id for prompt in found.prompts] == ["capital"]
     assert found.prompts[0].answer_ids == ()
     assert "check_tokens is 15" in found.left_out["guide-introduction"]
