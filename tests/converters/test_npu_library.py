@@ -177,25 +177,3 @@ def test_the_converter_neither_writes_nor_reads_a_pickle(tmp_path: Path) -> None
     said = in_its_environment(tmp_path, "-c", attempt)
     assert said.splitlines()[-3:] == ["save refused", "load refused", "loads refused"]
     assert not (tmp_path / "a.pt").exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "before", "after"),
-    [
-        ("converters/npu_library/compilation.py", "import json\n", "import json\n# a change\n"),
-        ("envs/npu-library.lock", "neural-compressor==3.7.1", "neural-compressor==3.7.0"),
-    ],
-)
-def test_its_module_and_its_lock_rerun_its_variants_only(
-    pipeline: Checkout, file: str, before: str, after: str
-) -> None:
-    path = pipeline.folder / file
-    text = path.read_text(encoding="utf-8")
-    assert before in text
-    path.write_text(text.replace(before, after, 1), encoding="utf-8")
-    try:
-        jobs = pipeline.planned("all")
-    finally:
-        path.write_text(text, encoding="utf-8")
-    converted = {job.rsplit(" ", 1)[1] for job in jobs if job.startswith("convert")}
-    assert converted == {f"npu-library-{dtype}" for dtype in DTYPES}
