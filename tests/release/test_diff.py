@@ -1,90 +1,73 @@
 """`release diff` on real releases: what changed is told, what got worse ends the build."""
 
-import json
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.checkout import Checkout
+from support.jobs import command
+from support.release_edits import Edit, edit, remove, updated
+from support.releasing import copy_release
 
-VARIANT = "openvino-int4"
+RECEIPT = "evidence/receipts/cpu.json"
 
 
 @pytest.fixture
-def releases(pipeline: Checkout, tmp_path: Path) -> tuple[Path, Path]:
-    """Two copies of one release, the second to be changed."""
-    source = pipeline.folder / "artifacts/release/phi3-tiny" / VARIANT
-    old, new = tmp_path / "old", tmp_path / "new"
-    for folder in (old, new):
-        shutil.copytree(source, folder)
-    return old, new
+def old(pipeline: Checkout) -> Path:
+    return pipeline.release("openvino-int4")
 
 
-def edit(path: Path, **changes: Any) -> None:
-    path.chmod(0o644)
-    record = json.loads(path.read_text())
-    for name, value in changes.items():
-        *parents, last = name.split("__")
-        inner = record
-        for key in parents:
-            inner = inner[key]
-        inner[last] = value
-    path.write_text(json.dumps(record))
+@pytest.fixture
+def new(old: Path, tmp_path: Path) -> Path:
+    """A copy of the release, to be changed."""
+    return copy_release(old, tmp_path / "new")
 
 
-def diff(pipeline: Checkout, old: Path, new: Path, *more: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "phiforge", "diff", str(old), str(new), *more]
-    done = pipeline.run(*command, check=False, COLUMNS="200")
+def diff(pipeline: Checkout, old: Path, new: Path, *more: object) -> tuple[int, str]:
+    done = pipeline.run(*command("diff", old, new, *more), check=False, COLUMNS="200")
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_release_does_not_differ_from_itself(
-    pipeline: Checkout, releases: tuple[Path, Path]
-) -> None:
-    assert diff(pipeline, *releases) == (0, "nothing changed\n")
+def test_a_release_does_not_differ_from_itself(pipeline: Checkout, old: Path, new: Path) -> None:
+    assert diff(pipeline, old, new) == (0, "nothing changed\n")
 
 
 def test_a_new_toolchain_is_told_and_is_no_regression(
-    pipeline: Checkout, releases: tuple[Path, Path], tmp_path: Path
+    pipeline: Checkout, old: Path, new: Path, tmp_path: Path
 ) -> None:
-    old, new = releases
-    edit(new / "MANIFEST.json", toolchain__nncf="99.0.0")
-    notes = tmp_path / "notes.md"
-    code, output = diff(pipeline, old, new, "--markdown", str(notes))
+    updated("MANIFEST.json", "toolchain", nncf="99.0.0")(new)
+    code, output = diff(pipeline, old, new, "--markdown", tmp_path / "notes.md")
     assert code == 0
     assert "99.0.0" in output
-    assert "| toolchain | nncf |" in notes.read_text()
+    assert "| toolchain | nncf |" in (tmp_path / "notes.md").read_text()
 
 
-def test_farther_from_the_reference_is_a_regression(
-    pipeline: Checkout, releases: tuple[Path, Path]
+def farther(release: Path) -> None:
+    def change(receipt: Any) -> None:
+        receipt["metrics"]["mean_kl"] *= 1.5
+
+    edit(release / RECEIPT, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (farther, "the new release is worse: fidelity cpu mean_kl: +50.0 %"),
+        (remove(RECEIPT), "receipts cpu: no longer passed"),
+    ],
+)
+def test_what_got_worse_is_a_regression(
+    pipeline: Checkout, old: Path, new: Path, change: Edit, told: str
 ) -> None:
-    old, new = releases
-    receipt = new / "evidence/receipts/cpu.json"
-    edit(receipt, metrics__mean_kl=1.5 * json.loads(receipt.read_text())["metrics"]["mean_kl"])
+    change(new)
     code, output = diff(pipeline, old, new)
     assert code == 1
-    assert "the new release is worse: fidelity cpu mean_kl: +50.0 %" in output
+    assert told in output
 
 
-def test_a_row_that_no_longer_passes_is_a_regression(
-    pipeline: Checkout, releases: tuple[Path, Path]
-) -> None:
-    old, new = releases
-    (new / "evidence/receipts/cpu.json").unlink()
-    code, output = diff(pipeline, old, new)
-    assert code == 1
-    assert "receipts cpu: no longer passed" in output
-
-
-def test_another_variant_cannot_be_compared(
-    pipeline: Checkout, releases: tuple[Path, Path]
-) -> None:
-    other = pipeline.folder / "artifacts/release/phi3-tiny/openvino-int8"
-    code, output = diff(pipeline, releases[0], other)
+def test_another_variant_cannot_be_compared(pipeline: Checkout, old: Path) -> None:
+    code, output = diff(pipeline, old, pipeline.release("openvino-int8"))
     assert code == 1
     assert "expected openvino-int4, found openvino-int8" in " ".join(output.split())
     assert "Traceback" not in output

@@ -1,13 +1,10 @@
 """The evidence of a release is what standard tools of the field accept, and is the truth."""
 
 import base64
-import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +20,17 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from phiforge.artifact.record import read_record
+from phiforge.artifact.tree import sha256_file
 from phiforge.release.signing import SigningError, release_key
-from phiforge.trust.keys import load_public
-from support.checkout import ROOT, Checkout, planned_jobs
-from support.releasing import (
-    SIGNED_VARIANT,
-    Certified,
-    Verifier,
-    minimal_environment,
-    stage,
-)
+from phiforge.trust import keys
+from support.checkout import ROOT, Checkout, available_variants, planned_jobs
+from support.jobs import command
+from support.release_edits import Edit, flipped, pipe, write
+from support.releasing import SIGNED_VARIANT as VARIANT
+from support.releasing import Certified, Verifier, minimal_environment, stage
 
-VARIANTS = list(yaml.safe_load((ROOT / "config/variants.yaml").read_text()))
-RELEASED = [name for name in VARIANTS if not name.startswith("npu-")]
-VARIANT = SIGNED_VARIANT
 MODEL_SIGNING = str(Path(sys.executable).parent / "model_signing")
-
-
-@pytest.fixture(scope="module")
-def released(pipeline: Checkout) -> Path:
-    return pipeline.folder / "artifacts/release/phi3-tiny"
 
 
 def statement_in(path: Path) -> dict[str, Any]:
@@ -53,9 +41,8 @@ def statement_in(path: Path) -> dict[str, Any]:
 
 
 def shipped_key(release: Path) -> Path:
-    keys = list((release / "evidence/keys").glob("*.pub"))
-    assert len(keys) == 1
-    return keys[0]
+    (key,) = (release / "evidence/keys").glob("*.pub")
+    return key
 
 
 def test_the_minimal_environment_is_minimal(verifier: Verifier) -> None:
@@ -65,17 +52,16 @@ def test_the_minimal_environment_is_minimal(verifier: Verifier) -> None:
     assert verifier.program.stat().st_size < 60_000
 
 
-@pytest.mark.parametrize("variant", RELEASED)
+@pytest.mark.parametrize("variant", available_variants())
 def test_a_release_is_verified_where_there_is_only_the_folder(
-    verifier: Verifier, released: Path, variant: str
+    verifier: Verifier, pipeline: Checkout, variant: str
 ) -> None:
-    release = released / variant
-    if not release.is_dir():
-        pytest.skip(f"{variant} was not released here")
+    release = pipeline.release(variant)
     done = verifier.run(release)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"INTACT: phi3-tiny {variant} 0.1.0 (candidate)")
     assert "an ephemeral key" in done.stdout
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=release, check=True)
 
 
 def test_a_signer_that_the_reader_knows_is_named(
@@ -87,17 +73,15 @@ def test_a_signer_that_the_reader_knows_is_named(
         assert done.stdout.startswith(f"VERIFIED: phi3-tiny {VARIANT} 0.1.0"), done.stdout
 
 
-def test_the_checkout_verifies_too(pipeline: Checkout, released: Path) -> None:
-    done = pipeline.run(
-        sys.executable, "-m", "phiforge", "verify", str(released / VARIANT), "--json"
-    )
+def test_the_checkout_verifies_too(pipeline: Checkout) -> None:
+    done = pipeline.run(*command("verify", pipeline.release(VARIANT), "--json"))
     told = json.loads(done.stdout)
     assert (told["verdict"], told["version"], told["ephemeral"]) == ("intact", "0.1.0", True)
     assert [finding["name"] for finding in told["findings"]] == ["unknown-signer"]
 
 
-def test_the_command_on_the_card_is_accepted_by_model_signing(released: Path) -> None:
-    release = released / VARIANT
+def test_the_command_on_the_card_is_accepted_by_model_signing(pipeline: Checkout) -> None:
+    release = pipeline.release(VARIANT)
     card = (release / "README.md").read_text()
     found = re.search(r"`(model_signing verify key [^`]+)`", card)
     assert found is not None
@@ -125,8 +109,8 @@ def test_model_signing_accepts_the_certificate(signed: Path, certified: Certifie
 
 
 @pytest.mark.parametrize("variant", ["openvino-int4-awq", "genai-dml-int4"])
-def test_the_bill_of_materials_validates_strictly(released: Path, variant: str) -> None:
-    release = released / variant
+def test_the_bill_of_materials_validates_strictly(pipeline: Checkout, variant: str) -> None:
+    release = pipeline.release(variant)
     text = (release / "evidence/sbom.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bill = json.loads(text)
@@ -146,16 +130,16 @@ def test_the_bill_of_materials_validates_strictly(released: Path, variant: str) 
     files = {one["name"]: one["hashes"][0]["content"] for one in model["components"]}
     assert files == {
         line[66:]: line[:64] for line in (release / "SHA256SUMS").read_text().splitlines()
-    } | {"SHA256SUMS": hashlib.sha256((release / "SHA256SUMS").read_bytes()).hexdigest()}
+    } | {"SHA256SUMS": sha256_file(release / "SHA256SUMS")}
 
 
-def test_the_same_release_has_the_same_bill(released: Path, signed: Path) -> None:
+def test_the_same_release_has_the_same_bill(pipeline: Checkout, signed: Path) -> None:
     name = "evidence/sbom.cdx.json"
-    assert (released / VARIANT / name).read_bytes() == (signed / name).read_bytes()
+    assert (pipeline.release(VARIANT) / name).read_bytes() == (signed / name).read_bytes()
 
 
-def test_in_totos_library_accepts_every_statement(released: Path) -> None:
-    release = released / "openvino-int4"
+def test_in_totos_library_accepts_every_statement(pipeline: Checkout) -> None:
+    release = pipeline.release("openvino-int4")
     for path in sorted(release.rglob("*.dsse.json")):
         statement = statement_in(path)
         message = ParseDict(statement, StatementMessage())
@@ -163,33 +147,30 @@ def test_in_totos_library_accepts_every_statement(released: Path) -> None:
         kind = Provenance if path.name == "provenance.dsse.json" else Result
         ParseDict(statement["predicate"], kind())
         if kind is Provenance:
-            key = load_public(shipped_key(release).read_text())
+            key = keys.load_public(shipped_key(release).read_text())
         else:
             receipt = json.loads(path.with_name(path.name.replace(".dsse", "")).read_text())
-            key = load_public(receipt["signer"]["public_key"])
+            key = keys.load_public(receipt["signer"]["public_key"])
         public = SSlibKey.from_crypto(key.public, key.keyid)
         Envelope.from_dict(json.loads(path.read_text())).verify([public], 1)
 
 
-def test_the_provenance_says_what_from_what_and_by_what(pipeline: Checkout, released: Path) -> None:
-    statement = statement_in(released / "openvino-int4/evidence/provenance.dsse.json")
+def test_the_provenance_says_what_from_what_and_by_what(pipeline: Checkout) -> None:
+    release = pipeline.release("openvino-int4")
+    statement = statement_in(release / "evidence/provenance.dsse.json")
     definition = statement["predicate"]["buildDefinition"]
     dependencies = {one["name"]: one for one in definition["resolvedDependencies"]}
     source = json.loads((pipeline.folder / "artifacts/source/phi3-tiny/SOURCE.json").read_text())
     for entry in source["files"]:
         digest = dependencies[f"source/{entry['path']}"]["digest"]["sha256"]
-        assert (
-            digest
-            == hashlib.sha256((ROOT / "models/phi3-tiny" / entry["path"]).read_bytes()).hexdigest()
-        )
-    lock = hashlib.sha256((pipeline.folder / "envs/main.lock").read_bytes()).hexdigest()
+        assert digest == sha256_file(ROOT / "models/phi3-tiny" / entry["path"])
+    lock = sha256_file(pipeline.folder / "envs/main.lock")
     assert dependencies["envs/main.lock"]["digest"]["sha256"] == lock
     head = pipeline.run("git", "rev-parse", "HEAD").stdout.strip()
     assert dependencies["phiforge"]["digest"]["gitCommit"] == head
     assert dependencies["phiforge"]["annotations"] == {"clean": True}
-    base = (released / "openvino-fp16/SHA256SUMS").read_bytes()
     fp16 = dependencies["phi3-tiny/openvino-fp16"]["digest"]["sha256"]
-    assert fp16 == hashlib.sha256(base).hexdigest()
+    assert fp16 == sha256_file(pipeline.release("openvino-fp16") / "SHA256SUMS")
     block = yaml.safe_load((ROOT / "config/variants.yaml").read_text())["openvino-int4"]
     assert definition["externalParameters"]["recipe"]["options"] == block["options"]
     assert str(pipeline.folder) not in json.dumps(statement)
@@ -206,62 +187,34 @@ def test_other_bytes_under_a_version_are_refused(pipeline: Checkout, tmp_path: P
     assert "raise 'version'" in done.stderr
     assert sorted(path.name for path in into.iterdir()) == before
     stage(pipeline, VARIANT, into, version="0.2.0")
-    ledger = json.loads((tmp_path / "phi3-tiny/versions.json").read_text())
-    assert list(ledger["versions"]["one-name"]) == ["0.1.0", "0.2.0"]
-
-
-def test_a_killed_runs_version_is_remembered_by_its_release(
-    pipeline: Checkout, tmp_path: Path
-) -> None:
-    into = tmp_path / "phi3-tiny" / "one-name"
-    stage(pipeline, "genai-dml-int4", into)
-    (tmp_path / "phi3-tiny/versions.json").unlink()
-    done = stage(pipeline, VARIANT, into, check=False)
-    assert "version 0.1.0 exists with other bytes" in done.stderr
+    ledger = tmp_path / "phi3-tiny/versions.json"
+    assert list(read_record(ledger)["versions"]["one-name"]) == ["0.1.0", "0.2.0"]
+    ledger.unlink()  # a killed run leaves none, and its release remembers
+    done = stage(pipeline, "genai-dml-int4", into, version="0.2.0", check=False)
+    assert "version 0.2.0 exists with other bytes" in done.stderr
 
 
 def test_a_revoked_version_is_never_released_again(pipeline: Checkout, tmp_path: Path) -> None:
     into = tmp_path / "release/phi3-tiny" / VARIANT
     stage(pipeline, VARIANT, into)
-    done = pipeline.run(
-        sys.executable, "-m", "phiforge", "revoke", f"phi3-tiny/{VARIANT}", "0.1.0",
-        "--reason", "answers in verse only", "--root", str(tmp_path),
-    )  # fmt: skip
-    assert "revocations.json" in done.stdout
+    why = ("--reason", "answers in verse only")
+    revoke = command("revoke", f"phi3-tiny/{VARIANT}", "0.1.0", *why, "--root", tmp_path)
+    assert "revocations.json" in pipeline.run(*revoke).stdout
     for version in ("0.1.0", "0.2.0"):
         again = stage(pipeline, VARIANT, into, version=version, check=False)
         assert again.returncode == 1 and "answers in verse only" in again.stderr
 
 
-def flip_a_byte(release: Path) -> None:
-    data = bytearray((release / "openvino_model.bin").read_bytes())
-    data[len(data) // 2] ^= 1
-    (release / "openvino_model.bin").write_bytes(data)
-
-
-def hostile_name(release: Path) -> None:
-    (release / "weights\u202enib\x1b.exe").touch()
-
-
-def named_pipe(release: Path) -> None:
-    (release / "config.json").unlink()
-    os.mkfifo(release / "config.json")
-
-
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
-        (flip_a_byte, "changed-file"),
-        (hostile_name, "hostile-name"),
-        (named_pipe, "not-a-regular-file"),
+        (flipped("openvino_model.bin"), "changed-file"),
+        (write("weights\u202enib\x1b.exe"), "hostile-name"),
+        (pipe("config.json"), "not-a-regular-file"),
     ],
 )
 def test_the_one_file_verifier_refuses_what_was_changed(
-    verifier: Verifier,
-    received: Path,
-    certified: Certified,
-    edit: Callable[[Path], None],
-    finding: str,
+    verifier: Verifier, received: Path, certified: Certified, edit: Edit, finding: str
 ) -> None:
     """The whole table of edits is in tests/verify."""
     edit(received)
@@ -275,10 +228,7 @@ def test_nobody_without_the_key_replaces_what_its_owner_signed(
     pipeline: Checkout, verifier: Verifier, tmp_path: Path
 ) -> None:
     private, public = tmp_path / "owner.pem", tmp_path / "owner.pub"
-    pipeline.run(
-        sys.executable, "-m", "phiforge", "new-key", "--kind", "ecdsa",
-        "--private", str(private), "--public", str(public),
-    )  # fmt: skip
+    keys.new_key(private, public, kind="ecdsa")
     into = tmp_path / "m" / VARIANT
     stage(pipeline, VARIANT, into, PHIFORGE_SIGNING_KEY=str(private))
     done = stage(pipeline, VARIANT, into)
@@ -294,23 +244,18 @@ def test_a_new_version_or_key_makes_releases_again_and_nothing_else(
     key = {"PHIFORGE_SIGNING_KEY": str(certified.key)} if changed == "key" else {}
     done = pipeline.snakemake("-n", "--cores", "4", "all", *options, **key)
     jobs = planned_jobs(done.stdout + done.stderr)
-    releases = {f"release phi3-tiny {variant}" for variant in released_variants(pipeline)}
+    releases = {f"release phi3-tiny {variant}" for variant in available_variants()}
     assert jobs == {*releases, "index phi3-tiny"}
 
 
-def released_variants(pipeline: Checkout) -> list[str]:
-    manifests = (pipeline.folder / "artifacts/release/phi3-tiny").glob("[!.]*/MANIFEST.json")
-    return [path.parent.name for path in manifests]
-
-
 def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
-    pipeline: Checkout, verifier: Verifier, released: Path, tmp_path: Path
+    pipeline: Checkout, verifier: Verifier, tmp_path: Path
 ) -> None:
     again = tmp_path / "again.pyz"
-    pipeline.run(sys.executable, "-m", "phiforge", "verifier", "--into", str(again))
+    pipeline.run(*command("verifier", "--into", again))
     assert again.read_bytes() == verifier.program.read_bytes()
     bare = Verifier(minimal_environment(tmp_path / "bare", packages=()), again)
-    done = bare.run(released / VARIANT)
+    done = bare.run(pipeline.release(VARIANT))
     assert done.returncode == 1
     assert done.stderr.strip() == (
         "error: phiforge-verify needs the package 'cryptography', 45 or newer"

@@ -13,7 +13,8 @@ import yaml
 from phiforge.jobs import Blocked, Index
 from phiforge.release.index import snippet, write_index
 from support.checkout import ROOT, Checkout
-from support.releasing import copy_release, edit
+from support.release_edits import updated
+from support.releasing import copy_release
 
 HARDWARE: dict[str, Any] = yaml.safe_load((ROOT / "config/hardware.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((ROOT / "phiforge/release/index.schema.json").read_text())
@@ -52,10 +53,6 @@ for folder, code in json.load(sys.stdin):
 """
 
 
-def releases(pipeline: Checkout) -> Path:
-    return pipeline.folder / "artifacts/release/phi3-tiny"
-
-
 def index_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "index.json").read_text())
     jsonschema.Draft202012Validator(SCHEMA).validate(found)
@@ -63,7 +60,7 @@ def index_of(folder: Path) -> dict[str, Any]:
 
 
 def test_the_index_says_what_stands_there(pipeline: Checkout) -> None:
-    folder = releases(pipeline)
+    folder = pipeline.release()
     index = index_of(folder)
     released = sorted(path.parent.name for path in folder.glob("[!.]*/MANIFEST.json"))
     assert [one["variant"] for one in index["variants"]] == released
@@ -98,7 +95,7 @@ def test_the_index_says_what_stands_there(pipeline: Checkout) -> None:
 
 
 def test_every_released_variant_is_chosen_for_some_hardware(pipeline: Checkout) -> None:
-    index = index_of(releases(pipeline))
+    index = index_of(pipeline.release())
     chosen = {name for row in index["hardware"] for name in row["choose"]}
     assert {one["variant"] for one in index["variants"]} <= chosen
     assert [row["hardware"] for row in index["hardware"]] == list(HARDWARE)
@@ -114,12 +111,9 @@ def test_the_index_names_what_is_blocked_and_what_was_revoked(
     pipeline: Checkout, tmp_path: Path
 ) -> None:
     folder = tmp_path / "phi3-tiny"
-    copy_release(releases(pipeline) / "genai-cpu-int4", folder / "genai-cpu-int4")
-    (folder / "versions.json").write_bytes((releases(pipeline) / "versions.json").read_bytes())
-    edit(
-        folder / "versions.json",
-        lambda ledger: ledger["versions"]["genai-cpu-int4"]["0.1.0"].update(revoked="bad"),
-    )
+    copy_release(pipeline.release("genai-cpu-int4"), folder / "genai-cpu-int4")
+    (folder / "versions.json").write_bytes((pipeline.release() / "versions.json").read_bytes())
+    updated("versions.json", "versions", "genai-cpu-int4", "0.1.0", revoked="bad")(folder)
     blocked = {"reason": "no compiler here", "remedy": "Bring one."}
     job = Index("phi3-tiny", "A model", "MIT", {"npu-blob": Blocked(**blocked)}, (), ())
     write_index(job, ROOT / "config/hardware.yaml", folder)
@@ -137,7 +131,7 @@ def test_the_snippet_on_each_card_answers(pipeline: Checkout, kind: str) -> None
     """Every card's own code, with the stand-in's options where the device is not here."""
     variants: dict[str, Any] = yaml.safe_load((ROOT / "config/variants.yaml").read_text())
     work = []
-    for card in sorted(releases(pipeline).glob("[!.]*/README.md")):
+    for card in sorted(pipeline.release().glob("[!.]*/README.md")):
         if variants[card.parent.name]["snippet"] != kind:
             continue
         code = snippet(card)
@@ -168,9 +162,7 @@ def assert_each_answers(work: list[tuple[str, str]]) -> None:
 
 def test_the_blob_snippet_falls_back_to_the_ir(pipeline: Checkout, tmp_path: Path) -> None:
     """No blob can be made or loaded here: the snippet meets one that no NPU takes."""
-    release = releases(pipeline) / "openvino-int4-npu"
-    if not release.is_dir():
-        pytest.skip("openvino-int4-npu is not released here")
+    release = pipeline.release("openvino-int4-npu")
     folder = copy_release(release, tmp_path / "npu-blob-4000")
     options = json.loads((folder / "npu-profile.json").read_text())["pipeline_options"]
     (folder / "model.blob").write_bytes(b"of another NPU")

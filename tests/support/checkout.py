@@ -69,6 +69,10 @@ class Checkout:
         finally:
             path.write_text(before, encoding="utf-8")
 
+    def release(self, variant: str = "") -> Path:
+        """Where the release of a variant of phi3-tiny stands, or all of them."""
+        return self.folder / "artifacts/release/phi3-tiny" / variant
+
     def receipts(self) -> list[Path]:
         """Every receipt of phi3-tiny, without the envelopes beside them."""
         found = self.folder.glob("artifacts/checks/phi3-tiny/*/*.json")

@@ -1,34 +1,20 @@
 """What tests of releases share: keys and certificates, a minimal environment, another staging."""
 
-import datetime
 import json
 import os
 import shutil
 import subprocess
 import venv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
 from support.checkout import Checkout
 from support.jobs import JOBS, Names, command, write_job
 
 SIGNED_VARIANT = "openvino-int4-npu-cw"  # the smallest
-NOW = datetime.datetime.now(datetime.UTC)
 # What the verifier needs: cryptography, and what it is bound with.
 MINIMAL = ("cryptography", "cffi", "_cffi_backend", "pycparser")
 
@@ -89,84 +75,37 @@ class Certified:
         }
 
 
-def make_certified(folder: Path, *, days: float = 30) -> Certified:
-    """Issue it; ``days`` from now it expires (negative: it has)."""
+def make_certified(folder: Path) -> Certified:
+    """Issue it; it expires in 30 days."""
     folder.mkdir(parents=True, exist_ok=True)
-    root, intermediate, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-    later = NOW + datetime.timedelta(days=365)
-    issued = {
-        "root": _certificate("a root", root, "a root", root, True, later),
-        "chain": _certificate("an issuer", intermediate, "a root", root, True, later),
-        "leaf": _certificate(
-            "a releaser", leaf, "an issuer", intermediate, False, NOW + datetime.timedelta(days)
-        ),
-    }
-    for name, certificate in issued.items():
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    private, public = write_pair(folder, leaf)
-    return Certified(
-        private, public, folder / "leaf.pem", folder / "chain.pem", folder / "root.pem"
-    )
+    authority = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+    _issue(folder, "root", None, 365, *authority)
+    _issue(folder, "issuer", "root", 365, *authority)
+    _issue(
+        folder, "leaf", "issuer", 30,
+        "basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature",
+        "extendedKeyUsage=codeSigning",
+    )  # fmt: skip
+    public = ["openssl", "pkey", "-in", "leaf.key", "-pubout", "-out", "leaf.pub"]
+    subprocess.run(public, cwd=folder, check=True)
+    names = ("leaf.key", "leaf.pub", "leaf.pem", "issuer.pem", "root.pem")
+    return Certified(*(folder / name for name in names))
 
 
-def write_pair(
-    folder: Path, key: ec.EllipticCurvePrivateKey, password: bytes | None = None
-) -> tuple[Path, Path]:
-    """A key's PEM files, as ``phiforge new-key --kind ecdsa`` writes them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    private, public = folder / "release.pem", folder / "release.pub"
-    encryption = BestAvailableEncryption(password) if password else NoEncryption()
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
-        stream.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-    public.write_bytes(
-        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
-    return private, public
-
-
-def _certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: str,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    authority: bool,
-    until: datetime.datetime,
-) -> x509.Certificate:
-    usage = dict.fromkeys(
-        (
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(min(NOW, until) - datetime.timedelta(days=2))
-        .not_valid_after(until)
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=not authority,
-                key_cert_sign=authority,
-                crl_sign=authority,
-                **usage,
-            ),
-            critical=True,
-        )
-    )
-    if not authority:
-        builder = builder.add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False
-        )
-    return builder.sign(issuer_key, hashes.SHA256())
+def _issue(folder: Path, name: str, issuer: str | None, days: int, *extensions: str) -> None:
+    """Make a key and its certificate, signed by an issuer or by itself."""
+    signed_by = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-config", os.devnull, "-sha256", "-days", str(days),
+            "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-subj", f"/CN=a {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem",
+            *signed_by, *(word for one in extensions for word in ("-addext", one)),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
 
 
 def stage(
@@ -208,10 +147,3 @@ def copy_release(release: Path, into: Path) -> Path:
     for path in into.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return into
-
-
-def edit(path: Path, change: Callable[[Any], None]) -> None:
-    """Change a JSON document in place."""
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))

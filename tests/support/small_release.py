@@ -1,6 +1,5 @@
 """A variant of a few bytes with real receipts, gate, evidence and signatures, in milliseconds."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -99,7 +98,7 @@ class SmallVariant:
             if one.available:
                 self.put(name, self.passed(name))
             else:
-                self.put(name, blocked(self.subject(name), "no NPU here", "run it where one is"))
+                self.block(name)
 
     golden = property(lambda self: self.folder / "golden.yaml")
     acceptance = property(lambda self: self.folder / "acceptance.yaml")
@@ -127,27 +126,22 @@ class SmallVariant:
             artifact_sha256=read_record(self.build)["artifact_sha256"],
         )
 
-    def passed(self, name: str, **changes: Any) -> dict[str, Any]:
-        """An honest receipt of a row, with some keys changed."""
-        one = self.rows[name].row
-        basis = Basis(
+    def basis(self, name: str) -> Basis:
+        return Basis(
             sha256_file(self.reference),
             load_golden(self.golden).digest,
             sha256_file(self.acceptance),
-            validator_digest(one.runtime),
+            validator_digest(self.rows[name].row.runtime),
         )
+
+    def passed(self, name: str, **changes: Any) -> dict[str, Any]:
+        """An honest receipt of a row, with some keys changed."""
         answers = tuple(_answer(prompt) for prompt in PROMPTS)
         receipt = judged(
             self.subject(name),
-            basis,
+            self.basis(name),
             CheckResult((), answers, Metrics(10, 1.0, 1e-5, 1e-4, 1.0), 12),
-            executed_on={
-                "device": one.executes,
-                "how": "it said so",
-                "proof": [{"what": "devices", "observed": one.executes, "failure": None}],
-                "pinned": {},
-                "details": {},
-            },
+            executed_on=executed_on(self.rows[name].row.executes),
             thresholds={
                 "top1_agreement": 0.75,
                 "mean_kl": 1e-3,
@@ -157,6 +151,10 @@ class SmallVariant:
             toolchain={"openvino": "1"},
         )
         return {**receipt, **changes}
+
+    def block(self, name: str) -> None:
+        """Say that the row cannot be checked here."""
+        self.put(name, blocked(self.subject(name), "no NPU here", "run it where one is"))
 
     def put(self, name: str, receipt: Mapping[str, Any], signer: keys.Signer | None = None) -> None:
         """Sign a receipt and put it in the row's place."""
@@ -215,6 +213,12 @@ class SmallVariant:
         return release
 
 
+def executed_on(device: str, failure: str | None = None) -> dict[str, Any]:
+    """What a receipt says of where an artifact ran, and what spoke against it."""
+    proof = [{"what": "devices", "observed": device, "failure": failure}]
+    return {"device": device, "how": "it said so", "proof": proof, "pinned": {}, "details": {}}
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -230,10 +234,3 @@ def _answer(prompt: Mapping[str, Any]) -> dict[str, Any]:
         "not_run": None,
         "answer": None,
     }
-
-
-def edit(path: Path, change: Any) -> None:
-    """Change a JSON document in place."""
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))

@@ -2,9 +2,7 @@
 
 import base64
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,9 @@ from phiforge.trust import TrustError, keys
 from phiforge.trust.document import MAX_DOCUMENT, parse_json
 from phiforge.trust.envelope import PAYLOAD_TYPE, open_envelope, sign
 from phiforge.trust.statement import STATEMENT_TYPE, statement
+from support.checkout import ROOT
+from support.jobs import run
 
-ROOT = Path(__file__).parents[2]
 SIGNER = keys.ephemeral()
 SAID = statement({"phi3-tiny/openvino-int4": "a" * 64}, "https://example.org/said/v1", {"so": 1})
 
@@ -32,24 +31,13 @@ def verify(envelope: Any, known: list[keys.PublicKey]) -> dict[str, Any]:
     return open_envelope(envelope, known)[0]
 
 
-def new_key(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "phiforge", "new-key", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def refused(name: str) -> Any:
     return pytest.raises(TrustError, check=lambda error: error.name == name)
 
 
 def test_a_key_pair_is_made_for_its_owner_only_and_signs(tmp_path: Path) -> None:
     private, public = tmp_path / "runner.key", tmp_path / "runner.pub"
-    made = new_key("--private", private, "--public", public)
+    made = run("new-key", "--private", private, "--public", public)
     assert made.returncode == 0, made.stderr
     assert private.stat().st_mode & 0o777 == 0o600
     assert private.read_text() not in made.stdout + made.stderr
@@ -67,12 +55,12 @@ def test_a_key_pair_is_made_for_its_owner_only_and_signs(tmp_path: Path) -> None
 
 def test_new_key_refuses_artifacts_and_existing_files(tmp_path: Path) -> None:
     public = tmp_path / "runner.pub"
-    inside = new_key("--private", "artifacts/keys/runner.key", "--public", public)
+    inside = run("new-key", "--private", "artifacts/keys/runner.key", "--public", public)
     assert inside.returncode == 1
     assert inside.stderr.startswith("error: artifacts/keys/runner.key: a private key must not lie")
     assert not (ROOT / "artifacts/keys").exists() and not public.exists()
     public.write_text("here already")
-    taken = new_key("--private", tmp_path / "runner.key", "--public", public)
+    taken = run("new-key", "--private", tmp_path / "runner.key", "--public", public)
     assert taken.returncode == 1 and "the file exists" in taken.stderr
     assert len(taken.stderr.splitlines()) == 1
     assert not (tmp_path / "runner.key").exists()
@@ -83,7 +71,8 @@ def test_new_key_refuses_artifacts_and_existing_files(tmp_path: Path) -> None:
 )
 def test_a_key_with_a_password_needs_it(tmp_path: Path, kind: str, variable: str) -> None:
     private, public = tmp_path / "a.key", tmp_path / "a.pub"
-    made = new_key(
+    made = run(
+        "new-key",
         "--kind", kind, "--private", private, "--public", public,
         **{f"{variable}_PASSWORD": "open sesame"},
     )  # fmt: skip

@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,28 @@ from phiforge.trust.statement import PROVENANCE, TEST_RESULT, statement
 from phiforge.verify.revocations import Revocation, with_notice, without_notice
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import Verification, verify
-from support.releasing import NOW, Certified, copy_release, make_certified
-from support.small_release import SmallVariant, edit
+from support.release_edits import (
+    Edit,
+    both,
+    edit,
+    fit_the_lists,
+    flipped,
+    in_payload,
+    link,
+    listed,
+    pipe,
+    remove,
+    replaced,
+    sparse,
+    updated,
+    write,
+)
+from support.releasing import Certified, copy_release, make_certified
+from support.small_release import SmallVariant
 
 WEIGHTS = "weights.bin"
 RECEIPT = "evidence/receipts/npu-standin.json"
-GIGABYTES = 20 * 1024**3
-Edit = Callable[[Path], None]
+BYTE = flipped("weights.bin")
 
 
 @pytest.fixture(scope="session")
@@ -71,117 +86,9 @@ def refusals(verification: Verification) -> list[str]:
     return [finding.name for finding in verification.findings if finding.refuses]
 
 
-def write(name: str, data: bytes = b"") -> Edit:
-    def change(release: Path) -> None:
-        (release / name).parent.mkdir(parents=True, exist_ok=True)
-        (release / name).write_bytes(data)
-
-    return change
-
-
-def remove(name: str) -> Edit:
-    return lambda release: (release / name).unlink()
-
-
-def sparse(name: str) -> Edit:
-    def change(release: Path) -> None:
-        (release / name).touch()
-        os.truncate(release / name, GIGABYTES)
-
-    return change
-
-
-def updated(name: str, *path: str | int, **changes: Any) -> Edit:
-    """Change keys of the object at ``path`` in a JSON document."""
-
-    def change(document: Any) -> None:
-        for step in path:
-            document = document[step]
-        document.update(changes)
-
-    return lambda release: edit(release / name, change)
-
-
-def replaced(name: str, old: str, new: str) -> Edit:
-    def change(release: Path) -> None:
-        text = (release / name).read_text()
-        assert old in text
-        (release / name).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-def in_payload(name: str, old: bytes, new: bytes) -> Edit:
-    """Edit the statement in an envelope, whose signature stays."""
-
-    def change(envelope: Any) -> None:
-        payload = base64.b64decode(envelope["payload"])
-        assert old in payload
-        envelope["payload"] = base64.b64encode(payload.replace(old, new)).decode()
-
-    return lambda release: edit(release / name, change)
-
-
-def listed(name: str) -> Edit:
-    def change(release: Path) -> None:
-        with (release / "SHA256SUMS").open("a") as stream:
-            stream.write(f"{'0' * 64}  {name}\n")
-
-    return change
-
-
-def flip_a_byte(release: Path) -> None:
-    data = bytearray((release / WEIGHTS).read_bytes())
-    data[len(data) // 2] ^= 1
-    (release / WEIGHTS).write_bytes(data)
-
-
-def fit_the_lists(release: Path) -> None:
-    """What a careful attacker does: make manifest and checksums fit again."""
-
-    def describe(manifest: Any) -> None:
-        for entry in manifest["files"]:
-            entry["size"] = (release / entry["path"]).stat().st_size
-
-    edit(release / "MANIFEST.json", describe)
-    names = [line[66:] for line in (release / "SHA256SUMS").read_text().splitlines()]
-    sums = {
-        name: hashlib.sha256((release / name).read_bytes()).hexdigest()
-        for name in names
-        if (release / name).stat().st_size < GIGABYTES
-    }
-    lines = [f"{sums.get(name, '0' * 64)}  {name}\n" for name in names]
-    (release / "SHA256SUMS").write_text("".join(lines))
-
-
-def both(*edits: Edit) -> Edit:
-    def change(release: Path) -> None:
-        for one in edits:
-            one(release)
-
-    return change
-
-
-def link(name: str, target: str) -> Edit:
-    def change(release: Path) -> None:
-        (release / name).parent.mkdir(parents=True, exist_ok=True)
-        (release / name).unlink(missing_ok=True)
-        (release / name).symlink_to(target)
-
-    return change
-
-
 def link_a_folder(release: Path) -> None:
     (release / "evidence").rename(release.with_name("elsewhere"))
     (release / "evidence").symlink_to(release.with_name("elsewhere"))
-
-
-def pipe(name: str) -> Edit:
-    def change(release: Path) -> None:
-        (release / name).unlink(missing_ok=True)
-        os.mkfifo(release / name)
-
-    return change
 
 
 def better_receipt(release: Path) -> None:
@@ -216,9 +123,9 @@ def name_of_bytes(release: Path) -> None:
 
 DEEP = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 EDITS: list[tuple[str, Edit, str]] = [
-    ("a byte of the weights", flip_a_byte, "changed-file"),
-    ("a byte, and the lists", both(flip_a_byte, fit_the_lists), "inconsistent-provenance"),
-    ("a byte, and the lists, in model.sig", both(flip_a_byte, fit_the_lists),
+    ("a byte of the weights", BYTE, "changed-file"),
+    ("a byte, and the lists", both(BYTE, fit_the_lists), "inconsistent-provenance"),
+    ("a byte, and the lists, in model.sig", both(BYTE, fit_the_lists),
      "inconsistent-signature"),
     ("the manifest", updated("MANIFEST.json", license="Apache-2.0"), "changed-file"),
     ("the manifest's precision", updated("MANIFEST.json", precision="fp16"), "inconsistent-gate"),
@@ -262,9 +169,6 @@ EDITS: list[tuple[str, Edit, str]] = [
     ("the judged artifact", updated("evidence/gate.json", artifact_sha256="0" * 64),
      "inconsistent-gate"),
     ("a path that climbs", listed("../../etc/passwd"), "hostile-name"),
-    ("an absolute path", listed("/etc/passwd"), "hostile-name"),
-    ("a drive", listed("C:/windows"), "hostile-name"),
-    ("a backslash", listed("..\\secret"), "hostile-name"),
     ("the same path twice", both(listed("a"), listed("a")), "duplicate-path"),
     ("a path that climbs in the manifest", updated("MANIFEST.json", "files", 1, path="../L"),
      "hostile-name"),
@@ -290,25 +194,21 @@ EDITS: list[tuple[str, Edit, str]] = [
     ("revocations of another form", write("revocations.json", b"{}"), "malformed"),
     ("revocations that are no text", write("revocations.json", b"\xff"), "not-utf-8"),
     ("huge revocations", sparse("revocations.json"), "oversized-file"),
+    ("a pipe for revocations", pipe("../revocations.json"), "not-a-regular-file"),
+    ("a folder for revocations", write("../revocations.json/x"), "not-a-regular-file"),
+    ("revocations that lead nowhere", link("../revocations.json", "nowhere"), "unreadable-file"),
     ("revocations in a folder", write("evidence/revocations.json", b"{}"), "extra-file"),
     ("very many files", many, "too-many-files"),
     ("very deep folders", lambda release: (release / "/".join("d" * 40)).mkdir(parents=True),
      "not-a-regular-file"),
     ("deep JSON", write("MANIFEST.json", DEEP), "deep-json"),
     ("deep JSON in an envelope", write("evidence/provenance.dsse.json", DEEP), "deep-json"),
-    ("JSON that is no object", write("evidence/release.json", b"[]"), "not-json"),
-    ("not a number", write("evidence/gate.json", b'{"receipts": NaN}'), "not-json"),
-    ("the same key twice", replaced("evidence/release.json", "{", '{"version": "1", '),
-     "duplicate-key"),
-    ("no UTF-8", write("evidence/release.json", b'{"version": "\xff"}'), "not-utf-8"),
     ("checksums that are no text", write("SHA256SUMS", b"\xff\xfe"), "not-utf-8"),
     ("checksums of another form", write("SHA256SUMS", b"MD5 (x) = 1\n"), "malformed-checksums"),
-    ("a name from right to left", write("weights\u202enib.exe"), "hostile-name"),
     ("a Cyrillic letter", write("c\u043enfig.json"), "hostile-name"),
     ("an invisible letter", write("config\u200b.json"), "hostile-name"),
     ("a newline", write("a\nb"), "hostile-name"),
     ("a name that is no text", name_of_bytes, "hostile-name"),
-    ("a device's name", write("NUL.txt"), "hostile-name"),
     ("names that differ in case", write("CONFIG.json"), "hostile-name"),
     ("a key id that is a path", updated("evidence/release.json", "signer", keyid="../../passwd"),
      "malformed"),
@@ -397,14 +297,16 @@ def test_only_the_key_that_the_reader_names_counts(
 def test_certificates_lead_to_an_authority_and_expire(
     release: Path, certified: Certified, trust: Trust, tmp_path: Path
 ) -> None:
+    now = datetime.now(UTC)
+
     def authority(of: Certified) -> Trust:
         return Trust(authorities=tuple(read_certificates(of.authority.read_bytes(), "root")))
 
     for reader in (Trust(), trust, authority(certified)):
-        at = Trust(reader.keys, reader.authorities, NOW + timedelta(days=60))
+        at = Trust(reader.keys, reader.authorities, now + timedelta(days=60))
         assert refusals(verify(release, reader)) == []
         assert refusals(verify(release, at)) == ["expired-certificate"]
-    early = Trust(at=NOW - timedelta(days=60))
+    early = Trust(at=now - timedelta(days=60))
     assert refusals(verify(release, early)) == ["future-certificate"]
     other = authority(make_certified(tmp_path / "other"))
     assert refusals(verify(release, other)) == ["untrusted-certificate"]
