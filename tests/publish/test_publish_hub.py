@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from support.hub_history import API, COMMIT, UPLOAD
 from support.published_places import REPO, Hub, hub_for
-from support.publishing_hub import API, COMMIT, UPLOAD
 from support.publishing_runs import Publisher
 from support.releasing import SIGNED_VARIANT, Certified, Verifier
 
@@ -84,7 +84,8 @@ def test_the_next_version_replaces_what_is_shown_and_the_tag_keeps_the_old(
     line = hub.server.lines[REPO]
     assert len(line.commits) == 3
     assert len(hub.server.uploads) == uploads  # the payload was there
-    tagged = next(commit for commit in line.commits if commit.revision == line.tags["v0.1.0"])
+    tagged = line.at("v0.1.0")
+    assert tagged
     assert {k: v for k, v in tagged.files.items() if k != ".gitattributes"} == old
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
+from support.hub_history import COMMIT, UPLOAD
 from support.published_places import PLACES, REPO, Hub
-from support.publishing_hub import COMMIT, UPLOAD
 from support.publishing_runs import Publisher
 from support.releasing import Verifier
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from support.fetching import INDEX, SHARDS, Fetch, HubModel, make_checkpoint
-from support.hub_server import API, HubServer
+from support.hub_history import API
+from support.hub_server import HubServer
 
 BIG = SHARDS[0]
 RESUMED = [None, "bytes=100000-", "bytes=200000-"]
 GATED = {"X-Error-Code": "GatedRepo"}
 DAMAGED = "the bytes are damaged"
 
-# What goes wrong at first (`support.hub_server.Fault`), the ranges that are asked for until the
+# What goes wrong at first (`support.hub_history.Fault`), the ranges that are asked for until the
 # file is complete, and a word on the way.
 PASSING: list[tuple[str, dict[str, Any], list[str | None], str]] = [
     (BIG, {"cut": 100_000, "times": 2}, RESUMED, "the connection was lost"),

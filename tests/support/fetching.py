@@ -12,7 +12,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from phiforge.jobs import Fetch as FetchJob
-from support.hub_server import HubServer, Repository
+from support.hub_history import Commit
+from support.hub_server import HubServer
 from support.jobs import command, write_job
 
 ROOT = Path(__file__).parents[2]
@@ -143,25 +144,24 @@ class HubModel:
 
     hub: HubServer
     fetch: Fetch
-    repository: Repository
+    commit: Commit
 
     @classmethod
     def publish(
         cls, hub: HubServer, fetch: Fetch, files: Mapping[str, bytes], lfs: tuple[str, ...] = SHARDS
     ) -> Self:
         """Add a commit of ``files`` to the Hub."""
-        return cls(hub, fetch, hub.add(files, lfs=lfs))
+        return cls(hub, fetch, hub.commit("acme/phi", files, frozenset(lfs)))
 
     @property
     def source(self) -> dict[str, object]:
         """The source block that pins the commit."""
-        return {"repo": self.repository.name, "revision": self.repository.revision}
+        return {"repo": self.commit.name, "revision": self.commit.revision}
 
     @property
     def needed(self) -> dict[str, bytes]:
         """The files that must arrive."""
-        files = self.repository.files
-        return {name: files[name] for name in files if name in NEEDED}
+        return {name: data for name, data in self.commit.files.items() if name in NEEDED}
 
     def succeeds(self) -> str:
         """Fetch it and check the tree; return the output."""

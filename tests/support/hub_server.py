@@ -1,10 +1,11 @@
-"""Serve a model Hub on 127.0.0.1 for the real client: commits, LFS storage, faults.
+"""Serve a model Hub on 127.0.0.1 for the real client, to fetch from and publish to, with faults.
 
-It answers what huggingface_hub 1.21 asks: the listing of a commit with sizes and checksums, and
-``resolve`` with ranges. As on the Hub, files in git come from the Hub itself and LFS files by
-redirect from another origin, which must never see the token.
+It answers what huggingface_hub 1.21 asks: listings with sizes and checksums, ``resolve`` with
+ranges, LFS uploads, commits that take effect whole, and tags. As on the Hub, files in git come
+from the Hub itself and LFS files from (and to) another origin, which must never see the token.
 """
 
+import base64
 import hashlib
 import json
 import socket
@@ -13,79 +14,41 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-API = "the API"
+from support.hub_history import API, COMMIT, UPLOAD, Commit, Fault, Line, Request, git_blob_id
 
-
-@dataclass(frozen=True)
-class Repository:
-    """One commit of one repository: file name to bytes, and which of them are in LFS."""
-
-    name: str
-    revision: str
-    files: Mapping[str, bytes]
-    lfs: frozenset[str]
-
-
-@dataclass
-class Fault:
-    """Spoil the next ``times`` requests for ``target`` (a file name or `API`).
-
-    Attributes:
-        status: answer with this HTTP status and ``headers`` instead.
-        cut: close the connection after so many bytes of the answer.
-        reset: the same with a TCP reset.
-        hold: send so many bytes of the answer, then nothing until the server stops.
-        corrupt: flip one bit at this offset of the file.
-        truncate: serve the file as if it had only so many bytes.
-        append: serve the file with these bytes after its end.
-        ignore_range: answer 200 with the complete file whatever the client asked for.
-        body: answer this instead of JSON.
-    """
-
-    target: str
-    times: int = 1_000_000
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cut: int | None = None
-    reset: int | None = None
-    hold: int | None = None
-    corrupt: int | None = None
-    truncate: int | None = None
-    append: bytes = b""
-    ignore_range: bool = False
-    body: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request that arrived; ``target`` as in `Fault`, ``at`` in seconds."""
-
-    host: str
-    target: str
-    path: str
-    range: str | None
-    authorization: str | None
-    at: float
+LARGE = 100_000
+DATE = "2026-01-01T00:00:00.000Z"
 
 
 class HubServer:
-    """Serve repositories inside a ``with`` block, and log all requests."""
+    """Serve repositories inside a ``with`` block, and log all requests.
 
-    handler: type["Handler"]
+    Attributes:
+        redirects: the requests for files in LFS that were sent on to the storage host.
+        objects: what was uploaded to LFS, by SHA-256; ``uploads``: in which order.
+        cards: what the client let the Hub check.
+        held: set when a request is held.
+    """
+
+    writer = "hf_writer"  # the token that may write
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
-        self.repositories: list[Repository] = []
+        self.lines: dict[str, Line] = {}
+        self.objects: dict[str, bytes] = {}
+        self.uploads: list[str] = []
+        self.cards: list[str] = []
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
+        self.redirects: list[Request] = []
         self.overrides: dict[str, object] = {}
         self.extra_siblings: list[dict[str, object]] = []
-        self.stopping = threading.Event()
+        self.held, self.stopping = threading.Event(), threading.Event()
+        self.changing = threading.Lock()
         self._scheme = "https" if certificate else "http"
         self._hub = _listen(self, "hub", certificate)
         self._storage = _listen(self, "storage", certificate)
@@ -100,16 +63,12 @@ class HubServer:
         """The address that LFS files are redirected to."""
         return f"{self._scheme}://127.0.0.1:{self._storage.server_port}"
 
-    def add(
-        self, files: Mapping[str, bytes], *, lfs: tuple[str, ...] = (), name: str = "acme/phi"
-    ) -> Repository:
-        """Publish a commit; its id follows from its content."""
-        digest = hashlib.sha1(name.encode())
-        for path, data in sorted(files.items()):
-            digest.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
-        repository = Repository(name, digest.hexdigest(), dict(files), frozenset(lfs))
-        self.repositories.append(repository)
-        return repository
+    def commit(self, name: str, files: Mapping[str, bytes], lfs: frozenset[str]) -> Commit:
+        """Append a commit to a repository; ids differ though contents may not."""
+        line = self.lines.setdefault(name, Line())
+        text = repr((name, len(line.commits), sorted(files.items())))
+        line.commits.append(Commit(name, hashlib.sha1(text.encode()).hexdigest(), files, lfs))
+        return line.head
 
     def fail(self, target: str, **fault: object) -> None:
         """Add a `Fault`."""
@@ -122,11 +81,7 @@ class HubServer:
 
     def asked(self, target: str) -> list[Request]:
         """Return the requests for the API, or those for a file at the host that has its bytes."""
-        return [
-            request
-            for request in self.requests
-            if request.target == target and request.path != "redirected"
-        ]
+        return [request for request in self.requests if request.target == target]
 
     def take_fault(self, target: str) -> Fault:
         """Return the fault of the next request and count it; without one, an empty fault."""
@@ -158,7 +113,7 @@ class _Listener(ThreadingHTTPServer):
 
 
 def _listen(hub: HubServer, host: str, certificate: tuple[Path, Path] | None) -> _Listener:
-    server = _Listener(("127.0.0.1", 0), hub.handler)
+    server = _Listener(("127.0.0.1", 0), _Handler)
     server.hub, server.host = hub, host
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -167,126 +122,148 @@ def _listen(hub: HubServer, host: str, certificate: tuple[Path, Path] | None) ->
     return server
 
 
-class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Listener
+
+    @property
+    def hub(self) -> HubServer:
+        return self.server.hub
 
     def log_message(self, format: str, *args: object) -> None:
         """Tests read `HubServer.requests` instead."""
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)  # through a proxy the path is a whole address
-        path = unquote(parts.path)
-        if self.server.host == "storage":
-            self._storage(path)
-        elif path.startswith("/api/models/") and "/revision/" in path:
-            name, revision = path.removeprefix("/api/models/").split("/revision/")
-            self._listing(name, revision, blobs="blobs" in parse_qs(parts.query))
-        elif "/resolve/" in path:
-            name, _, rest = path.lstrip("/").partition("/resolve/")
+        path = unquote(parts.path).removeprefix("/api/models").lstrip("/")
+        owner, repository, what, rest = [*path.split("/", 3), "", ""][:4]
+        name = f"{owner}/{repository}"
+        if what in ("", "revision"):
+            self._listing(name, rest or "main", blobs="blobs" in parse_qs(parts.query))
+        elif self.server.host == "storage":
+            self._file(self._find(name, what), rest)
+        elif what == "resolve":
             self._resolve(name, *rest.split("/", 1))
+        elif self._find(name, "main"):
+            self._answer(*self._told(what, self.hub.lines[name]))
+
+    do_HEAD = do_GET  # what the client asks before it downloads a file
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self._arrived(COMMIT if "/commit/" in path else API)
+        if self.headers.get("Authorization") != f"Bearer {self.hub.writer}":
+            self._answer(403, {"error": "may not write"})
+        elif fault.status:
+            self._answer(fault.status, {"error": "injected"}, fault.headers)
+        elif fault.hold is not None:
+            self._hold()
         else:
-            self._note(path, path)
-            self._answer(404, b"")
+            with self.hub.changing:
+                answer = self._do(path, body)
+            if fault.cut is None:
+                self._answer(*answer)
+            else:  # done, and nobody hears of it
+                self.close_connection = True
 
-    def _note(self, target: str, path: str) -> None:
-        get = self.headers.get
-        self.server.hub.requests.append(
-            Request(
-                self.server.host, target, path, get("Range"), get("Authorization"), time.monotonic()
-            )
-        )
+    def do_DELETE(self) -> None:
+        name, _, tag = unquote(self.path).removeprefix("/api/models/").partition("/tag/")
+        found = self.hub.lines[name].tags.pop(tag, None)
+        self._answer(200 if found else 404)
 
-    def _find(self, name: str, revision: str) -> Repository | None:
+    def do_PUT(self) -> None:
+        oid = urlsplit(self.path).path.rsplit("/", 1)[1]
+        length = int(self.headers["Content-Length"])
+        fault = self._arrived(UPLOAD)
+        data = self.rfile.read(length if fault.hold is None else min(fault.hold, length))
+        if fault.hold is not None:
+            self._hold()
+        elif fault.status or hashlib.sha256(data).hexdigest() != oid:
+            self._answer(fault.status or 400)
+        else:
+            self.hub.objects[oid] = data
+            self.hub.uploads.append(oid)
+            self._answer(200)
+
+    def _request(self, target: str) -> Request:
+        sent = self.headers.get("Range"), self.headers.get("Authorization")
+        return Request(self.server.host, target, self.path, *sent, time.monotonic())
+
+    def _arrived(self, target: str) -> Fault:
+        """Note a request; what is to go wrong."""
+        self.hub.requests.append(self._request(target))
+        return self.hub.take_fault(target)
+
+    def _find(self, name: str, revision: str) -> Commit | None:
         """Return the commit; None: the request has been answered with not found."""
-        named = [known for known in self.server.hub.repositories if known.name == name]
-        for known in named:
-            if known.revision == revision:
-                return known
-        code = "RevisionNotFound" if named else "RepoNotFound"
-        self._answer(404 if named else 401, b"", {"X-Error-Code": code})
-        return None
+        line = self.hub.lines.get(name)
+        commit = line.at(revision) if line else None
+        if commit is None:
+            code = "RevisionNotFound" if line else "RepoNotFound"
+            self._answer(404 if line else 401, b"", {"X-Error-Code": code})
+        return commit
 
     def _listing(self, name: str, revision: str, *, blobs: bool) -> None:
-        hub = self.server.hub
-        self._note(API, self.path)
-        fault = hub.take_fault(API)
-        repository = None if fault.status else self._find(name, revision)
+        fault = self._arrived(API)
         if fault.status:
-            self._answer(fault.status, b'{"error": "injected"}', fault.headers)
-        if not repository:
-            return
-        siblings: list[dict[str, object]] = []
-        for path, data in repository.files.items():
-            sibling: dict[str, object] = {"rfilename": path}
-            if blobs:
-                sibling |= {"size": len(data), "blobId": git_blob_id(data)}
-            if blobs and path in repository.lfs:
-                sha256 = hashlib.sha256(data).hexdigest()
-                sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
-            siblings.append(sibling)
-        answer = {
-            "id": name,
-            "sha": revision,
-            "siblings": siblings + hub.extra_siblings,
-            **hub.overrides,
-        }
-        self._send(fault.body or json.dumps(answer).encode(), fault)
+            self._answer(fault.status, {"error": "injected"}, fault.headers)
+        elif commit := self._find(name, revision):
+            answer = {
+                "id": name,
+                "sha": commit.revision,
+                "private": self.hub.lines[name].private,
+                "siblings": [_sibling(commit, path, blobs=blobs) for path in commit.files]
+                + self.hub.extra_siblings,
+                **self.hub.overrides,
+            }
+            self._send(fault.body or json.dumps(answer).encode(), fault)
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
-        repository = self._find(name, revision)
-        if not repository:
+        commit = self._find(name, revision)
+        if commit is None or commit.lfs_digest(path) is None:
+            self._file(commit, path)
             return
-        if path not in repository.files:
-            self._note(path, self.path)
+        self.hub.redirects.append(self._request(path))
+        headers = {
+            "Location": f"{self.hub.storage_address}/{name}/{commit.revision}/{path}"
+            "?signature=s3cret",
+            "X-Repo-Commit": commit.revision,
+            "X-Linked-ETag": f'"{commit.lfs_digest(path)}"',
+            "X-Linked-Size": str(len(commit.files[path])),
+        }
+        self._answer(302, b"", headers)
+
+    def _file(self, commit: Commit | None, path: str) -> None:
+        if commit is None:
+            return
+        fault = self._arrived(path)
+        if path not in commit.files:
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-        elif path in repository.lfs:
-            self._note(path, "redirected")
-            place = f"{self.server.hub.storage_address}/{name}/{revision}/{path}?signature=s3cret"
-            self._answer(302, b"", {"Location": place})
+        elif fault.status:
+            self._answer(fault.status, {"error": "injected"}, fault.headers)
         else:
-            self._file(repository, path)
+            data = bytearray(commit.files[path][: fault.truncate] + fault.append)
+            if fault.corrupt is not None:
+                data[fault.corrupt] ^= 1
+            etag = git_blob_id(commit.files[path])
+            headers = {"X-Repo-Commit": commit.revision, "ETag": f'"{etag}"'}
+            self._send(bytes(data), fault, headers)
 
-    def _storage(self, path: str) -> None:
-        owner, name, revision, file = path.lstrip("/").split("/", 3)
-        repository = self._find(f"{owner}/{name}", revision)
-        if repository:
-            self._file(repository, file)
-
-    def _file(self, repository: Repository, path: str) -> None:
-        self._note(path, self.path)
-        fault = self.server.hub.take_fault(path)
-        if fault.status:
-            self._answer(fault.status, b'{"error": "injected"}', fault.headers)
-            return
-        data = bytearray(repository.files[path][: fault.truncate] + fault.append)
-        if fault.corrupt is not None:
-            data[fault.corrupt] ^= 1
-        self._send(bytes(data), fault)
-
-    def _send(self, data: bytes, fault: Fault) -> None:
-        begin = 0
+    def _send(self, data: bytes, fault: Fault, headers: Mapping[str, str] | None = None) -> None:
+        begin, status = 0, 200
+        ranges = {"Accept-Ranges": "bytes"}
         asked = self.headers.get("Range")
         if asked and not fault.ignore_range:
-            begin = int(asked.removeprefix("bytes=").rstrip("-"))
+            begin, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
             if begin >= len(data):
                 self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                 return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(data) - begin))
-        self.send_header("Accept-Ranges", "bytes")
-        self.end_headers()
-        self._send_body(data[begin:], fault)
-
-    def _send_body(self, body: bytes, fault: Fault) -> None:
+            ranges["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
         stop = next((at for at in (fault.cut, fault.reset, fault.hold) if at is not None), None)
-        self.wfile.write(body[:stop])
-        self.wfile.flush()
+        self._answer(status, data[begin:], {**ranges, **(headers or {})}, stop)
         if fault.hold is not None:
-            self.server.hub.stopping.wait(60)
+            self._hold()
         if fault.reset is not None:
             time.sleep(0.05)  # a reset also throws away what the client has not read yet
             linger = struct.pack("ii", 1, 0)
@@ -294,21 +271,128 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.close()
             self.wfile.close()
             self.connection.close()
-        if stop is not None:
-            self.close_connection = True
+        self.close_connection |= stop is not None
 
-    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def _hold(self) -> None:
+        self.hub.held.set()
+        self.hub.stopping.wait(60)
+        self.close_connection = True
+
+    def _answer(
+        self,
+        status: int,
+        told: object = b"",
+        headers: Mapping[str, str] | None = None,
+        stop: int | None = None,
+    ) -> None:
+        """Answer with bytes, of which ``stop`` are sent, or with JSON."""
+        body = told if isinstance(told, bytes) else json.dumps(told).encode()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body[:stop])
+            self.wfile.flush()
+
+    def _told(self, what: str, line: Line) -> tuple[int, object]:
+        """What the Hub knows of a repository."""
+        if what == "refs":
+            tags = [
+                {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit}
+                for tag, commit in line.tags.items()
+            ]
+            return 200, {"branches": [], "converts": [], "tags": tags}
+        if what == "commits":
+            fixed = {"title": "", "message": "", "authors": [], "date": DATE}
+            return 200, [{"id": commit.revision, **fixed} for commit in reversed(line.commits)]
+        if what == "lfs-files":
+            return 200, [
+                {"fileOid": oid, "oid": oid, "size": len(data), "pushedAt": DATE, "filename": oid}
+                for oid, data in self.hub.objects.items()
+            ]
+        return 404, {}
+
+    def _do(self, path: str, body: bytes) -> tuple[int, object]:
+        """Change what is asked for; status and answer."""
+        rows: list[Any] = [json.loads(row) for row in body.splitlines()]
+        asked, hub = rows[0], self.hub
+        if path == "/api/repos/create":
+            name = f"{asked['organization']}/{asked['name']}"
+            known = name in hub.lines
+            if not known:
+                hub.lines[name] = Line(private=asked.get("visibility") == "private")
+                hub.commit(name, {".gitattributes": b"*.bin filter=lfs\n"}, frozenset())
+            return 409 if known else 200, {"url": f"{hub.address}/{name}"}
+        if path == "/api/validate-yaml":
+            hub.cards.append(asked["content"])
+            errors = [] if "license:" in asked["content"] else [{"message": "license is missing"}]
+            return 400 if errors else 200, {"errors": errors, "warnings": []}
+        if path.endswith("/info/lfs/objects/batch"):
+            return 200, {"objects": [self._action(one) for one in asked["objects"]]}
+        owner, repository, what, *revision = path.removeprefix("/api/models/").split("/")
+        line = hub.lines.get(name := f"{owner}/{repository}")
+        if line is None:
+            return 404, {}
+        if what == "preupload":
+            return 200, {"files": [_mode(one, line.head) for one in asked["files"]]}
+        if what == "commit":
+            return self._commit(name, line.head, rows)
+        if what == "lfs-files":
+            for oid in asked["deletions"]["sha"]:
+                hub.objects.pop(oid)
+            return 200, {}
+        if what == "tag" and asked["tag"] not in line.tags and (commit := line.at(revision[0])):
+            line.tags[asked["tag"]] = commit.revision
+            return 200, {}
+        return 409 if what == "tag" else 404, {}
+
+    def _action(self, asked: dict[str, object]) -> dict[str, object]:
+        if asked["oid"] in self.hub.objects:
+            return asked
+        href = f"{self.hub.storage_address}/upload/{asked['oid']}?signature=s3cret"
+        return {**asked, "actions": {"upload": {"href": href}}}
+
+    def _commit(
+        self, name: str, head: Commit, rows: list[dict[str, dict[str, str]]]
+    ) -> tuple[int, object]:
+        files, lfs = dict(head.files), set(head.lfs)
+        for row in rows:
+            value, path = row["value"], row["value"].get("path", "")
+            if row["key"] == "header":
+                if value.get("parentCommit", head.revision) != head.revision:
+                    return 412, {"error": "the branch has moved"}
+            elif row["key"] == "file":
+                files[path] = base64.b64decode(value["content"])
+                lfs.discard(path)
+            elif row["key"] == "lfsFile":
+                if value["oid"] not in self.hub.objects:
+                    return 400, {"error": f"{path} was not uploaded"}
+                files[path] = self.hub.objects[value["oid"]]
+                lfs.add(path)
+            elif row["key"] == "deletedFile":
+                del files[path]
+                lfs.discard(path)
+        made = self.hub.commit(name, files, frozenset(lfs))
+        url = f"{self.hub.address}/{name}/commit/{made.revision}"
+        return 200, {"commitUrl": url, "commitOid": made.revision, "success": True}
 
 
-HubServer.handler = Handler
+def _sibling(commit: Commit, path: str, *, blobs: bool) -> dict[str, object]:
+    """How a listing shows a file: its name, and, if asked for, sizes and checksums."""
+    if not blobs:
+        return {"rfilename": path}
+    size, sha256 = len(commit.files[path]), commit.lfs_digest(path)
+    lfs = {"lfs": {"sha256": sha256, "size": size, "pointerSize": 134}} if sha256 else {}
+    return {"rfilename": path, "size": size, "blobId": git_blob_id(commit.files[path]), **lfs}
 
 
-def git_blob_id(data: bytes) -> str:
-    """Return the id that ``git hash-object`` gives."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+def _mode(asked: dict[str, Any], head: Commit) -> dict[str, object]:
+    """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
+    path = asked["path"]
+    known = {}
+    if path in head.files:
+        known = {"oid": head.lfs_digest(path) or git_blob_id(head.files[path])}
+    mode = "lfs" if asked["size"] > LARGE else "regular"
+    return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}

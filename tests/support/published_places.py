@@ -12,7 +12,7 @@ import boto3
 from huggingface_hub import snapshot_download
 from moto.server import ThreadedMotoServer
 
-from support.publishing_hub import PublishingHub
+from support.hub_server import HubServer
 from support.publishing_runs import NAME, Publisher
 from support.releasing import SIGNED_VARIANT
 
@@ -111,7 +111,7 @@ class Bucket(Storage):
 class Hub:
     """A repository of a Hub on loopback."""
 
-    def __init__(self, server: PublishingHub) -> None:
+    def __init__(self, server: HubServer) -> None:
         self.server = server
 
     def latest(self, into: Path, revision: str = "main", *patterns: str) -> Path | None:
@@ -177,7 +177,7 @@ def bucket_for(publisher: Publisher, path: Path) -> Iterator[Bucket]:
 @contextmanager
 def hub_for(publisher: Publisher, path: Path) -> Iterator[Hub]:
     """Let the command publish to a Hub."""
-    with PublishingHub() as server:
+    with HubServer() as server:
         publisher.policy["hub"] = {"repo": "acme/{model}-{variant}"}
         publisher.environment |= {
             "HF_ENDPOINT": server.address,
