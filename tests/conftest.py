@@ -131,10 +131,11 @@ def copy(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checko
 
 
 @pytest.fixture
-def publisher(pipeline: Checkout, tmp_path: Path) -> Publisher:
+def publisher(pipeline: Checkout, versions: Callable[[str], Path], tmp_path: Path) -> Publisher:
     """The publishing command, with nothing to publish yet and nowhere to publish to."""
     return Publisher(
         pipeline,
+        versions,
         tmp_path / "artifacts",
         {"channel": "candidate"},
         {"HOME": str(tmp_path / "home"), "PHIFORGE_RETRY_SECONDS": "0.01"},

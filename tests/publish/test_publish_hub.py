@@ -1,17 +1,15 @@
 """Releases on a model Hub: the real client against a Hub on loopback."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.hub_history import API, COMMIT, UPLOAD
-from support.published_places import REPO, Hub, hub_for
+from support.published_places import REPO, Hub, bytes_of, hub_for
 from support.publishing_runs import Publisher
 from support.releasing import SIGNED_VARIANT, Certified, Verifier
-
-Versions = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -21,24 +19,13 @@ def hub(publisher: Publisher, tmp_path: Path) -> Iterator[Hub]:
         yield place
 
 
-def bytes_of(release: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(release).as_posix(): path.read_bytes()
-        for path in release.rglob("*")
-        if path.is_file()
-    }
-
-
 def download(hub: Hub, into: Path, revision: str = "main", *patterns: str) -> Path:
     assert hub.latest(into, revision, *patterns) == into
     return into
 
 
-def test_a_release_is_one_private_commit_and_a_tag(
-    publisher: Publisher, hub: Hub, versions: Versions
-) -> None:
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+def test_a_release_is_one_private_commit_and_a_tag(publisher: Publisher, hub: Hub) -> None:
+    publisher.publish("0.1.0")
     line = hub.server.lines[REPO]
     assert line.private
     assert len(line.commits) == 2  # the Hub's own first one, and ours
@@ -72,14 +59,12 @@ def test_what_a_receiver_downloads_is_verified_as_it_lies_there(
 
 
 def test_the_next_version_replaces_what_is_shown_and_the_tag_keeps_the_old(
-    publisher: Publisher, hub: Hub, versions: Versions, tmp_path: Path
+    publisher: Publisher, hub: Hub, tmp_path: Path
 ) -> None:
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+    publisher.publish("0.1.0")
     old = bytes_of(publisher.release)
     uploads = len(hub.server.uploads)
-    publisher.take(versions("0.2.0"))
-    publisher.publish()
+    publisher.publish("0.2.0")
     assert hub.files() == bytes_of(publisher.release) != old
     line = hub.server.lines[REPO]
     assert len(line.commits) == 3
@@ -101,9 +86,9 @@ def test_the_next_version_replaces_what_is_shown_and_the_tag_keeps_the_old(
     ],
 )
 def test_a_fault_that_passes_leaves_one_commit(
-    publisher: Publisher, hub: Hub, versions: Versions, target: str, fault: dict[str, Any]
+    publisher: Publisher, hub: Hub, target: str, fault: dict[str, Any]
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     hub.server.fail(target, times=1, **fault)
     publisher.publish()
     line = hub.server.lines[REPO]
@@ -117,10 +102,9 @@ def test_a_fault_that_passes_leaves_one_commit(
     [("", "set HF_TOKEN to a token that may write"), ("hf_reader", "may not write there")],
 )
 def test_a_token_that_may_not_write_is_refused_and_not_shown(
-    publisher: Publisher, hub: Hub, versions: Versions, token: str, message: str
+    publisher: Publisher, hub: Hub, token: str, message: str
 ) -> None:
-    publisher.take(versions("0.1.0"))
-    done = publisher.publish(check=False, HF_TOKEN=token)
+    done = publisher.publish("0.1.0", check=False, HF_TOKEN=token)
     assert done.returncode == 1
     assert message in done.stderr
     assert "hf_reader" not in done.stdout + done.stderr
@@ -128,15 +112,14 @@ def test_a_token_that_may_not_write_is_refused_and_not_shown(
 
 
 def test_a_public_repository_is_refused_where_private_is_asked_for(
-    publisher: Publisher, hub: Hub, versions: Versions
+    publisher: Publisher, hub: Hub
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     publisher.policy["hub"]["private"] = False
     publisher.publish()
     assert not hub.server.lines[REPO].private
     publisher.policy["hub"]["private"] = True
-    publisher.take(versions("0.2.0"))
-    done = publisher.publish(check=False)
+    done = publisher.publish("0.2.0", check=False)
     assert "the repository is public" in done.stderr
     assert len(hub.server.lines[REPO].commits) == 2
 
@@ -186,11 +169,9 @@ def test_a_revocation_is_one_commit_that_every_download_shows(
 
 
 def test_a_revocation_of_an_older_version_leaves_the_newer_as_it_is(
-    publisher: Publisher, hub: Hub, versions: Versions, verifier: Verifier, tmp_path: Path
+    publisher: Publisher, hub: Hub, verifier: Verifier, tmp_path: Path
 ) -> None:
-    for version in ("0.1.0", "0.2.0"):
-        publisher.take(versions(version))
-        publisher.publish()
+    publisher.publish("0.1.0", "0.2.0")
     line = hub.server.lines[REPO]
     publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
     publisher.publish()

@@ -1,19 +1,15 @@
 """What holds wherever a release is published: a folder, an S3 bucket, a Hub."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phiforge.verify.trust import Trust
-from phiforge.verify.verification import verify
 from support.hub_history import COMMIT, UPLOAD
-from support.published_places import PLACES, REPO, Hub
+from support.published_places import PLACES, REPO, Hub, bytes_of, received
 from support.publishing_runs import Publisher
 from support.releasing import Verifier
-
-Versions = Callable[[str], Path]
 
 
 @pytest.fixture(params=PLACES)
@@ -23,51 +19,30 @@ def place(request: pytest.FixtureRequest, publisher: Publisher, tmp_path: Path) 
         yield opened
 
 
-def received(place: Any, into: Path) -> str | None:
-    """The version of the release that a receiver gets, which `verify` must accept."""
-    release = place.latest(into)
-    if release is None:
-        return None
-    verification = verify(release, Trust())
-    assert not verification.refused, verification.findings
-    return verification.version
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".cache" not in path.parts and path.name != ".gitattributes"
-    }
-
-
 def test_a_version_is_published_once_and_then_the_next(
-    publisher: Publisher, place: Any, versions: Versions, tmp_path: Path
+    publisher: Publisher, place: Any, tmp_path: Path
 ) -> None:
-    publisher.take(versions("0.1.0"))
-    done = publisher.publish()
+    done = publisher.publish("0.1.0")
     assert "published phi3-tiny/" in done.stdout
     assert "secret" not in done.stdout + done.stderr
     assert received(place, tmp_path / "first") == "0.1.0"
     state = place.state()
     assert "is published already" in publisher.publish().stdout
     assert place.state() == state
-    publisher.take(versions("0.2.0"))
-    publisher.publish()
+    publisher.publish("0.2.0")
     assert received(place, tmp_path / "second") == "0.2.0"
     assert bytes_of(place.latest(tmp_path / "again")) == bytes_of(publisher.release)
 
 
 @pytest.mark.parametrize("stage", ["upload", "end"])
 def test_a_kill_leaves_the_old_version_and_the_next_run_completes(
-    publisher: Publisher, place: Any, versions: Versions, tmp_path: Path, stage: str
+    publisher: Publisher, place: Any, tmp_path: Path, stage: str
 ) -> None:
     old = None
     if not (isinstance(place, Hub) and stage == "upload"):  # versions have the same large files
         old = "0.1.0"
-        publisher.take(versions(old))
-        publisher.publish()
-    publisher.take(versions("0.2.0"))
+        publisher.publish(old)
+    publisher.take("0.2.0")
     if isinstance(place, Hub):
         place.server.fail(UPLOAD if stage == "upload" else COMMIT, times=1, hold=50_000)
         running = publisher.started()
@@ -85,11 +60,8 @@ def test_a_kill_leaves_the_old_version_and_the_next_run_completes(
         assert len(place.server.uploads) == len(set(place.server.uploads))  # nothing twice
 
 
-def test_a_version_never_comes_to_mean_other_bytes(
-    publisher: Publisher, place: Any, versions: Versions
-) -> None:
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+def test_a_version_never_comes_to_mean_other_bytes(publisher: Publisher, place: Any) -> None:
+    publisher.publish("0.1.0")
     place.forge()
     state = place.state()
     done = publisher.publish(check=False)
@@ -99,11 +71,9 @@ def test_a_version_never_comes_to_mean_other_bytes(
 
 
 def test_a_revocation_is_published_once_and_never_lost(
-    publisher: Publisher, place: Any, versions: Versions, tmp_path: Path
+    publisher: Publisher, place: Any, tmp_path: Path
 ) -> None:
-    for version in ("0.1.0", "0.2.0"):
-        publisher.take(versions(version))
-        publisher.publish()
+    publisher.publish("0.1.0", "0.2.0")
     publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
     assert "published the revocation of phi3-tiny/" in publisher.publish().stdout
     listed = place.revocations()
@@ -114,26 +84,23 @@ def test_a_revocation_is_published_once_and_never_lost(
 
     publisher.forget_revocations()  # another machine goes on
     assert "is published already" in publisher.publish().stdout
-    publisher.take(versions("0.1.0"))
-    done = publisher.publish(check=False)
+    done = publisher.publish("0.1.0", check=False)
     assert done.returncode == 1
     assert "version 0.1.0 was revoked there: wrong tokenizer" in done.stderr
     assert place.state() == state
-    publisher.take(versions("0.3.0"))
-    publisher.publish()
+    publisher.publish("0.3.0")
     assert received(place, tmp_path / "3") == "0.3.0"
     assert place.revocations() == listed
 
 
 def test_what_was_never_published_has_no_revocation_there(
-    publisher: Publisher, place: Any, versions: Versions, tmp_path: Path
+    publisher: Publisher, place: Any, tmp_path: Path
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
     assert "was revoked, and is not published" in publisher.publish().stdout
     assert place.latest(tmp_path / "none") is None and place.revocations() is None
-    publisher.take(versions("0.2.0"))
-    publisher.publish()
+    publisher.publish("0.2.0")
     assert received(place, tmp_path / "first") == "0.2.0"
     assert place.revocations()  # the first publication takes earlier ones along
     state = place.state()
@@ -142,11 +109,9 @@ def test_what_was_never_published_has_no_revocation_there(
 
 
 def test_a_revocation_that_is_signed_again_is_published(
-    publisher: Publisher, place: Any, versions: Versions, verifier: Verifier, tmp_path: Path
+    publisher: Publisher, place: Any, verifier: Verifier, tmp_path: Path
 ) -> None:
-    for version in ("0.1.0", "0.2.0"):
-        publisher.take(versions(version))
-        publisher.publish()
+    publisher.publish("0.1.0", "0.2.0")
     publisher.revoke("0.1.0", "wrong tokenizer", artifact_sha256="0" * 64)
     publisher.publish()
     listed = place.revocations()
@@ -159,13 +124,12 @@ def test_a_revocation_that_is_signed_again_is_published(
 
 
 def test_a_corrupted_list_of_revocations_is_not_overwritten(
-    publisher: Publisher, place: Any, versions: Versions
+    publisher: Publisher, place: Any
 ) -> None:
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+    publisher.publish("0.1.0")
     place.write("revocations.json", b"{}")
     state = place.state()
-    publisher.take(versions("0.2.0"))
+    publisher.take("0.2.0")
     publisher.revoke("0.2.0", "wrong tokenizer")
     done = publisher.publish(check=False)
     assert done.returncode == 1
@@ -174,16 +138,14 @@ def test_a_corrupted_list_of_revocations_is_not_overwritten(
 
 
 def test_removals_are_listed_before_they_are_done(
-    publisher: Publisher, place: Any, versions: Versions, tmp_path: Path
+    publisher: Publisher, place: Any, tmp_path: Path
 ) -> None:
-    for version in ("0.1.0", "0.2.0"):
-        publisher.take(versions(version))
-        publisher.publish()
+    publisher.publish("0.1.0", "0.2.0")
     if isinstance(place, Hub):
         place.server.objects["0" * 64] = b"of an upload that no commit followed"
         unfinished, old = "large files from", "v0.1.0 from"
     else:
-        publisher.take(versions("0.3.0"))
+        publisher.take("0.3.0")
         assert publisher.killed_publish(5)
         unfinished, old = "its upload did not end", "0.1.0-"
     state = place.state()

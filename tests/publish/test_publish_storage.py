@@ -1,6 +1,6 @@
 """Releases in a folder and in an S3 bucket: pointer, uploads, refusals, configuration."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,9 @@ import pytest
 import yaml
 
 from support.checkout import Checkout
-from support.published_places import Folder, folder_for, hub_for
+from support.published_places import Folder, bytes_of, folder_for, hub_for, received
 from support.publishing_runs import NAME, Publisher
 from support.releasing import Verifier
-
-Versions = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -23,9 +21,9 @@ def folder(publisher: Publisher, tmp_path: Path) -> Iterator[Folder]:
 
 
 def test_what_was_uploaded_is_not_uploaded_again_unless_it_is_corrupted(
-    publisher: Publisher, folder: Folder, versions: Versions
+    publisher: Publisher, folder: Folder
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     assert publisher.killed_publish(12)
     uploaded = [path for path in folder.path.rglob("*") if path.is_file()]
     assert len(uploaded) == 11
@@ -40,9 +38,9 @@ def test_what_was_uploaded_is_not_uploaded_again_unless_it_is_corrupted(
 
 
 def test_only_what_verify_and_the_configuration_accept_is_published(
-    publisher: Publisher, folder: Folder, versions: Versions, signed: Path, certified: Any
+    publisher: Publisher, folder: Folder, signed: Path, certified: Any
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     publisher.policy["channel"] = "stable"
     assert "was not promoted to stable" in publisher.publish(check=False).stderr
     publisher.policy["channel"] = "candidate"
@@ -59,11 +57,9 @@ def test_only_what_verify_and_the_configuration_accept_is_published(
 
 
 def test_the_pointer_leaves_a_revoked_version_and_the_list_says_why(
-    publisher: Publisher, folder: Folder, versions: Versions, verifier: Verifier
+    publisher: Publisher, folder: Folder, verifier: Verifier
 ) -> None:
-    for version in ("0.1.0", "0.2.0"):
-        publisher.take(versions(version))
-        publisher.publish()
+    publisher.publish("0.1.0", "0.2.0")
     revoked = folder.path / folder.pointer()["latest"]
     publisher.revoke("0.2.0", "wrong tokenizer", artifact_sha256="0" * 64)
     assert "0.2.0 was revoked, and is not published" in publisher.publish().stdout
@@ -77,12 +73,40 @@ def test_the_pointer_leaves_a_revoked_version_and_the_list_says_why(
     assert "nothing to remove" in publisher.prune("--keep", "1").stdout
 
 
+@pytest.mark.parametrize(
+    ("from_the_end", "where", "found"),
+    [
+        (None, "within", "0.1.0"),  # the first file: written, and not in its place
+        (1, "within", "0.1.0"),
+        (1, "after", "0.1.0"),
+        (0, "within", "0.1.0"),  # the pointer
+        (0, "after", "0.2.0"),
+    ],
+)
+def test_a_kill_while_a_file_is_written_leaves_a_whole_version(
+    publisher: Publisher,
+    folder: Folder,
+    tmp_path: Path,
+    from_the_end: int | None,
+    where: str,
+    found: str,
+) -> None:
+    publisher.publish("0.1.0")
+    publisher.take("0.2.0")
+    pointer = len(bytes_of(publisher.release)) + 1
+    assert publisher.killed_publish(1 if from_the_end is None else pointer - from_the_end, where)
+    assert received(folder, tmp_path / "killed") == found
+    publisher.publish()
+    assert received(folder, tmp_path / "completed") == "0.2.0"
+    assert [name for name in folder.files() if "/" not in name] == ["latest.json"]
+    assert not [name for name in folder.files() if name.endswith(".partial")]
+
+
 @pytest.mark.parametrize(("call", "where"), [(1, "within"), (1, "after"), (2, "before")])
 def test_a_kill_while_it_is_revoked_leaves_the_old_pointer(
-    publisher: Publisher, folder: Folder, versions: Versions, call: int, where: str
+    publisher: Publisher, folder: Folder, call: int, where: str
 ) -> None:
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+    publisher.publish("0.1.0")
     pointer = folder.pointer()
     publisher.revoke("0.1.0", "wrong tokenizer")
     assert publisher.killed_publish(call, where)
@@ -100,15 +124,13 @@ def test_a_kill_while_it_is_revoked_leaves_the_old_pointer(
 
 
 def test_a_place_that_fails_keeps_nothing_from_the_others(
-    publisher: Publisher, folder: Folder, versions: Versions, tmp_path: Path
+    publisher: Publisher, folder: Folder, tmp_path: Path
 ) -> None:
     other = Folder(tmp_path / "other")
     publisher.policy["storage"].insert(0, {"url": str(tmp_path / "other")})
-    publisher.take(versions("0.1.0"))
-    publisher.publish()
+    publisher.publish("0.1.0")
     other.write("revocations.json", b"{}")
-    publisher.take(versions("0.2.0"))
-    assert publisher.publish(check=False).returncode == 1
+    assert publisher.publish("0.2.0", check=False).returncode == 1
     assert folder.pointer()["latest"].startswith("0.2.0-")
     publisher.revoke("0.2.0", "wrong tokenizer")
     done = publisher.publish(check=False)
@@ -152,9 +174,9 @@ def test_the_rule_publishes_where_the_configuration_says(
     ],
 )
 def test_a_mistaken_storage_is_named_in_one_line(
-    publisher: Publisher, versions: Versions, change: dict[str, Any], message: str
+    publisher: Publisher, change: dict[str, Any], message: str
 ) -> None:
-    publisher.take(versions("0.1.0"))
+    publisher.take("0.1.0")
     publisher.policy["storage"] = [{"url": "s3://bucket/x", **change}]
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "s3cret"}
     done = publisher.publish(check=False, **keys)

@@ -12,11 +12,30 @@ import boto3
 from huggingface_hub import snapshot_download
 from moto.server import ThreadedMotoServer
 
+from phiforge.verify.trust import Trust
+from phiforge.verify.verification import verify
 from support.hub_server import HubServer
 from support.publishing_runs import NAME, Publisher
 from support.releasing import SIGNED_VARIANT
 
 REPO = f"acme/phi3-tiny-{SIGNED_VARIANT}"
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """The files of a release, without what a Hub and its client add."""
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    ours = [name for name in names if name.parts[0] not in (".cache", ".gitattributes")]
+    return {name.as_posix(): (folder / name).read_bytes() for name in ours}
+
+
+def received(place: Any, into: Path) -> str | None:
+    """The version of the release that a receiver gets, which `verify` must accept."""
+    release = place.latest(into)
+    if release is None:
+        return None
+    verification = verify(release, Trust())
+    assert not verification.refused, verification.findings
+    return verification.version
 
 
 class Storage:
@@ -63,11 +82,7 @@ class Folder(Storage):
         self.path = path / NAME
 
     def files(self) -> dict[str, bytes]:
-        return {
-            path.relative_to(self.path).as_posix(): path.read_bytes()
-            for path in self.path.rglob("*")
-            if path.is_file()
-        }
+        return bytes_of(self.path)
 
     def state(self) -> object:
         inodes = {name: (self.path / name).stat().st_ino for name in self.files()}

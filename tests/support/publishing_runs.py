@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,14 @@ runpy.run_module("phiforge", run_name="__main__", alter_sys=True)
 
 @dataclass
 class Publisher:
-    """``phiforge publish`` in the pipeline's checkout, for releases below ``root``."""
+    """``phiforge publish`` in the pipeline's checkout, for releases below ``root``.
+
+    Attributes:
+        versions: version to a release of it.
+    """
 
     checkout: Checkout
+    versions: Callable[[str], Path]
     root: Path
     policy: dict[str, Any]
     environment: dict[str, str]
@@ -59,14 +64,19 @@ class Publisher:
     def release(self) -> Path:
         return self.root / "release" / NAME
 
-    def take(self, release: Path) -> None:
-        """Let this be the release of the checkout."""
+    def take(self, release: Path | str) -> None:
+        """Let this be the release of the checkout; or one of this version."""
         shutil.rmtree(self.release, ignore_errors=True)
-        copy_release(release, self.release)
+        copy_release(self.versions(release) if isinstance(release, str) else release, self.release)
 
     def publish(
-        self, *, check: bool = True, **environment: str
+        self, *versions: str, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
+        """Publish what was taken, or these versions in turn; the last run."""
+        for version in versions[:-1]:
+            self.publish(version)
+        for version in versions[-1:]:
+            self.take(version)
         return self.run(*self._publish(), check=check, **environment)
 
     def killed_publish(self, call: int, where: str = "before") -> bool:
