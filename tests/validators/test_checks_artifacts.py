@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,35 +16,9 @@ import pytest
 from phiforge.artifact.record import read_record
 from phiforge.jobs import Blocked
 from support.bench import Bench, copied, reseal
-from support.checkout import ROOT, Checkout
-from support.jobs import SETTINGS, check_job, command
+from support.checkout import ROOT
+from support.jobs import check_job, command
 from validators.isolation import run_in_subprocess
-
-
-def test_every_receipt_of_the_pipeline_says_what_really_ran(pipeline: Checkout) -> None:
-    receipts = pipeline.receipts()
-    assert len(receipts) == sum(len(variant.devices) for variant in SETTINGS.variants.values())
-    runtimes = set()
-    for path in receipts:
-        receipt = read_record(path)
-        where = f"{path.parent.name} on {path.stem}: {receipt['reason']}"
-        if SETTINGS.devices[path.stem].kind == "device" and path.stem != "cpu":
-            assert receipt["verdict"] == "blocked", where
-            continue
-        runtimes.add(receipt["runtime"])
-        assert receipt["verdict"] == "passed", where
-        assert receipt["executed_on"]["device"] == "CPU", where
-        ran = [entry for entry in receipt["golden"] if entry["not_run"] is None]
-        assert len(ran) >= 12, where
-        assert all(entry["passed"] for entry in ran), where
-        assert all(entry["output"] == entry["expected"] for entry in ran), where
-        assert set(receipt["thresholds"]) & {"mean_kl", "max_kl"}, where
-    assert runtimes - {"npu_library"} == {
-        "openvino",
-        "openvino_optimum",
-        "openvino_npu",
-        "onnx_genai",
-    }
 
 
 def test_a_damaged_payload_is_not_even_opened(
@@ -54,9 +29,7 @@ def test_a_damaged_payload_is_not_even_opened(
     kept = config.read_bytes()
 
     def reason() -> str:
-        done, receipt = bench.check("openvino-int4", "cpu", artifact)
-        assert done.returncode == 0, done.stderr
-        assert receipt is not None
+        receipt = bench.receipt("openvino-int4", "cpu", artifact)
         assert [failure["name"] for failure in receipt["failures"]] == ["damaged-payload"]
         assert receipt["executed_on"] is None
         return str(receipt["reason"])
@@ -119,35 +92,31 @@ def test_a_killed_check_takes_its_runtime_with_it(
     assert not (tmp_path / "receipt.json").exists()
 
 
-class checking:
+@contextmanager
+def checking(
+    bench: Bench, artifact: Path, receipt: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
     """A running check on the row cpu, and its child once that has reported what it does."""
+    job = check_job("openvino-fp16", "cpu")
+    begin = command("check-here", *bench.arguments(job, artifact, receipt))
+    quiet = subprocess.DEVNULL
+    check = subprocess.Popen(begin, cwd=ROOT, stdout=quiet, stderr=quiet)
+    try:
+        yield check, worker_of(check)
+    finally:
+        check.kill()
+        check.wait()
 
-    def __init__(self, bench: Bench, artifact: Path, receipt: Path) -> None:
-        job = check_job("openvino-fp16", "cpu")
-        self._command = command("check-here", *bench.arguments(job, artifact, receipt))
 
-    def __enter__(self) -> tuple[subprocess.Popen[bytes], psutil.Process]:
-        self._check = subprocess.Popen(
-            self._command,
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return self._check, next(self._worker())
-
-    def _worker(self) -> Iterator[psutil.Process]:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self._check.poll() is None:
-            for child in psutil.Process(self._check.pid).children():
-                job = Path(child.cmdline()[-1]) if child.cmdline() else Path()
-                if job.with_name("DOING").is_file():
-                    yield child
-            time.sleep(0.01)
-        raise AssertionError("the check never opened its artifact")
-
-    def __exit__(self, *error: object) -> None:
-        self._check.kill()
-        self._check.wait()
+def worker_of(check: subprocess.Popen[bytes]) -> psutil.Process:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and check.poll() is None:
+        for child in psutil.Process(check.pid).children():
+            job = Path(child.cmdline()[-1]) if child.cmdline() else Path()
+            if job.with_name("DOING").is_file():
+                return child
+        time.sleep(0.01)
+    raise AssertionError("the check never opened its artifact")
 
 
 def test_a_runtime_that_hangs_is_ended(bench: Bench, built: Callable[[str], Path]) -> None:

@@ -12,12 +12,10 @@ import pytest
 
 from phiforge.artifact.manifest import verify
 from phiforge.artifact.record import read_record
-from phiforge.settings.documents import read_yaml
-from phiforge.settings.settings import load
 from support.checkout import ROOT, Checkout
+from support.jobs import SETTINGS
 from validators.contract import ArtifactError, ExecutionEvidence, Runtime
 from validators.evaluation import judge_device
-from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
 from validators.ort_profile import executor, proofs
 from validators.reference_tree import Reference, load_reference
@@ -26,7 +24,6 @@ from validators.runtimes.onnx_genai import ProfiledSession
 from validators.runtimes.openvino_npu import NPU_PROFILE, NpuRuntime, open_runtime
 from validators.worker import add_performance
 
-SETTINGS = load(read_yaml(ROOT / "config/config.yaml"), ROOT / "config")
 PROMPT = "<|user|>What is the capital of Japan?<|end|><|assistant|>"
 ANSWER = "The capital of Japan is Tokyo."
 HERE = {
@@ -214,18 +211,10 @@ def test_speed_is_measured_with_the_numerics_of_users(
         for prompt in asked
     )
     seen = RunResult(answers, runtime.executed_on(), {})
-    golden = load_golden(ROOT / "models/phi3-tiny/golden.yaml")
-    assert {prompt.id for prompt in golden.prompts} >= {prompt.id for prompt in asked}
 
     def performance(observation: RunResult) -> dict[str, Any]:
-        done = add_performance(
-            module,
-            observation,
-            built("openvino-int4"),
-            {"device": "CPU"},
-            reference,
-            tmp_path / "DOING",
-        )
+        payload, doing = built("openvino-int4"), tmp_path / "DOING"
+        done = add_performance(module, observation, payload, {"device": "CPU"}, reference, doing)
         assert done.failure is None
         assert done.performance is not None
         return dict(done.performance)
@@ -234,6 +223,5 @@ def test_speed_is_measured_with_the_numerics_of_users(
     assert (told["numerics"], told["runs"]) == ("default", len(asked) - 1)
     assert told["new_tokens"]["max"] > 8, "answered anew"
     assert seen.evidence is not None
-    free = replace(seen, evidence=replace(seen.evidence, pinned={}))
-    reused = performance(free)
+    reused = performance(replace(seen, evidence=replace(seen.evidence, pinned={})))
     assert reused["new_tokens"]["max"] <= 8, "the check's own answers"

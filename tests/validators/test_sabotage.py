@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 from benchmarks.sabotage import (
     Sabotage,
-    Weights,
     fewer_bits,
     other_weights,
     sabotaged,
@@ -32,33 +32,35 @@ Edit = Callable[[Path], None]
 """Breaks a payload in place."""
 
 
+Built = Callable[[str], Path]
+
+
 @dataclass(frozen=True)
 class Broken:
-    """A broken artifact: ``edit`` of what was built as ``of``, offered as ``variant``."""
+    """A broken artifact, offered as ``variant``; ``make`` writes its payload."""
 
     variant: str
-    edit: Edit | Sabotage
-    of: str | None = None
-    weights: bool = False
+    make: Callable[[Built, Path], object]
 
-    def made(self, built: Callable[[str], Path], into: Path) -> Path:
+    def made(self, built: Built, into: Path) -> Path:
         """The folder of its build."""
-        original, payload = built(self.of or self.variant), into / "build/payload"
-        if self.weights:
-            sabotaged(original, payload, self.edit)  # type: ignore[arg-type]
-        else:
-            shutil.copytree(original, payload, copy_function=shutil.copyfile)
-            self.edit(payload)  # type: ignore[arg-type]
-            reseal(payload)
-        return payload.parent
+        self.make(built, into / "build/payload")
+        return into / "build"
 
 
 def weights(variant: str, sabotage: Sabotage) -> Broken:
-    return Broken(variant, sabotage, weights=True)
+    return Broken(variant, lambda built, payload: sabotaged(built(variant), payload, sabotage))
 
 
 def files(variant: str, edit: Edit, of: str | None = None) -> Broken:
-    return Broken(variant, edit, of)
+    """``edit`` of what was built as ``of``."""
+
+    def make(built: Built, payload: Path) -> None:
+        shutil.copytree(built(of or variant), payload, copy_function=shutil.copyfile)
+        edit(payload)
+        reseal(payload)
+
+    return Broken(variant, make)
 
 
 def nothing(payload: Path) -> None:
@@ -74,11 +76,6 @@ def replaced(name: str, old: str, new: str) -> Edit:
         (payload / name).write_text(text.replace(old, new), encoding="utf-8")
 
     return edit
-
-
-def nan_scales(weights: Weights) -> None:
-    scale = next(tensor for name, tensor in weights.layer(5).items() if "scale" in name)
-    weights.of(scale)[:] = [0x00, 0x7E] * (scale.size // 2)  # float16 NaN
 
 
 def unasked(bench: Bench) -> tuple[int, int]:
@@ -128,48 +125,38 @@ def exchange_in_ir(name: str, first: int, second: int) -> Edit:
 
 
 @pytest.mark.parametrize(
-    ("row", "broken", "names"),
+    ("row", "broken"),
     [
-        ("dml-standin", weights("genai-dml-int4", other_weights), {"mean-kl", "max-kl"}),
-        ("cpu", weights("openvino-int4", zero_layer(3)), {"mean-kl", "max-kl"}),
-        ("cpu", weights("openvino-fp16", swap_layers(4, 5)), {"mean-kl", "max-kl"}),
-        ("cpu", weights("openvino-int4", nan_scales), {"nan-logits"}),
+        ("dml-standin", weights("genai-dml-int4", other_weights)),
+        ("cpu", weights("openvino-int4", zero_layer(3))),
+        ("cpu", weights("openvino-fp16", swap_layers(4, 5))),
     ],
-    ids=["another's weights", "a layer zeroed", "two layers swapped", "NaN"],
+    ids=["another's weights", "a layer zeroed", "two layers swapped"],
 )
 def test_wrong_weights_fail_by_what_they_answer(
-    bench: Bench,
-    built: Callable[[str], Path],
-    tmp_path: Path,
-    row: str,
-    broken: Broken,
-    names: set[str],
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path, row: str, broken: Broken
 ) -> None:
     found = bench.failures(broken.variant, row, broken.made(built, tmp_path))
-    assert names <= set(found), found
+    assert {"mean-kl", "max-kl"} <= set(found), found
 
 
 @pytest.mark.parametrize(
-    ("variant", "place"),
-    [("genai-cpu-int4", "tokenizer.json"), ("openvino-int4", "openvino_tokenizer")],
+    ("variant", "place", "name"),
+    [
+        ("genai-cpu-int4", "tokenizer", "permuted-token-ids"),
+        ("openvino-int4", "openvino_tokenizer", "permuted-token-ids"),
+        ("openvino-int4", "openvino_detokenizer", "wrong-text"),
+    ],
 )
-def test_a_tokenizer_with_two_ids_exchanged_is_named(
-    bench: Bench, built: Callable[[str], Path], tmp_path: Path, variant: str, place: str
+def test_two_exchanged_ids_are_named(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path, variant: str, place: str, name: str
 ) -> None:
-    """No golden prompt holds either of the two."""
-    pair = unasked(bench)
-    edit = exchange_in_tokenizer(*pair) if place.endswith("json") else exchange_in_ir(place, *pair)
-    artifact = files(variant, edit).made(built, tmp_path)
-    assert bench.failures(variant, "cpu", artifact) == ["permuted-token-ids"]
-
-
-def test_a_detokenizer_with_two_ids_exchanged_is_named(
-    bench: Bench, built: Callable[[str], Path], tmp_path: Path
-) -> None:
+    """No golden prompt holds either of a tokenizer's two; a detokenizer's are of an answer."""
     answer = read_record(bench.reference / "REFERENCE.json")["prompts"][0]["answer_ids"]
-    edit = exchange_in_ir("openvino_detokenizer", answer[0], answer[1])
-    artifact = files("openvino-int4", edit).made(built, tmp_path)
-    assert bench.failures("openvino-int4", "cpu", artifact) == ["wrong-text"]
+    pair = answer[:2] if name == "wrong-text" else unasked(bench)
+    edit = exchange_in_tokenizer if place == "tokenizer" else partial(exchange_in_ir, place)
+    artifact = files(variant, edit(*pair)).made(built, tmp_path)
+    assert bench.failures(variant, "cpu", artifact) == [name]
 
 
 def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
@@ -183,35 +170,11 @@ def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
     shutil.copy(built("openvino-int4-npu") / "npu-profile.json", payload)
     replaced("openvino_model.xml", "int4_asym", "int4_sym")(payload)
     reseal(payload)
-    done, receipt = bench.check("openvino-int4-npu", "npu-standin", payload.parent)
-    assert done.returncode == 0, done.stderr
-    assert receipt is not None
+    receipt = bench.receipt("openvino-int4-npu", "npu-standin", payload.parent)
     assert receipt["verdict"] == "failed"
     assert [failure["name"] for failure in receipt["failures"]] == ["asymmetric-weights"]
     assert "the NPU's compiler aborts" in receipt["reason"]
     assert receipt["executed_on"] is None
-
-
-def test_a_dml_graph_that_ran_on_the_cpu_is_no_dml_receipt(
-    bench: Bench, built: Callable[[str], Path]
-) -> None:
-    row = check_job("genai-dml-int4", "dml-standin").row
-    lying = replace(row, name="dml", kind="device", executes="DML")
-    artifact = built("genai-dml-int4").parent
-    found = bench.failures("genai-dml-int4", "dml", artifact, row=lying)
-    assert found == ["wrong-device"]
-
-
-def test_devices_that_would_hide_a_fall_back_are_refused(
-    bench: Bench, built: Callable[[str], Path]
-) -> None:
-    row = check_job("openvino-int4-npu", "npu").row
-    lying = replace(row, settings={"npuw_devices": "NPU,CPU"})
-    artifact = built("openvino-int4-npu").parent
-    done, receipt = bench.check("openvino-int4-npu", "npu", artifact, row=lying)
-    assert done.returncode == 1
-    assert receipt is None
-    assert "would hide which device ran" in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -252,13 +215,6 @@ def truncate(name: str) -> Edit:
     return edit
 
 
-def lax_profile(payload: Path) -> None:
-    path = payload / "npu-profile.json"
-    profile = json.loads(path.read_text(encoding="utf-8"))
-    profile["pipeline_options"]["NPUW_DEVICES"] = "NPU,CPU"
-    path.write_text(json.dumps(profile), encoding="utf-8")
-
-
 OTHER_TURN = ("<|assistant|>", "<|user|>")
 DOCTYPE = '<?xml version="1.0"?>\n<!DOCTYPE net [<!ENTITY a SYSTEM "/etc/hostname">]>'
 
@@ -280,7 +236,10 @@ def cases() -> Iterator[tuple[str, Broken, set[str]]]:
     whole = {"group-size", metadata}
     yield "channel-wise as groups", files(npu, nothing, of=f"{npu}-cw"), whole
     yield "NPU as mixed", files("openvino-int4", nothing, of=npu), {"int4-ratio", metadata}
-    yield "options in the profile", files(npu, lax_profile), {"npu-profile"}
+    lax = replaced(
+        "npu-profile.json", '"MAX_PROMPT_LEN"', '"NPUW_DEVICES": "NPU,CPU", "MAX_PROMPT_LEN"'
+    )
+    yield "options in the profile", files(npu, lax), {"npu-profile"}
     yield "truncated IR", files(fp16, truncate("openvino_model.bin")), {"incomplete-weights"}
     yield "truncated ONNX", files(dml, truncate("model.onnx.data")), {"incomplete-weights"}
     entity = replaced("openvino_model.xml", '<?xml version="1.0"?>', DOCTYPE)
