@@ -30,7 +30,7 @@ def test_stable_names_every_missing_receipt_of_the_shipped_configuration(
     output = done.stdout + done.stderr
     assert done.returncode != 0
     for variant in SETTINGS.variants.values():
-        if not (pipeline.folder / f"artifacts/release/phi3-tiny/{variant.name}").is_dir():
+        if not pipeline.release(variant.name).is_dir():
             assert f"phi3-tiny {variant.name}: not built here" in output
             continue
         for row in variant.devices:
@@ -77,14 +77,14 @@ def stable(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
     return copy
 
 
-def release_of(checkout: Checkout) -> Path:
-    return checkout.folder / "artifacts/release/phi3-tiny" / CPU_ONLY
+def content(release: Path) -> dict[Path, bytes]:
+    return {name: (release / name).read_bytes() for name in files_under(release)}
 
 
 def test_stable_is_a_signed_summary_of_what_was_verified(
     stable: Checkout, pipeline: Checkout
 ) -> None:
-    release = release_of(stable)
+    release = stable.release(CPU_ONLY)
     output = (stable.folder.parent / "stable.txt").read_text()
     assert f"phi3-tiny {CPU_ONLY}: stable since " in output
     assert "convert" not in output, "a promotion builds nothing"
@@ -104,15 +104,15 @@ def test_stable_is_a_signed_summary_of_what_was_verified(
     record = read_record(stable.folder / f"artifacts/promotions/phi3-tiny/{CPU_ONLY}.json")
     assert record["promoted"] and record["keyid"] == key.keyid
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=release, check=True)
-    for name in files_under(release_of(pipeline)):
+    for name in files_under(pipeline.release(CPU_ONLY)):
         if name.parts[0] not in ("evidence", "README.md"):
-            assert (release / name).read_bytes() == (release_of(pipeline) / name).read_bytes()
+            assert (release / name).read_bytes() == (pipeline.release(CPU_ONLY) / name).read_bytes()
 
 
 def test_stable_is_verified_where_there_is_only_the_folder(
     stable: Checkout, verifier: Verifier, tmp_path: Path
 ) -> None:
-    release = release_of(stable)
+    release = stable.release(CPU_ONLY)
     key = ("--key", str(stable.folder.parent / "release.pub"))
     done = verifier.run(release, *key, "--channel", "stable")
     assert done.returncode == 0, done.stdout
@@ -126,33 +126,30 @@ def test_stable_is_verified_where_there_is_only_the_folder(
 
 def test_no_private_key_is_in_artifacts_or_logs(stable: Checkout) -> None:
     folder = stable.folder.parent
-    secrets = []
-    for name in ("lab", "release"):
-        secrets += [(folder / f"{name}.key").read_bytes().splitlines()[1]]
-    seen = [path for path in (stable.folder / "artifacts").rglob("*") if path.is_file()]
-    seen += [path for path in (stable.folder / ".snakemake").rglob("*") if path.is_file()]
-    seen.append(folder / "stable.txt")
-    for path in seen:
-        data = path.read_bytes()
+    secrets = [path.read_bytes().splitlines()[1] for path in folder.glob("*.key")]
+    assert len(secrets) == 2
+    artifacts, logs = (stable.folder / name for name in ("artifacts", ".snakemake"))
+    for path in (*artifacts.rglob("*"), *logs.rglob("*"), folder / "stable.txt"):
+        data = path.read_bytes() if path.is_file() else b""
         assert b"PRIVATE KEY" not in data, path
         assert not any(secret in data for secret in secrets), path
 
 
 def test_all_never_demotes(stable: Checkout) -> None:
-    release = release_of(stable)
-    before = {name: (release / name).read_bytes() for name in files_under(release)}
+    release = stable.release(CPU_ONLY)
+    before = content(release)
     chosen = ("--config", f"variants={CPU_ONLY}")
     assert stable.planned("all", *chosen) <= {"index phi3-tiny"}  # which tells of the promotion
     done = stable.snakemake("--cores", "4", "all", "--forcerun", "gate", *chosen)
-    assert {name: (release / name).read_bytes() for name in files_under(release)} == before
+    assert content(release) == before
     assert re.search(r"│ stable +│", done.stdout + done.stderr)
 
 
 def test_another_artifact_does_not_take_a_stable_releases_place(
     stable: Checkout, pipeline: Checkout, tmp_path: Path
 ) -> None:
-    release = release_of(stable)
-    before = {name: (release / name).read_bytes() for name in files_under(release)}
+    release = stable.release(CPU_ONLY)
+    before = content(release)
     artifacts = pipeline.folder / "artifacts"
     with pytest.raises(PromotionError, match=r"this folder holds a stable release .*Remedy"):
         stage(
@@ -164,5 +161,5 @@ def test_another_artifact_does_not_take_a_stable_releases_place(
             release,
             {},
         )
-    assert {name: (release / name).read_bytes() for name in files_under(release)} == before
+    assert content(release) == before
     assert json.loads((release / "MANIFEST.json").read_text())["variant"] == CPU_ONLY
