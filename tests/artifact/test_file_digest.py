@@ -49,31 +49,21 @@ def test_a_text_is_found_at_every_place(tmp_path: Path) -> None:
         assert digest.sha256 == hashlib.sha256(content).hexdigest()
 
 
-LONG = "/home/" + "x" * 2 * BLOCK
-BELOW = PATH + "/artifacts"
-FARM = f"/builds/{COMMIT}/phiforge"
+def test_a_text_longer_than_a_block_is_found(tmp_path: Path) -> None:
+    long = "/home/" + "x" * 2 * BLOCK
+    assert digest_of(holding(long, 3), tmp_path, PATH, long).denied == long
 
 
-@pytest.mark.parametrize(
-    ("content", "texts", "denied"),
-    [
-        (holding(LONG, 3), (PATH, LONG), LONG),  # longer than a block
-        (PATH.encode(), ((PATH * 2)[1:], PATH), PATH),  # a file shorter than the longest text
-        (PATH[:-1].encode(), ((PATH * 2)[1:], PATH), None),
-        (holding(BELOW, 50), (PATH, BELOW), PATH),  # a folder stands for the paths below it
-        (holding(BELOW, 50), (BELOW, PATH), PATH),
-        (holding(FARM, 3 * BLOCK), (FARM, COMMIT), FARM),  # a path with a commit, everywhere
-    ],
-)
-def test_what_is_denied_is_the_text_itself(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    content: bytes,
-    texts: tuple[str, ...],
-    denied: str | None,
-) -> None:
-    monkeypatch.setattr(file_digest, "_DESCRIPTION_BYTES", BLOCK)
-    assert digest_of(content, tmp_path, *texts).denied == denied
+def test_a_file_shorter_than_the_longest_text_is_searched(tmp_path: Path) -> None:
+    longer = PATH * 2
+    assert digest_of(PATH.encode(), tmp_path, longer[1:], PATH).denied == PATH
+    assert digest_of(PATH[:-1].encode(), tmp_path, longer[1:], PATH).denied is None
+
+
+def test_a_folder_stands_for_the_paths_below_it(tmp_path: Path) -> None:
+    below = PATH + "/artifacts"
+    for texts in [(PATH, below), (below, PATH)]:
+        assert digest_of(holding(below, 50), tmp_path, *texts).denied == PATH
 
 
 def test_a_short_text_is_searched_at_the_beginning_only(
@@ -84,6 +74,15 @@ def test_a_short_text_is_searched_at_the_beginning_only(
     for place in range(len(NOISE) - len(COMMIT) + 1):
         found = digest_of(holding(COMMIT, place), tmp_path, PATH, COMMIT).denied
         assert (found == COMMIT) == (place + len(COMMIT) <= beginning), place
+
+
+def test_a_path_with_a_commit_in_it_is_searched_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a build farm's, which calls each checkout by its commit."""
+    monkeypatch.setattr(file_digest, "_DESCRIPTION_BYTES", BLOCK)
+    path = f"/builds/{COMMIT}/phiforge"
+    assert digest_of(holding(path, 3 * BLOCK), tmp_path, path, COMMIT).denied == path
 
 
 def test_the_pieces_that_a_file_is_read_in_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

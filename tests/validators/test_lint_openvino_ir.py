@@ -63,35 +63,34 @@ def test_scales_and_vectors_are_no_matrices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "options", "told", "expected"),
+    ("kinds", "options", "expected"),
     [
-        ("i4 i4 u8 u8 u8", {}, {}, set()),  # the next would have passed the ratio
-        ("i4 u8 u8 u8 u8", {}, {}, {"int4-ratio"}),
-        ("i4 i4 i4 i4 u8", {}, {}, {"int4-ratio"}),
-        ("i4 i4 i4 f16 u8", {}, {}, {"stored-types"}),
-        ("i4 i4 i4 u4 u8", {}, {}, {"asymmetric-weights", "int4-ratio"}),
-        ("i4 i4 i4 i8 i8", {"backup_mode": "int8_sym"}, {}, {"stored-types"}),
-        ("i4 i4 i4 u8 u8", {"group_size": 64}, {}, {"group-size", "nncf-metadata"}),
-        ("i4 i4 i4 u8 u8", {}, {"mode": "int4_asym"}, {"nncf-metadata"}),
-        ("i4 i4 i4 u8 u8", {}, None, {"nncf-metadata"}),
+        (("i4", "i4", "u8", "u8", "u8"), {}, set()),  # the next would have passed the ratio
+        (("i4", "u8", "u8", "u8", "u8"), {}, {"int4-ratio"}),
+        (("i4", "i4", "i4", "i4", "u8"), {}, {"int4-ratio"}),
+        (("i4", "i4", "i4", "f16", "u8"), {}, {"stored-types"}),
+        (("i4", "i4", "i4", "u4", "u8"), {}, {"asymmetric-weights", "int4-ratio"}),
+        (("i4", "i4", "i4", "i8", "i8"), {"backup_mode": "int8_sym"}, {"stored-types"}),
+        (("i4", "i4", "i4", "u8", "u8"), {"group_size": 64}, {"group-size", "nncf-metadata"}),
     ],
 )
 def test_what_is_stored_is_held_against_the_options(
-    tmp_path: Path,
-    kinds: str,
-    options: dict[str, object],
-    told: dict[str, str] | None,
-    expected: set[str],
+    tmp_path: Path, kinds: tuple[str, ...], options: dict[str, object], expected: set[str]
 ) -> None:
-    metadata = None if told is None else {**METADATA, **told}
-    found = ir(tmp_path, *layers(*kinds.split()), metadata=metadata)
-    assert names(found, **options) == expected
+    assert names(ir(tmp_path, *layers(*kinds), metadata=METADATA), **options) == expected
 
 
 def test_symmetric_codes_with_zero_points_beside_them_are_asymmetric(tmp_path: Path) -> None:
     hidden = constant("model.layers.0.mlp", "i4", 64, 2, 1, beside="/zero_point")
     found = ir(tmp_path, *layers("i4", "i4", "i4", "u8", "u8"), hidden, metadata=METADATA)
     assert names(found) == {"asymmetric-weights"}
+
+
+def test_an_ir_without_metadata_or_with_another_is_named(tmp_path: Path) -> None:
+    kinds = layers("i4", "i4", "i4", "u8", "u8")
+    assert names(ir(tmp_path, *kinds)) == {"nncf-metadata"}
+    other = {**METADATA, "mode": "int4_asym"}
+    assert names(ir(tmp_path, *kinds, metadata=other)) == {"nncf-metadata"}
 
 
 @pytest.mark.parametrize(
