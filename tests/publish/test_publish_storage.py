@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from support.checkout import Checkout
-from support.published_places import Folder, bytes_of, folder_for, hub_for, received
+from support.published_places import Folder, folder_for, hub_for
 from support.publishing_runs import NAME, Publisher
 from support.releasing import Verifier
 
@@ -71,35 +71,6 @@ def test_the_pointer_leaves_a_revoked_version_and_the_list_says_why(
     assert verifier.findings(revoked) == ["revoked-version"]  # the list lies beside it
     # Pruning keeps the newest, and the latest.
     assert "nothing to remove" in publisher.prune("--keep", "1").stdout
-
-
-@pytest.mark.parametrize(
-    ("from_the_end", "where", "found"),
-    [
-        (None, "within", "0.1.0"),  # the first file: written, and not in its place
-        (1, "within", "0.1.0"),
-        (1, "after", "0.1.0"),
-        (0, "within", "0.1.0"),  # the pointer
-        (0, "after", "0.2.0"),
-    ],
-)
-def test_a_kill_while_a_file_is_written_leaves_a_whole_version(
-    publisher: Publisher,
-    folder: Folder,
-    tmp_path: Path,
-    from_the_end: int | None,
-    where: str,
-    found: str,
-) -> None:
-    publisher.publish("0.1.0")
-    publisher.take("0.2.0")
-    pointer = len(bytes_of(publisher.release)) + 1
-    assert publisher.killed_publish(1 if from_the_end is None else pointer - from_the_end, where)
-    assert received(folder, tmp_path / "killed") == found
-    publisher.publish()
-    assert received(folder, tmp_path / "completed") == "0.2.0"
-    assert [name for name in folder.files() if "/" not in name] == ["latest.json"]
-    assert not [name for name in folder.files() if name.endswith(".partial")]
 
 
 @pytest.mark.parametrize(("call", "where"), [(1, "within"), (1, "after"), (2, "before")])
