@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.record import write_text
 from phiforge.jobs import to_json
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
@@ -22,9 +21,13 @@ class JobText(str):
 
     @property
     def file(self) -> str:
-        """Path of the job's file, written now; only named in a dry run."""
+        """Path of the job's file, written now; only named in a dry run.
+
+        It is written in place: a kill can only leave one that the next run writes again.
+        """
         if not self.dry_run() and not (self.path.is_file() and self.path.read_text() == self):
-            write_text(self.path, self)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(self, encoding="utf-8")
         return str(self.path)
 
 

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_the_evidence_of_a_runtime_is_complete_and_claims_no_other_device(
     assert all(one.observed for one in evidence.proof)
     assert evidence.details["cpu"]["name"]
     assert evidence.details["cpu"]["instruction_sets"]
-    json.dumps(evidence.record())
+    json.dumps(asdict(evidence))
     for device in ("GPU", "NPU", "DML", "CUDA"):
         assert names(evidence, device) == {"wrong-device"}
     unproven = replace(evidence, device="NPU", proof=())
