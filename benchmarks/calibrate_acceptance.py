@@ -193,8 +193,9 @@ def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterat
         for row in variant.devices:
             device = settings.devices[row]
             chosen = row_of(device, variant)
+            runs = device.kind != "compiler" and blocked_row(device, settings.tools) is None
             # A runtime of another environment cannot be imported here.
-            if blocked_row(device) is None and chosen.environment is None:
+            if runs and chosen.environment is None:
                 rows[row] = (chosen.runtime, chosen.settings)
         if rows:
             yield Subject(name, variant.precision, payload, rows)

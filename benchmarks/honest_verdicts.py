@@ -118,7 +118,8 @@ def _checks(artifacts: Path, settings: Settings, model: Model) -> Iterator[tuple
             for row in variant.devices:
                 device = settings.devices[row]
                 elsewhere = row_of(device, variant).environment
-                if blocked_row(device) is None and elsewhere is None:
+                runs = device.kind != "compiler" and blocked_row(device, settings.tools) is None
+                if runs and elsewhere is None:
                     yield variant, row
 
 

@@ -52,10 +52,11 @@ class Row:
     """A device row, with its runtime for one format.
 
     Attributes:
-        kind: ``device`` or ``standin``.
+        kind: ``device``, ``standin`` or ``compiler``.
         runner: how the device is reached: ``local``, ``ssh`` or ``courier``.
-        executes: the device that must have done the work, for the receipt to pass.
-        standin_for: the row that this one stands in for.
+        executes: the device that must have done the work, for the receipt to pass; of a compiler,
+            the device that its code is for.
+        stands_for: the device rows that a stand-in or a compiler speaks for; a device has none.
         runtime: name of the module in ``validators/runtimes``.
         environment: the locked environment that the runtime needs; None: the main one.
     """
@@ -64,7 +65,7 @@ class Row:
     kind: str
     runner: str
     executes: str
-    standin_for: str | None
+    stands_for: tuple[str, ...]
     runtime: str
     environment: str | None
     settings: Mapping[str, Any]

@@ -82,7 +82,8 @@ class Jobs:
         self._inbox = inbox or {}
         self._dry_run = dry_run
         self._signing = release_signing(settings)
-        self._rows = {name: blocked_row(row) for name, row in settings.devices.items()}
+        tools = settings.tools
+        self._rows = {name: blocked_row(row, tools) for name, row in settings.devices.items()}
         self._variants = {
             name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
         }

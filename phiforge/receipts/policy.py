@@ -38,7 +38,7 @@ class Row:
     """
 
     kind: Kind
-    standin_for: str | None
+    stands_for: tuple[str, ...]
     runtime: str
     settings: Mapping[str, Any]
     executes: str
@@ -104,7 +104,7 @@ def _binding(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
         yield "stale-receipt", "stale, there was no artifact"
     elif receipt.artifact_sha256 not in (policy.artifact_sha256, None):
         yield "stale-receipt", "stale, it is about another artifact"
-    for key in ("kind", "standin_for", "runtime", "settings"):
+    for key in ("kind", "stands_for", "runtime", "settings"):
         found, expected = getattr(receipt, key), getattr(row, key)
         if found != expected:
             what = f"its {key} is {found!r}, the row's is {expected!r}"

@@ -12,7 +12,7 @@ from phiforge.receipts.gates import Metrics
 SCHEMA: Literal["phiforge/receipt/2"] = "phiforge/receipt/2"
 _NAMED_IN_REASON = 4
 
-Kind = Annotated[str, re.compile("device|standin")]
+Kind = Annotated[str, re.compile("device|standin|compiler")]
 Precision = Annotated[str, re.compile("fp16|int8|int4")]
 
 
@@ -26,8 +26,9 @@ class Subject:
 
     Attributes:
         device: name of the device row.
-        kind: ``device``: the real target; ``standin``: the same pipeline on another processor.
-        standin_for: the row that a stand-in stands in for.
+        kind: ``device``: the real target; ``standin``: the same pipeline on another processor;
+            ``compiler``: the device's compiler takes the artifact, and nothing executes.
+        stands_for: the device rows that a stand-in or a compiler speaks for; a device has none.
         precision: of the weights; the gates follow from it.
         runtime: module of ``validators/runtimes`` that ran it.
         settings: the row's settings of that module.
@@ -40,7 +41,7 @@ class Subject:
     variant: Text
     device: Text
     kind: Kind
-    standin_for: str | None
+    stands_for: tuple[str, ...]
     format: str
     precision: Precision
     runtime: str
@@ -103,6 +104,32 @@ class ExecutionEvidence:
     proof: tuple[Proof, ...] = ()
     pinned: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompileEvidence:
+    """What a device's own compiler made of an artifact; no device has seen it.
+
+    Attributes:
+        compiler: which compiler, in one phrase with versions.
+        openvino: release of OpenVINO that the compiler belongs to.
+        platform: the device's generation that the code is for.
+        interface: version of the mapped-inference interface that a driver must know.
+        submodels: how many were compiled.
+        options: the compiler's options.
+        ir: name of each file that was compiled to its digest.
+        blob_sha256, blob_bytes: of what came out.
+    """
+
+    compiler: Text
+    openvino: Text
+    platform: Text
+    interface: Text
+    submodels: int
+    options: Mapping[str, str]
+    ir: Mapping[str, Digest]
+    blob_sha256: Digest
+    blob_bytes: int
 
 
 @dataclass(frozen=True)
@@ -230,17 +257,18 @@ class Receipt(Basis, Subject):
     """What one artifact did on one row; its JSON form has these keys and no others.
 
     Attributes:
-        reason: why it failed or is blocked; empty if it passed.
+        reason: why it failed or is blocked; else empty.
         remedy: how to get the receipt of a blocked row; else empty.
         lint: what is reported of the artifact and its tokenizer, not judged.
         metrics: None: not all positions could be scored.
         thresholds: metric to the gate that it was judged by, and ``validated_tokens``.
         toolchain: distribution to version, of what ran the artifact.
+        compiled: what the compiler made of it; None: nothing was compiled.
         signer: None: blocked, not signed.
     """
 
     schema: Literal["phiforge/receipt/2"] = SCHEMA
-    verdict: Literal["passed", "failed", "blocked"] = "blocked"
+    verdict: Literal["passed", "compiled", "failed", "blocked"] = "blocked"
     reason: str = ""
     remedy: str = ""
     failures: tuple[Failure, ...] = ()
@@ -252,6 +280,7 @@ class Receipt(Basis, Subject):
     validated_tokens: int = 0
     toolchain: Mapping[str, str] = field(default_factory=dict)
     performance: Performance | None = None
+    compiled: CompileEvidence | None = None
     signer: ReceiptSigner | None = None
 
     @property
@@ -269,6 +298,18 @@ def contradictions(receipt: Receipt) -> Iterator[str]:
     else:
         if receipt.signer is None or receipt.validator_sha256 is None:
             yield f"a {verdict} receipt names its signer and its validator"
+    if (receipt.kind == "compiler" and verdict == "passed") or (
+        receipt.kind != "compiler" and (verdict == "compiled" or receipt.compiled is not None)
+    ):
+        yield f"a {receipt.kind} row says {verdict}: a compiler compiles, and only a run can pass"
+    if receipt.kind == "compiler" and (
+        receipt.executed_on or receipt.golden or receipt.metrics or receipt.thresholds
+    ):
+        yield "a compiler's receipt has no answers, metrics or thresholds, and nothing executed"
+    if verdict == "compiled":
+        if receipt.failures or receipt.artifact_sha256 is None or receipt.compiled is None:
+            yield "a compiled receipt has an artifact, the compiler's evidence and no failure"
+        return
     if verdict != "passed":
         if not receipt.reason:
             yield f"a {verdict} receipt gives its reason"
@@ -317,6 +358,29 @@ def judged(
         validated_tokens=result.validated_tokens,
         toolchain=dict(toolchain),
         performance=performance,
+    )
+
+
+def compiled(
+    subject: Subject,
+    basis: Basis,
+    evidence: CompileEvidence | None,
+    toolchain: Mapping[str, str],
+    *failures: Failure,
+) -> dict[str, Any]:
+    """Return the receipt of an artifact that the device's compiler took, or refused.
+
+    Args:
+        evidence: None: nothing came out; there are failures then.
+    """
+    return _receipt(
+        subject,
+        basis,
+        verdict="failed" if failures else "compiled",
+        reason=_reason(failures),
+        failures=failures,
+        toolchain=dict(toolchain),
+        compiled=evidence,
     )
 
 

@@ -27,7 +27,8 @@ from phiforge.trust.statement import (
     subject_of,
 )
 
-RESULTS = {"passed": "PASSED", "failed": "FAILED"}
+# WARNED is the format's word for a test that found nothing wrong and does not say all is well.
+RESULTS = {"passed": "PASSED", "compiled": "WARNED", "failed": "FAILED"}
 _COMPARED_WITH = {
     "golden-prompts": "golden_sha256",
     "reference": "reference_sha256",
@@ -67,7 +68,7 @@ def write_signed(path: Path, receipt: Mapping[str, Any], signer: Signer) -> None
 
 
 def test_result(receipt: Receipt, receipt_sha256: str) -> dict[str, Any]:
-    """Return the statement of a receipt that passed or failed and whose file has this digest.
+    """Return the statement of a receipt that is not blocked and whose file has this digest.
 
     Its subject is the artifact (where there was none to open, the receipt itself);
     ``configuration`` names the receipt and what the artifact was compared with. Format:

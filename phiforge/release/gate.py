@@ -138,7 +138,7 @@ def _row(policy: RowPolicy) -> Row:
     row = policy.row
     return Row(
         kind=row.kind,
-        standin_for=row.standin_for,
+        stands_for=row.stands_for,
         runtime=row.runtime,
         settings=row.settings,
         executes=row.executes,

@@ -99,7 +99,7 @@ def _receipt(receipt: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "row": receipt["device"],
         "kind": receipt["kind"],
-        "standin_for": receipt["standin_for"],
+        "stands_for": receipt["stands_for"],
         "verdict": receipt["verdict"],
         "reason": receipt["reason"],
         "fidelity": (receipt["metrics"] or None) if passed else None,
@@ -153,7 +153,7 @@ def _choice(name: str, row: Mapping[str, Any], variants: Sequence[Any]) -> dict[
 def _closest(passed: Mapping[str, Any], devices: Sequence[str]) -> Any:
     """The receipt that says most about the devices: one of theirs, a stand-in's, or any."""
     own = [one for one in passed.values() if one["row"] in devices]
-    standins = [one for one in passed.values() if one["standin_for"] in devices]
+    standins = [one for one in passed.values() if {*one["stands_for"]} & {*devices}]
     return next(iter([*own, *standins, *passed.values()]), None)
 
 

@@ -117,7 +117,7 @@ def expectations(job: Check, files: CheckFiles) -> dict[str, Any]:
         "variant": job.variant,
         "device": job.row.name,
         "kind": job.row.kind,
-        "standin_for": job.row.standin_for,
+        "stands_for": job.row.stands_for,
         "format": job.recipe.format,
         "precision": job.recipe.precision,
         "runtime": job.row.runtime,

@@ -95,12 +95,14 @@ class Detect(Block):
         files: absolute glob patterns that must each match a file; e.g. ["/dev/accel/accel*"]
         containing: text that one matched file must contain; e.g. 0x8086
         distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
+        tool: what must be set up here (make npu-compiler) or named in config/config.yaml
     """
 
     platform: str | None = None
     files: Items[Annotated[str, Field(pattern="^/")]] = ()
     containing: str | None = None
     distributions: Items[str] = ()
+    tool: Literal["npu_compiler"] | None = None
 
 
 class Runtime(Block):
@@ -135,11 +137,14 @@ class Device(Block):
 
     Attributes:
         summary: what the row is, in a few words that fit 'no … here'; e.g. Intel NPU
-        kind: device: the artifact's real target; standin: the same pipeline on another processor
-        standin_for: the row that this stand-in stands in for; e.g. npu
+        kind: device: the artifact's real target; standin: the same pipeline on another processor;
+            compiler: the device's compiler, which takes the artifact and executes nothing
+        stands_for: the device rows that a stand-in or a compiler speaks for; a compiler names one;
+            e.g. ["npu-4000"]
         runner: how the device is reached: local is this machine, ssh a lab host, courier a kit that
             is carried
-        executes: what must have done the work, for a receipt to pass
+        executes: what must have done the work, for a receipt to pass; of a compiler, what its code
+            is for
         key: PEM file of the public key that signs the row's receipts, relative to this file; stable
             needs it; e.g. keys/npu.pub
         ssh: the lab host of a row with runner: ssh
@@ -156,8 +161,8 @@ class Device(Block):
     """Formats that only the row which this one replaces has a runtime for."""
 
     summary: Text
-    kind: Literal["device", "standin"]
-    standin_for: str | None = None
+    kind: Literal["device", "standin", "compiler"]
+    stands_for: Items[str] = ()
     runner: Literal["local", "ssh", "courier"]
     executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"]
     key: (
@@ -184,6 +189,9 @@ class Device(Block):
             raise mistake("is missing", remedy, key="detect")
         if self.kind == "standin" and self.executes != "CPU":
             raise mistake("is not CPU", "a stand-in runs on the CPU", key="executes")
+        if self.kind == "compiler" and (self.runner != "local" or len(self.stands_for) != 1):
+            remedy = "a compiler runs here (runner: local), for one device row (stands_for)"
+            raise mistake("does not fit the row", remedy, key="kind")
         for format_, runtime in self.runtimes.items():
             if runtime.lock is None and self.runner != "local":
                 known = ", ".join(_known_locks())
@@ -209,13 +217,13 @@ def load_devices(files: Iterable[Path]) -> dict[str, Device]:
             device = read_block(Device, row, path, name, name=name, file=path)
             devices[name] = _replace(devices[name], device) if name in devices else device
     for device in devices.values():
-        if device.standin_for is not None and device.standin_for not in devices:
-            raise ConfigurationError(
-                f"key '{device.name}.standin_for' names '{device.standin_for}', "
-                "which is not a device row",
-                where=device.file,
-                remedy=did_you_mean(device.standin_for, sorted(devices)),
-            )
+        for other in device.stands_for:
+            if other not in devices:
+                raise ConfigurationError(
+                    f"key '{device.name}.stands_for' names '{other}', which is not a device row",
+                    where=device.file,
+                    remedy=did_you_mean(other, sorted(devices)),
+                )
     return devices
 
 

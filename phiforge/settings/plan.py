@@ -66,7 +66,8 @@ def _releasable(variant: Variant, settings: Settings, brought: Collection[str]) 
     An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
     """
     return blocked_variant(variant, settings) is None and any(
-        row in brought or blocked_row(settings.devices[row]) is None for row in variant.devices
+        row in brought or blocked_row(settings.devices[row], settings.tools) is None
+        for row in variant.devices
     )
 
 
@@ -78,16 +79,19 @@ def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
     return tuple(chain)
 
 
-def blocked_row(device: Device) -> Blocked | None:
+def blocked_row(device: Device, tools: Mapping[str, object]) -> Blocked | None:
     """Say why a row cannot run here, by files and packages only; nothing is connected to.
 
     A lab host is never blocked: one that does not answer is an error.
+
+    Args:
+        tools: as `Settings.tools`.
     """
     if device.runner == "ssh":
         return None
     if device.runner == "courier":
         return Blocked(f"{device.summary}: no receipt came back yet", _remedy(device))
-    missing = _missing_here(device)
+    missing = _missing_here(device, tools)
     return None if missing is None else Blocked(missing, _remedy(device))
 
 
@@ -101,7 +105,7 @@ def blocked_runtime(device: Device, variant: Variant) -> Blocked | None:
     )
 
 
-def _missing_here(device: Device) -> str | None:
+def _missing_here(device: Device, tools: Mapping[str, object]) -> str | None:
     detect = device.detect
     if detect.platform is not None and not sys.platform.startswith(detect.platform):
         return f"no {device.summary} here: it needs {detect.platform}, this is {sys.platform}"
@@ -113,11 +117,15 @@ def _missing_here(device: Device) -> str | None:
             importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             return f"{device.summary}: the package {distribution} is not installed"
+    if detect.tool is not None and tools[detect.tool] is None:
+        return f"{device.summary}: it is not installed here"
     return None
 
 
 def _remedy(device: Device) -> str:
     """The ways to this row's receipt; a kit needs the device's locked environment."""
+    if device.kind == "compiler":
+        return device.remedy
     ways = [] if device.runner == "courier" else [device.remedy, "name a lab host in its row (ssh)"]
     if any(runtime.lock for runtime in device.runtimes.values()):
         ways.append(
@@ -204,7 +212,7 @@ def row_of(device: Device, variant: Variant) -> Row:
         kind=device.kind,
         runner=device.runner,
         executes=device.executes,
-        standin_for=device.standin_for,
+        stands_for=device.stands_for,
         runtime=runtime.module,
         environment=runtime.environment,
         settings=runtime.settings,

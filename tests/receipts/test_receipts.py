@@ -10,14 +10,14 @@ from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestRe
 
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates, Metrics
-from phiforge.receipts.receipt import Failure, ReceiptError, unusable
+from phiforge.receipts.receipt import Failure, ReceiptError, compiled, unusable
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import read_signed, write_signed
 from phiforge.settings.documents import ConfigurationError
 from phiforge.trust import TrustError, keys
 from phiforge.trust.envelope import open_envelope
 from support.release_edits import Edit, in_payload, remove, replaced, updated, write
-from support.small_release import ACCEPTANCE, SmallVariant, executed_on
+from support.small_release import ACCEPTANCE, SmallVariant, executed_on, row
 from validators.acceptance import load_gates
 
 SIGNER = keys.ephemeral()
@@ -83,6 +83,58 @@ def test_a_receipt_that_says_too_much_or_too_little_is_not_written(
     with pytest.raises(ReceiptError, match="malformed"):
         write_signed(tmp_path / "cpu.json", variant.passed("cpu", **change), SIGNER)
     assert list(tmp_path.iterdir()) == [variant.folder]
+
+
+COMPILER = "npu-compiler"
+
+
+@pytest.fixture
+def with_compiler(variant: SmallVariant) -> SmallVariant:
+    variant.rows[COMPILER] = row(COMPILER, "compiler", "NPU", ("npu",))
+    return variant
+
+
+def test_what_a_compiler_says_is_read_again_and_is_no_pass(with_compiler: SmallVariant) -> None:
+    with_compiler.put(COMPILER, with_compiler.compiled(COMPILER))
+    receipt = with_compiler.receipt(COMPILER)
+    read = read_signed(receipt)
+    assert (read.verdict, read.reason, read.executed_on) == ("compiled", "", None)
+    assert read.compiled is not None and read.compiled.interface == "11.4.10"
+    envelope = read_record(envelope_path(receipt))
+    assert read.signer is not None
+    statement, _ = open_envelope(envelope, [keys.load_public(read.signer.public_key, "")])
+    ParseDict(statement["predicate"], Result())
+    assert statement["predicate"]["result"] == "WARNED"
+
+
+def test_what_a_compiler_refused_has_a_reason_and_no_evidence(with_compiler: SmallVariant) -> None:
+    subject, basis = with_compiler.subject(COMPILER), with_compiler.basis(COMPILER)
+    with_compiler.put(COMPILER, compiled(subject, basis, None, {}, FAILURE))
+    read = read_signed(with_compiler.receipt(COMPILER))
+    assert (read.verdict, read.reason) == ("failed", "damaged-payload: weights changed")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"verdict": "passed"}, "only a run can pass"),
+        ({"kind": "device"}, "only a run can pass"),
+        ({"kind": "standin", "verdict": "passed"}, "only a run can pass"),
+        ({"compiled": None}, "the compiler's evidence"),
+        ({"artifact_sha256": None}, "has an artifact"),
+        ({"failures": [{"name": "a", "what": "b", "prompt": None}]}, "no failure"),
+        ({"executed_on": executed_on("NPU")}, "nothing executed"),
+        ({"thresholds": {"mean_kl": 1.0}}, "has no answers, metrics or thresholds"),
+        ({"metrics": {"positions": 1, "top1_agreement": 1.0, "mean_kl": 0.0, "max_kl": 0.0,
+                      "perplexity_ratio": 1.0}}, "has no answers, metrics or thresholds"),
+        ({"validator_sha256": None}, "names its signer and its validator"),
+    ],
+)  # fmt: skip
+def test_a_compilers_receipt_claims_nothing_that_only_a_run_shows(
+    with_compiler: SmallVariant, change: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ReceiptError, match=problem):
+        with_compiler.put(COMPILER, with_compiler.compiled(COMPILER, **change))
 
 
 def blocked_beside_an_envelope(checks: Path) -> None:

@@ -116,8 +116,13 @@ def test_models_and_variants_may_be_comma_separated_text(folder: Path) -> None:
             {},
             "key 'OpenVINO' has a value that is not allowed; expected a name",
         ),
-        ("devices.yaml", "npu/kind", "real", "expected one of device, standin, found 'real'"),
-        ("devices.yaml", "npu-standin/standin_for", "mpu", "not a device row. Remedy: write 'npu'"),
+        ("devices.yaml", "npu/kind", "real", "expected one of device, standin, compiler, found"),
+        (
+            "devices.yaml",
+            "npu-standin/stands_for",
+            ["mpu"],
+            "not a device row. Remedy: write 'npu'",
+        ),
     ],
 )
 def test_a_mistake_is_named_in_one_line(

@@ -23,7 +23,7 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
     assert device.ssh.identity == tmp_path / "id"
     assert (device.ssh.port, device.ssh.python, device.ssh.folder) == (22, "python", "phiforge-lab")
     assert device.lock("openvino") == Path("envs/device-openvino.lock")
-    assert blocked_row(device) is None
+    assert blocked_row(device, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
         ({"executes": "TPU"}, "key 'npu.executes' has a value that is not allowed"),
         ({"executes": None}, "key 'npu.executes' is missing"),
         ({"kind": "standin"}, "key 'npu.executes' is not CPU"),
+        ({"kind": "compiler", "stands_for": ["gpu"]}, "key 'npu.kind' does not fit the row"),
         ({"key": "absent.pub"}, "key 'npu.key' names 'absent.pub', and"),
         ({"key": "id"}, "which is not a public key in PEM"),
         ({"ssh": {**SSH, "identity": "absent"}}, "key 'npu.ssh.identity' names 'absent', and"),
@@ -59,7 +60,7 @@ def test_a_mistake_in_a_row_names_its_key(
 
 def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:
     rows = load_devices([ROOT / "config/devices.yaml"])
-    found = blocked_row(rows["dml"])
+    found = blocked_row(rows["dml"], {})
     assert found is not None
     for way in ("run this on Windows", "(ssh)", "artifacts/kits/MODEL/VARIANT/dml.zip", "inbox"):
         assert way in found.remedy

@@ -13,7 +13,15 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Row, RowPolicy
 from phiforge.receipts.gates import Metrics
-from phiforge.receipts.receipt import Basis, CheckResult, Subject, blocked, judged
+from phiforge.receipts.receipt import (
+    Basis,
+    CheckResult,
+    CompileEvidence,
+    Subject,
+    blocked,
+    compiled,
+    judged,
+)
 from phiforge.receipts.signed_receipt import write_signed
 from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.gate import gate
@@ -41,10 +49,10 @@ SOURCE = {"path": "model.safetensors", "sha256": "c" * 64}
 MINIMUM = {"minimum_validated_tokens": 12}
 
 
-def row(name: str, kind: str, executes: str, standin_for: str | None = None) -> RowPolicy:
+def row(name: str, kind: str, executes: str, stands_for: tuple[str, ...] = ()) -> RowPolicy:
     """A device row as the gate is given it."""
     settings = {"device": executes}
-    runtime = Row(name, kind, "local", executes, standin_for, "openvino_npu", None, settings)
+    runtime = Row(name, kind, "local", executes, stands_for, "openvino_npu", None, settings)
     return RowPolicy(runtime, available=executes == "CPU", key=None)
 
 
@@ -62,7 +70,7 @@ class SmallVariant:
         default_factory=lambda: {
             "cpu": row("cpu", "device", "CPU"),
             "npu": row("npu", "device", "NPU"),
-            "npu-standin": row("npu-standin", "standin", "CPU", "npu"),
+            "npu-standin": row("npu-standin", "standin", "CPU", ("npu",)),
         }
     )
     signers: dict[str, keys.Signer] = field(default_factory=dict)
@@ -117,7 +125,7 @@ class SmallVariant:
             variant=VARIANT,
             device=name,
             kind=one.kind,
-            standin_for=one.standin_for,
+            stands_for=one.stands_for,
             format="openvino",
             precision="int4",
             runtime=one.runtime,
@@ -150,6 +158,24 @@ class SmallVariant:
             },
             toolchain={"openvino": "1"},
         )
+        return {**receipt, **changes}
+
+    def compiled(self, name: str, **changes: Any) -> dict[str, Any]:
+        """An honest receipt of a compiler's row, with some keys changed."""
+        (generation,) = self.rows[name].row.stands_for
+        evidence = CompileEvidence(
+            compiler="Intel's NPU compiler of OpenVINO 2026.4.1",
+            openvino="2026.4.1",
+            platform=generation.removeprefix("npu-"),
+            interface="11.4.10",
+            submodels=3,
+            options={"NPU_PLATFORM": generation.removeprefix("npu-")},
+            ir={"weights.bin": sha256_file(self.payload / "weights.bin")},
+            blob_sha256="b" * 64,
+            blob_bytes=2048,
+        )
+        toolchain = {"openvino": "2026.4.1"}
+        receipt = compiled(self.subject(name), self.basis(name), evidence, toolchain)
         return {**receipt, **changes}
 
     def block(self, name: str) -> None:
