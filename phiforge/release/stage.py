@@ -19,7 +19,13 @@ from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.promotion import refuse_other_artifact
 from phiforge.release.signing import ReleaseKey, release_key
 from phiforge.release.tracking import link_record
-from phiforge.release.versions import RELEASE, check_version, ledger_lock, record_version
+from phiforge.release.versions import (
+    RELEASE,
+    check_version,
+    ledger_lock,
+    record_current,
+    record_version,
+)
 from phiforge.trust.keys import SIGNING
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify as verify_release
@@ -96,6 +102,7 @@ def stage(
     receipts = {path: read_record(path) for path in receipt_paths}
     with ledger_lock(into.parent):
         check_version(into.parent, into.name, job.version, artifact_sha256)
+        record_current(into.parent, into.name)
         with fresh_tree(into) as scratch:
             for name in files_under(payload):
                 link_or_copy(payload / name, scratch / name)

@@ -76,6 +76,15 @@ def check_version(model_folder: Path, variant: str, version: str, artifact_sha25
         )
 
 
+def record_current(model_folder: Path, variant: str) -> None:
+    """Enter the version in the release folder, which a killed run may have left out."""
+    current = model_folder / variant / RELEASE
+    if current.is_file():
+        version = read_record(current)["version"]
+        entry = versions_of(model_folder, variant)[version]
+        record_version(model_folder, variant, version, entry["artifact_sha256"])
+
+
 def record_version(
     model_folder: Path,
     variant: str,

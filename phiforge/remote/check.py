@@ -7,8 +7,11 @@ run on this machine, a receipt in the inbox counts; without one it is blocked.
 import argparse
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from getpass import getuser
 from pathlib import Path
+from tempfile import gettempdir
 
 from phiforge.jobs import Blocked, Check, Row, read_job
 from phiforge.receipts.receipt_files import ENVELOPE
@@ -32,8 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
     elif job.blocked is None and job.row.runner == "ssh":
         _over_ssh(job, files, arguments)
     elif job.blocked is None and _needs_lock(job.row):
-        from phiforge.remote.device_lock import device_lock
-
         with device_lock(job.row.executes):
             check.check(job, files, arguments.time_limit_s)
     else:
@@ -43,6 +44,22 @@ def run(arguments: argparse.Namespace) -> None:
 def _needs_lock(row: Row) -> bool:
     """Return whether the row is a device that one job uses at a time; processors are shared."""
     return row.kind == "device" and row.executes != "CPU"
+
+
+def device_lock(device: str, folder: Path | None = None) -> AbstractContextManager[None]:
+    """Hold ``device`` (``NPU``, ``GPU``, …) until the block ends; wait, saying so, if it is in use.
+
+    The system frees the lock when this process ends, however. Two jobs at once would slow each
+    other's measurements, and each would pass for the other's activity.
+
+    Args:
+        folder: where the lock's file is; by default the system's folder for temporary files.
+    """
+    from phiforge.remote.agent import exclusive_lock, report_to_person
+
+    path = (folder or Path(gettempdir())) / f"phiforge-{getuser()}-{device}.lock"
+    waiting = f"another job uses the {device} of this machine; waiting for it"
+    return exclusive_lock(path, waiting, report_to_person)
 
 
 def _over_ssh(job: Check, files: CheckFiles, arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from converters import convert
 from phiforge.artifact.record import write_record
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy, remove_tree
 from phiforge.checkout import ROOT
@@ -28,12 +29,7 @@ class RebuildError(PhiforgeError):
     """The second build did not end well, so nothing can be said about its bytes."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", type=Path, help="the job, as rule convert writes it")
-    parser.add_argument("--source", required=True, type=Path, help="SOURCE.json of the source")
-    parser.add_argument("--base", nargs="?", type=Path, help="BUILD.json of the rebuilt base")
-    parser.add_argument("--memory-mb", type=int, default=0, help="memory the job needs")
-    parser.add_argument("--into", required=True, type=Path, help="folder of the second build")
+add_arguments = convert.add_arguments  # the command takes what the first conversion took
 
 
 def run(arguments: argparse.Namespace) -> None:

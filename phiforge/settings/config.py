@@ -27,6 +27,8 @@ def _empty_for_null(value: Any) -> Any:
 
 File = Annotated[Text, BeforeValidator(_expand_home)]
 Names = Annotated[Items[str], BeforeValidator(_split), Field(min_length=1)]
+# --config gives text for `true` and for every value inside {…}.
+Flag = Annotated[bool, Field(strict=False)]
 Files = Annotated[Items[File], BeforeValidator(_split)]
 
 
@@ -94,7 +96,7 @@ class Hub(Block):
     """
 
     repo: str
-    private: bool = True
+    private: Flag = True
 
     @field_validator("repo")
     @classmethod
@@ -145,7 +147,7 @@ class Publish(Block):
     channel: Literal["stable", "candidate"] = "stable"
     keys: Items[File] = ()
     authorities: Items[File] = ()
-    keep: int = Field(5, ge=1)
+    keep: int = Field(5, ge=1, strict=False)
     hub: Hub | None = None
     storage: Items[Storage] = ()
 
@@ -185,7 +187,7 @@ class Config(Block):
     version: str = Field("0.1.0", pattern=VERSION)
     channel: Literal["candidate"] = "candidate"
     score_positions: int = Field(512, ge=16, le=65536)
-    kit_payload: Annotated[bool, Field(strict=False)] = True
+    kit_payload: Flag = True
     builder: str = Field("urn:phiforge:builder:unnamed", pattern="^[a-z][a-z0-9+.-]*:[^ ]+$")
     npu_compiler: NPUCompiler | None = None
     signing: Annotated[Signing, BeforeValidator(_empty_for_null)] = Field(default_factory=Signing)

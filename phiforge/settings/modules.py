@@ -9,7 +9,7 @@ import atexit
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any
 from phiforge.artifact.lock_file import LockedDistribution, read_lock
 from phiforge.artifact.record import canonical, write_text
 from phiforge.checkout import ROOT
+from phiforge.decoding import DecodeError, decode
 from phiforge.settings.documents import ConfigurationError
 
 LOCK = Path("envs/main.lock")
@@ -78,6 +79,13 @@ class _Module:
     environment: str | None
 
 
+@dataclass(frozen=True)
+class _Cache:
+    """What earlier processes have parsed, by the SHA-256 of a file."""
+
+    modules: Mapping[str, _Module]
+
+
 @cache  # dozens of rules ask for the same files while Snakemake parses
 def _read(file: str) -> _Module:
     cached, digest = _cached(), _sha256(file)
@@ -93,9 +101,9 @@ def _read(file: str) -> _Module:
 def _cached() -> dict[str, _Module]:
     """Load what an earlier process has parsed; what this one adds is saved at its end."""
     modules: dict[str, _Module] = {}
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, DecodeError):
         entries = json.loads(CACHE.read_text(encoding="utf-8"))
-        modules |= {digest: _Module(**entry) for digest, entry in entries.items()}
+        modules |= decode(_Cache, {"modules": entries}).modules
     atexit.register(_save, modules, len(modules))
     return modules
 

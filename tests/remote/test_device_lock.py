@@ -8,7 +8,7 @@ from pathlib import Path
 HOLD = """
 import sys, time
 from pathlib import Path
-from phiforge.remote.device_lock import device_lock
+from phiforge.remote.check import device_lock
 with device_lock("NPU", Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -54,6 +54,13 @@ def test_models_and_variants_may_be_comma_separated_text(folder: Path) -> None:
     assert settings.chosen_variants == ("openvino-int4",)
 
 
+def test_what_snakemake_reads_as_text_is_the_number_or_boolean(folder: Path) -> None:
+    hub = {"repo": "acme/{model}-{variant}", "private": "false"}
+    settings = read(folder, kit_payload="false", publish={"keep": "3", "hub": hub})
+    assert (settings.kit_payload, settings.publish.keep) == (False, 3)
+    assert settings.publish.hub is not None and settings.publish.hub.private is False
+
+
 @pytest.mark.parametrize(
     ("file", "keys", "value", "line"),
     [

@@ -1,5 +1,7 @@
 """What Snakemake cannot see by itself: imported modules and pinned versions."""
 
+import hashlib
+import json
 import shutil
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -40,7 +42,13 @@ def test_a_validators_digest_is_the_same_in_a_kit_and_follows_its_code(tmp_path:
     assert there() != here
 
 
-@pytest.mark.parametrize("cache", ["{}", "[]", "not JSON", '{"digest": {"imports": []}}'])
+RECORD = hashlib.sha256((ROOT / "phiforge/artifact/record.py").read_bytes()).hexdigest()
+OF_WRONG_TYPES = json.dumps({RECORD: {"imports": 4, "toolchain": ["a"], "environment": {}}})
+
+
+@pytest.mark.parametrize(
+    "cache", ["{}", "[]", "not JSON", '{"digest": {"imports": []}}', OF_WRONG_TYPES]
+)
 def test_parsed_modules_are_kept_for_the_next_process(tmp_path: Path, cache: str) -> None:
     for name in module_files("phiforge.settings.modules"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
