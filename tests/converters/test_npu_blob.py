@@ -216,9 +216,9 @@ def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
             acceptance=ROOT / "config/acceptance.yaml", overrides={},
             rows={ROW: RowPolicy(row(ON_CPU), available=True, key=None)},
         )  # fmt: skip
-    told = str(caught.value)
-    assert "not released to candidate: blob-made-for-cpu: its bytes hold code of the CPU" in told
-    assert ";" not in told.split("ov=")[0], "nothing else stands against it"
+    message = str(caught.value)
+    assert "not released to candidate: blob-made-for-cpu: its bytes hold code of the CPU" in message
+    assert ";" not in message.split("ov=")[0], "nothing else stands against it"
     assert not verdict.exists()
 
 
@@ -274,9 +274,9 @@ def test_the_wheel_finds_the_configured_loader_and_is_left_alone(
     libs = SOME_LIBRARY.parent
     before = sorted(libs.iterdir())
     message = "did not compile the IR for platform 4000"
-    told = refused(built("openvino-int4-npu"), tmp_path, message=message)
-    assert "undefined symbol: vcl" in told, "it was opened, beside the libraries of the wheel"
-    assert "\n" not in told and "Traceback" not in capfd.readouterr().err
+    message = refused(built("openvino-int4-npu"), tmp_path, message=message)
+    assert "undefined symbol: vcl" in message, "it was opened, beside the libraries of the wheel"
+    assert "\n" not in message and "Traceback" not in capfd.readouterr().err
     assert sorted(libs.iterdir()) == before
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 

@@ -62,10 +62,10 @@ def read_positions(path: Path) -> list[int]:
     for descriptor, target in open_files().items():
         if target == str(path.resolve()):
             try:
-                told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+                text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
             except FileNotFoundError:
                 continue  # closed meanwhile
-            facts = dict(line.split(":\t") for line in told.splitlines() if ":\t" in line)
+            facts = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
             if int(facts["flags"], 8) & os.O_ACCMODE == os.O_RDONLY:
                 found.append(int(facts["pos"]))
     return found

@@ -1,4 +1,4 @@
-"""`release diff` on real releases: what changed is told, what got worse ends the build."""
+"""`release diff` on real releases: what changed is listed, what got worse ends the build."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_release_does_not_differ_from_itself(pipeline: Checkout, old: Path, ne
     assert diff(pipeline, old, new) == (0, "nothing changed\n")
 
 
-def test_a_new_toolchain_is_told_and_is_no_regression(
+def test_a_new_toolchain_is_listed_and_is_no_regression(
     pipeline: Checkout, old: Path, new: Path, tmp_path: Path
 ) -> None:
     updated("MANIFEST.json", "toolchain", nncf="99.0.0")(new)
@@ -51,19 +51,19 @@ def farther(release: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "line"),
     [
         (farther, "the new release is worse: fidelity cpu mean_kl: +50.0 %"),
         (remove(RECEIPT), "receipts cpu: no longer passed"),
     ],
 )
 def test_what_got_worse_is_a_regression(
-    pipeline: Checkout, old: Path, new: Path, change: Edit, told: str
+    pipeline: Checkout, old: Path, new: Path, change: Edit, line: str
 ) -> None:
     change(new)
     code, output = diff(pipeline, old, new)
     assert code == 1
-    assert told in output
+    assert line in output
 
 
 def test_another_variant_cannot_be_compared(pipeline: Checkout, old: Path) -> None:

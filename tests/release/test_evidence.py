@@ -75,9 +75,9 @@ def test_a_signer_that_the_reader_knows_is_named(
 
 def test_the_checkout_verifies_too(pipeline: Checkout) -> None:
     done = pipeline.run(*command("verify", pipeline.release(VARIANT), "--json"))
-    told = json.loads(done.stdout)
-    assert (told["verdict"], told["version"], told["ephemeral"]) == ("intact", "0.1.0", True)
-    assert [finding["name"] for finding in told["findings"]] == ["unknown-signer"]
+    report = json.loads(done.stdout)
+    assert (report["verdict"], report["version"], report["ephemeral"]) == ("intact", "0.1.0", True)
+    assert [finding["name"] for finding in report["findings"]] == ["unknown-signer"]
 
 
 def test_the_command_on_the_card_is_accepted_by_model_signing(pipeline: Checkout) -> None:

@@ -46,10 +46,10 @@ RUNNER = """
 import contextlib, io, json, os, sys
 for folder, code in json.load(sys.stdin):
     os.chdir(folder)
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         exec(compile(code, folder, "exec"), {"__name__": "__main__"})
-    print(json.dumps([folder, told.getvalue()]), flush=True)
+    print(json.dumps([folder, printed.getvalue()]), flush=True)
 """
 
 
@@ -79,14 +79,14 @@ def test_the_index_says_what_stands_there(pipeline: Checkout) -> None:
         ]
         assert one["size"] == sum(path.stat().st_size for path in payload)
         for receipt in one["receipts"]:
-            told = json.loads(
+            whole = json.loads(
                 (release / "evidence/receipts" / f"{receipt['row']}.json").read_text()
             )
-            assert receipt["verdict"] == told["verdict"]
-            if told["verdict"] == "passed":
-                assert receipt["fidelity"]["mean_kl"] == told["metrics"]["mean_kl"]
+            assert receipt["verdict"] == whole["verdict"]
+            if whole["verdict"] == "passed":
+                assert receipt["fidelity"]["mean_kl"] == whole["metrics"]["mean_kl"]
                 assert (
-                    receipt["speed"]["tokens_per_s"] == told["performance"]["tokens_per_s"]["p50"]
+                    receipt["speed"]["tokens_per_s"] == whole["performance"]["tokens_per_s"]["p50"]
                 )
     readme = (folder / "README.md").read_text()
     for name in released:

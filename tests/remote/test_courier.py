@@ -69,8 +69,8 @@ def test_a_courier_validates_through_the_pipeline(
     shutil.copy(result, inbox / "from the stick.zip")
     assert copy.planned(*options) == {f"check phi3-tiny {VARIANT} on cpu"}
     copy.snakemake("--cores", "2", *options)
-    told = read_signed(copy.folder / CHECK, [read_public(keys[1])])
-    assert (told.verdict, told.kind, told.runner) == ("passed", "device", "courier")
+    receipt = read_signed(copy.folder / CHECK, [read_public(keys[1])])
+    assert (receipt.verdict, receipt.kind, receipt.runner) == ("passed", "device", "courier")
     assert copy.planned(*options) == set()
 
     options = ["stable", "--config", f"device_files={rows}", f"variants={VARIANT}"]

@@ -31,11 +31,11 @@ def test_a_lab_host_s_receipt_makes_a_release_stable(
     key = str(tmp_path / "release.pem")
     done = copy.snakemake("--cores", "2", "stable", *options, PHIFORGE_SIGNING_KEY=key)
     assert f"phi3-tiny {CPU_BUILD}: stable since " in done.stdout + done.stderr
-    receipt = copy.folder / f"artifacts/checks/phi3-tiny/{CPU_BUILD}/cpu.json"
-    told = read_signed(receipt, [read_public(lab.public)])
-    assert (told.verdict, told.kind, told.runner) == ("passed", "device", "ssh")
-    assert told.signer is not None and not told.signer.ephemeral
-    assert told.executed_on is not None and told.executed_on.device == "CPU"
+    written = copy.folder / f"artifacts/checks/phi3-tiny/{CPU_BUILD}/cpu.json"
+    receipt = read_signed(written, [read_public(lab.public)])
+    assert (receipt.verdict, receipt.kind, receipt.runner) == ("passed", "device", "ssh")
+    assert receipt.signer is not None and not receipt.signer.ephemeral
+    assert receipt.executed_on is not None and receipt.executed_on.device == "CPU"
     assert copy.planned("all", *options) <= {"index phi3-tiny"}  # which names the promotion
 
 

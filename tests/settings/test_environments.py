@@ -96,7 +96,7 @@ def test_the_other_environment_s_modules_are_followed_and_import_nothing_it_lack
         (("cmake", "c++", "make"), "cmake is version 3.18"),
     ],
 )
-def test_a_machine_without_build_tools_is_told_what_to_install(
+def test_a_machine_without_build_tools_learns_what_to_install(
     tmp_path: Path, present: tuple[str, ...], missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in present:

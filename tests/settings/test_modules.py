@@ -75,7 +75,7 @@ def test_parsed_modules_are_kept_for_the_next_process(tmp_path: Path, cache: str
 
 
 def test_what_a_check_imports_is_in_every_device_s_lock() -> None:
-    """But for the runtime itself, which `validators.worker` imports when it is told which."""
+    """But for the runtime itself, which `validators.worker` imports by name."""
     code = (
         "import validators.check, validators.run_check, validators.worker, phiforge.trust.new_key"
     )

@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "resolve":
             self._resolve(name, *rest.split("/", 1))
         elif self._find(name, "main"):
-            self._answer(*self._told(what, self.hub.lines[name]))
+            self._answer(*self._facts(what, self.hub.lines[name]))
 
     do_HEAD = do_GET  # what the client asks before it downloads a file
 
@@ -281,12 +281,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self,
         status: int,
-        told: object = b"",
+        answer: object = b"",
         headers: Mapping[str, str] | None = None,
         stop: int | None = None,
     ) -> None:
         """Answer with bytes, of which ``stop`` are sent, or with JSON."""
-        body = told if isinstance(told, bytes) else json.dumps(told).encode()
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -296,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:stop])
             self.wfile.flush()
 
-    def _told(self, what: str, line: Line) -> tuple[int, object]:
+    def _facts(self, what: str, line: Line) -> tuple[int, object]:
         """What the Hub knows of a repository."""
         if what == "refs":
             tags = [

@@ -20,7 +20,7 @@ NEW_TOKENS = 12
 
 def answers(model: Any, tokenizer: Any, texts: list[str]) -> list[dict[str, Any]]:
     """Greedy tokens, and the last position's logits, by transformers' own loop."""
-    told = []
+    found = []
     for text in texts:
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
         mask = torch.ones_like(ids)
@@ -29,8 +29,8 @@ def answers(model: Any, tokenizer: Any, texts: list[str]) -> list[dict[str, Any]
                 ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False
             )
             logits = model(input_ids=ids, attention_mask=mask).logits[0, -1]
-        told.append({"tokens": tokens[0].tolist(), "logits": logits.tolist()})
-    return told
+        found.append({"tokens": tokens[0].tolist(), "logits": logits.tolist()})
+    return found
 
 
 def library(source: str, dtype: str, texts: list[str]) -> list[dict[str, Any]]:

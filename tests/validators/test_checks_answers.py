@@ -103,12 +103,12 @@ def test_a_build_that_lost_its_stop_token_has_a_name(
     """Its scores and its text are right, but a chat would never end."""
     payload = copied(built("genai-dml-fp16"), tmp_path) / "payload"
     config = payload / "genai_config.json"
-    told = json.loads(config.read_text(encoding="utf-8"))
+    settings = json.loads(config.read_text(encoding="utf-8"))
     end = json.loads((SOURCE / "added_tokens.json").read_text(encoding="utf-8"))["<|end|>"]
-    kept = [token for token in told["model"]["eos_token_id"] if token != end]
-    assert kept != told["model"]["eos_token_id"]
-    told["model"]["eos_token_id"] = kept
-    config.write_text(json.dumps(told), encoding="utf-8")
+    kept = [token for token in settings["model"]["eos_token_id"] if token != end]
+    assert kept != settings["model"]["eos_token_id"]
+    settings["model"]["eos_token_id"] = kept
+    config.write_text(json.dumps(settings), encoding="utf-8")
     reseal(payload)
     honest = failures(built("genai-dml-fp16"), onnx_genai.open_runtime, provider="cpu")
     assert honest == set()

@@ -92,12 +92,12 @@ def test_the_pipelines_receipts_show_every_observation(pipeline: Checkout) -> No
         proof = receipt["executed_on"]["proof"]
         assert proof
         assert all(one["failure"] is None for one in proof)
-        told = receipt["performance"]
-        assert told["runs"] >= 8
+        measured = receipt["performance"]
+        assert measured["runs"] >= 8
         for name in ("first_token_ms", "tokens_per_s"):
-            assert 0 < told[name]["p50"] <= told[name]["p90"] <= told[name]["max"]
+            assert 0 < measured[name]["p50"] <= measured[name]["p90"] <= measured[name]["max"]
         on_its_own = receipt["runtime"] in ("openvino", "onnx_genai", "npu_library")
-        assert told["numerics"] == ("default" if on_its_own else "pinned")
+        assert measured["numerics"] == ("default" if on_its_own else "pinned")
 
 
 @pytest.mark.parametrize("variant", ["genai-dml-int4", "genai-dml-fp16", "genai-cuda-int4"])
@@ -219,9 +219,9 @@ def test_speed_is_measured_with_the_numerics_of_users(
         assert done.performance is not None
         return dict(done.performance)
 
-    told = performance(seen)
-    assert (told["numerics"], told["runs"]) == ("default", len(asked) - 1)
-    assert told["new_tokens"]["max"] > 8, "answered anew"
+    measured = performance(seen)
+    assert (measured["numerics"], measured["runs"]) == ("default", len(asked) - 1)
+    assert measured["new_tokens"]["max"] > 8, "answered anew"
     assert seen.evidence is not None
     reused = performance(replace(seen, evidence=replace(seen.evidence, pinned={})))
     assert reused["new_tokens"]["max"] <= 8, "the check's own answers"

@@ -20,11 +20,11 @@ def constant(module: str, kind: str, *shape: int, beside: str = "") -> str:
 
 
 def ir(folder: Path, *constants: str, metadata: dict[str, str] | None = None) -> Ir:
-    told = "".join(f'<{key} value="{value}" />' for key, value in (metadata or {}).items())
+    entries = "".join(f'<{key} value="{value}" />' for key, value in (metadata or {}).items())
     written = folder / "openvino_model.xml"
     written.write_text(
         f'<?xml version="1.0"?><net><layers>{"".join(constants)}</layers><rt_info><nncf>'
-        f"<weight_compression>{told}</weight_compression></nncf></rt_info></net>"
+        f"<weight_compression>{entries}</weight_compression></nncf></rt_info></net>"
     )
     return read_ir(written)
 

@@ -71,18 +71,18 @@ def _runs_here(row: str) -> bool:
 def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
     """As committed: one and two processors, and two instruction sets where a runtime obeys."""
     record = read_record(ROOT / VERDICTS)
-    told = {_where(entry): entry for entry in record["verdicts"]}
+    verdicts = {_where(entry): entry for entry in record["verdicts"]}
     left_out = {_where(entry): entry["why"] for entry in record["not_measured"]}
-    for where, entry in told.items():
+    for where, entry in verdicts.items():
         assert entry["verdict"] == "passed", (where, entry["failures"])
         assert gates_of(entry["precision"]).broken(Metrics(**entry["metrics"])) == {}, where
-    variants = {name for name, _, _ in told}
+    variants = {name for name, _, _ in verdicts}
     assert len(variants) >= 10
     for name in variants:
         for row in SETTINGS.variants[name].devices:
             if _runs_here(row):
                 for where in ((name, row, environment) for environment in ENVIRONMENTS):
-                    assert where in told or left_out[where] == NOT_HELD_BACK, where
+                    assert where in verdicts or left_out[where] == NOT_HELD_BACK, where
 
 
 def test_openvino_obeyed_when_its_instruction_set_was_held_back() -> None:

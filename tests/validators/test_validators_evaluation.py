@@ -100,7 +100,7 @@ def test_fp16_must_give_the_references_tokens_and_int4_need_not(reference: Refer
     assert found.golden[0]["answer"]["diverges_at"] == {"token": 2, "reference_margin": None}
 
 
-def test_the_references_certainty_is_told_where_an_answer_diverges(reference: Reference) -> None:
+def test_the_references_certainty_is_named_where_an_answer_diverges(reference: Reference) -> None:
     found = judged(reference, generation=said(2, 2, 3))
     divergence = found.golden[0]["answer"]["diverges_at"]
     assert divergence["token"] == 0

@@ -1,4 +1,4 @@
-"""Speed comes from what was answered after warming up; what was not told is not made up."""
+"""Speed comes from what was answered after warming up; what was not measured is not made up."""
 
 import pytest
 
@@ -14,22 +14,24 @@ def answered(
 
 def test_the_first_answer_only_warms_up() -> None:
     cold = (10, answered(9, 5.0, 50.0))
-    told = performance([cold, (10, answered(9, 0.1, 1.0)), (30, answered(19, 0.3, 1.3))], "default")
-    assert told is not None
-    assert told["runs"] == 2
-    assert told["prompt_tokens"] == {"min": 10, "p50": 10, "p90": 30, "max": 30}
-    assert told["new_tokens"] == {"min": 10, "p50": 10, "p90": 20, "max": 20}
-    assert told["first_token_ms"] == {"min": 100, "p50": 100, "p90": 300, "max": 300}
+    speed = performance(
+        [cold, (10, answered(9, 0.1, 1.0)), (30, answered(19, 0.3, 1.3))], "default"
+    )
+    assert speed is not None
+    assert speed["runs"] == 2
+    assert speed["prompt_tokens"] == {"min": 10, "p50": 10, "p90": 30, "max": 30}
+    assert speed["new_tokens"] == {"min": 10, "p50": 10, "p90": 20, "max": 20}
+    assert speed["first_token_ms"] == {"min": 100, "p50": 100, "p90": 300, "max": 300}
     # Nine tokens in 0.9 s and nineteen in 1 s, the first token apart.
-    assert told["tokens_per_s"] == pytest.approx({"min": 10, "p50": 10, "p90": 19, "max": 19})
+    assert speed["tokens_per_s"] == pytest.approx({"min": 10, "p50": 10, "p90": 19, "max": 19})
     assert performance([cold], "default") is None
     assert performance([], "default") is None
 
 
 def test_what_a_runtime_does_not_tell_is_null() -> None:
-    told = performance([(4, answered(1, None, 1.0)), (4, answered(8, None, 1.0))], "pinned")
-    assert told is not None
-    assert (told["first_token_ms"], told["tokens_per_s"]) == (None, None)
+    speed = performance([(4, answered(1, None, 1.0)), (4, answered(8, None, 1.0))], "pinned")
+    assert speed is not None
+    assert (speed["first_token_ms"], speed["tokens_per_s"]) == (None, None)
     one = performance([(4, answered(1, 0.1, 0.1)), (4, answered(1, 0.1, 0.1, False))], "pinned")
     assert one is not None
     assert one["tokens_per_s"] is None

@@ -20,7 +20,7 @@ def payload(tmp_path: Path) -> Path:
 
 def test_what_is_below_a_folder_stays_named(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/jo")
-    for text, told in {
+    for text, redacted in {
         f"cannot open '{payload}/config.json'": "cannot open 'ARTIFACT/config.json'",
         f"{payload}: damaged": "ARTIFACT: damaged",
         f"file://{payload}/a and {payload}": "file://ARTIFACT/a and ARTIFACT",
@@ -30,7 +30,7 @@ def test_what_is_below_a_folder_stays_named(payload: Path, monkeypatch: pytest.M
         "/home/jo/cache, /home/joan/x, /srv/home/jo": "HOME/cache, /home/joan/x, /srv/home/jo",
         "a/b of 3/4 has 1 token": "a/b of 3/4 has 1 token",
     }.items():
-        assert redact_paths(text, payload) == told
+        assert redact_paths(text, payload) == redacted
 
 
 def test_a_folder_is_known_by_either_of_its_names(payload: Path, tmp_path: Path) -> None:
