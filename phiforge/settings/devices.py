@@ -93,14 +93,14 @@ class Detect(Block):
     Attributes:
         platform: what Python's sys.platform starts with; e.g. win32
         files: absolute glob patterns that must each match a file; e.g. ["/dev/accel/accel*"]
-        containing: text that one matched file must contain; e.g. 0x8086
+        containing: texts, one of which a matched file must contain; e.g. ["0x8086"]
         distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
         tool: what must be set up here (make npu-compiler) or named in config/config.yaml
     """
 
     platform: str | None = None
     files: Items[Annotated[str, Field(pattern="^/")]] = ()
-    containing: str | None = None
+    containing: Items[str] = ()
     distributions: Items[str] = ()
     tool: Literal["npu_compiler"] | None = None
 

@@ -135,15 +135,16 @@ def _remedy(device: Device) -> str:
     return ", or ".join(filter(None, ways)) + " (docs/devices.md)"
 
 
-def _matches(pattern: str, containing: str | None) -> bool:
+def _matches(pattern: str, containing: Collection[str]) -> bool:
     for path in Path("/").glob(pattern.lstrip("/")):
-        if containing is None:
+        if not containing:
             return True
         try:
-            if containing in path.read_text(encoding="utf-8", errors="replace"):
-                return True
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
+        if any(one in text for one in containing):
+            return True
     return False
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from support.checkout import Checkout, available_variants
+from support.jobs import SETTINGS
 from support.lab_row import lab_row
 
-NPU = {
-    "check phi3-tiny openvino-int4-npu on npu",
-    "check phi3-tiny openvino-int4-npu-cw on npu",
-}
+ROW = "npu-4000"
 
 
 def checks(jobs: set[str]) -> set[str]:
@@ -20,9 +18,11 @@ def checks(jobs: set[str]) -> set[str]:
 
 def test_a_lab_host_that_appears_reruns_its_own_checks(pipeline: Checkout, tmp_path: Path) -> None:
     jobs = pipeline.planned("all", "--config", f"device_files={lab_row(tmp_path)}")
-    # The lab's row has no runtime for the library: its checks tell another reason for `blocked`.
-    library = {variant for variant in available_variants() if variant.startswith("npu-library")}
-    assert checks(jobs) == NPU | {f"check phi3-tiny {variant} on npu" for variant in library}
+    # The lab's row has no runtime for library and blob: their checks tell another reason for
+    # `blocked`.
+    here = {name for name in available_variants() if ROW in SETTINGS.variants[name].devices}
+    assert {"openvino-int4-npu", "openvino-int4-npu-cw"} <= here
+    assert checks(jobs) == {f"check phi3-tiny {variant} on {ROW}" for variant in here}
     assert not any(job.startswith(("fetch", "reference", "convert")) for job in jobs)
 
 
@@ -31,10 +31,10 @@ def test_what_a_courier_brings_reruns_its_own_check(pipeline: Checkout) -> None:
     inbox.mkdir()
     brought = inbox / "any-name.json"
     try:
-        about = {"model": "phi3-tiny", "variant": "openvino-int4-npu", "device": "npu"}
+        about = {"model": "phi3-tiny", "variant": "openvino-int4-npu", "device": ROW}
         brought.write_text(json.dumps(about))
         jobs = pipeline.planned("all")
-        assert checks(jobs) == {"check phi3-tiny openvino-int4-npu on npu"}
+        assert checks(jobs) == {f"check phi3-tiny openvino-int4-npu on {ROW}"}
 
         brought.write_text("not a receipt")
         done = pipeline.snakemake("-n", "all")
@@ -45,8 +45,8 @@ def test_what_a_courier_brings_reruns_its_own_check(pipeline: Checkout) -> None:
     assert pipeline.planned("all") == set()
 
 
-@pytest.mark.parametrize("row", ["gpu", "npu"])
+@pytest.mark.parametrize("row", ["gpu", ROW])
 def test_a_kit_is_made_of_what_is_there(pipeline: Checkout, row: str) -> None:
-    variant = {"gpu": "openvino-int4", "npu": "openvino-int4-npu"}[row]
+    variant = {"gpu": "openvino-int4", ROW: "openvino-int4-npu"}[row]
     kit = f"artifacts/kits/phi3-tiny/{variant}/{row}.zip"
     assert pipeline.planned(kit) == {f"kit phi3-tiny {variant} for {row}"}

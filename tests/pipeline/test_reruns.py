@@ -6,6 +6,7 @@ import re
 import pytest
 
 from support.checkout import NPU_LIBRARY, Checkout, available_variants
+from support.jobs import SETTINGS
 
 GENAI = {"genai-dml-fp16", "genai-dml-int4", "genai-cpu-int4", "genai-cuda-int4"}
 OPENVINO = {
@@ -60,14 +61,15 @@ def test_a_device_that_appears_reruns_its_own_checks(pipeline: Checkout) -> None
     with pipeline.edited(
         "config/devices.yaml",
         lambda text: text.replace(
-            "files: [/dev/accel/accel*, /sys/class/accel/accel*/device/npu_busy_time_us]",
+            'files: [/sys/class/accel/accel*/device/device]\n    containing: ["0x643e"]',
             "files: [/dev/null]",
         ),
     ):
         jobs = pipeline.planned("all")
     checks = {job for job in jobs if job.startswith("check")}
-    on_npu = [name for name in available_variants() if "npu" in name]
-    assert checks == {f"check phi3-tiny {variant} on npu" for variant in on_npu}
+    rows = {name: SETTINGS.variants[name].devices for name in available_variants()}
+    on_npu = [name for name in rows if "npu-4000" in rows[name]]
+    assert on_npu and checks == {f"check phi3-tiny {name} on npu-4000" for name in on_npu}
     assert converted(jobs) == set()
 
 

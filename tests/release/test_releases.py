@@ -78,7 +78,7 @@ def test_the_card_says_what_it_is(pipeline: Checkout) -> None:
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "mit"
     assert "**npu-standin** (standin): passed" in card
-    assert "no receipt of npu has passed and is signed" in card
+    assert "no receipt of npu-3720, npu-4000, npu-5010 has passed and is signed" in card
     assert "```python" in card
 
 
@@ -87,5 +87,5 @@ def test_the_run_ends_with_a_table_that_names_what_is_missing(pipeline: Checkout
     for variant in VARIANTS:
         assert f" {variant} " in output
     assert "missing for stable" in output
-    assert "npu: no Intel NPU here" in output
+    assert "npu-4000: no Intel NPU 4000 (Lunar Lake) here" in output
     assert "Traceback" not in output

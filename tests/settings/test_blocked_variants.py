@@ -86,7 +86,7 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
 ) -> None:
     """Each command as its rule runs it: convert, check, gate, report."""
     blocked = Blocked("no compiler", "get one")
-    build, receipt = tmp_path / "build/m/v", tmp_path / "checks/m/v/npu.json"
+    build, receipt = tmp_path / "build/m/v", tmp_path / "checks/m/v/npu-4000.json"
     (build / "payload").mkdir(parents=True)
     (build / "payload/SHA256SUMS").write_text("of an earlier run\n")
     write_record(build / "BUILD.json", {"model": "m", "variant": "v", "artifact_sha256": "0" * 64})
@@ -102,7 +102,7 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
     }
     assert (build / "payload/SHA256SUMS").read_text() == "of an earlier run\n"
 
-    check = check_job("openvino-int4-npu", "npu", model="m", variant="v", blocked=blocked)
+    check = check_job("openvino-int4-npu", "npu-4000", model="m", variant="v", blocked=blocked)
     done = run(
         "check", write_job(tmp_path, check), "--artifact", build, "--reference", "nowhere",
         "--golden", "nowhere", "--acceptance", "nowhere", "--receipt", receipt,

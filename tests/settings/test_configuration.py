@@ -123,12 +123,12 @@ def test_what_snakemake_reads_as_text_is_the_number_or_boolean(folder: Path) -> 
             {},
             "key 'OpenVINO' has a value that is not allowed; expected a name",
         ),
-        ("devices.yaml", "npu/kind", "real", "expected one of device, standin, compiler, found"),
+        ("devices.yaml", "gpu/kind", "real", "expected one of device, standin, compiler, found"),
         (
             "devices.yaml",
             "npu-standin/stands_for",
-            ["mpu"],
-            "not a device row. Remedy: write 'npu'",
+            ["npu-400"],
+            "not a device row. Remedy: write 'npu-4000'",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from support.lab_row import HOST_KEY, SSH, lab_row
 
 
 def load_row(folder: Path, **keys: Any) -> Any:
-    return load_devices([ROOT / "config/devices.yaml", lab_row(folder, **keys)])["npu"]
+    return load_devices([ROOT / "config/devices.yaml", lab_row(folder, **keys)])["npu-4000"]
 
 
 def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_path: Path) -> None:
@@ -29,20 +29,23 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"ssh": None}, "key 'npu.ssh' is missing"),
-        ({"runner": "courier"}, "key 'npu.ssh' has no meaning for runner: courier"),
-        ({"runner": "local", "ssh": None}, "key 'npu.detect' is missing"),
-        ({"executes": "TPU"}, "key 'npu.executes' has a value that is not allowed"),
-        ({"executes": None}, "key 'npu.executes' is missing"),
-        ({"kind": "standin"}, "key 'npu.executes' is not CPU"),
-        ({"kind": "compiler", "stands_for": ["gpu"]}, "key 'npu.kind' does not fit the row"),
-        ({"key": "absent.pub"}, "key 'npu.key' names 'absent.pub', and"),
+        ({"ssh": None}, "key 'npu-4000.ssh' is missing"),
+        ({"runner": "courier"}, "key 'npu-4000.ssh' has no meaning for runner: courier"),
+        ({"runner": "local", "ssh": None}, "key 'npu-4000.detect' is missing"),
+        ({"executes": "TPU"}, "key 'npu-4000.executes' has a value that is not allowed"),
+        ({"executes": None}, "key 'npu-4000.executes' is missing"),
+        ({"kind": "standin"}, "key 'npu-4000.executes' is not CPU"),
+        ({"kind": "compiler", "stands_for": ["gpu"]}, "key 'npu-4000.kind' does not fit the row"),
+        ({"key": "absent.pub"}, "key 'npu-4000.key' names 'absent.pub', and"),
         ({"key": "id"}, "which is not a public key in PEM"),
-        ({"ssh": {**SSH, "identity": "absent"}}, "key 'npu.ssh.identity' names 'absent', and"),
-        ({"ssh": {**SSH, "host_key": "ssh-rsa " + HOST_KEY.split()[1]}}, "'npu.ssh.host_key' is"),
-        ({"ssh": {**SSH, "python": "py; rm"}}, "key 'npu.ssh.python' has a value that is not"),
-        ({"ssh": {**SSH, "prot": 22}}, "unknown key 'npu.ssh.prot'"),
-        ({"runtimes": {"openvino": {"module": "openvino"}}}, "'npu.runtimes.openvino.lock' is m"),
+        ({"ssh": {**SSH, "identity": "absent"}}, "key 'npu-4000.ssh.identity' names 'absent', and"),
+        (
+            {"ssh": {**SSH, "host_key": "ssh-rsa " + HOST_KEY.split()[1]}},
+            "'npu-4000.ssh.host_key' is",
+        ),
+        ({"ssh": {**SSH, "python": "py; rm"}}, "key 'npu-4000.ssh.python' has a value that is not"),
+        ({"ssh": {**SSH, "prot": 22}}, "unknown key 'npu-4000.ssh.prot'"),
+        ({"runtimes": {"openvino": {"module": "openvino"}}}, "'npu-4000.runtimes.openvino.lock'"),
         (
             {"runtimes": {"openvino": {"module": "openvino", "lock": "device-opnvino"}}},
             "write 'device-openvino'",
@@ -56,6 +59,31 @@ def test_a_mistake_in_a_row_names_its_key(
         load_row(tmp_path, **keys)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "devices.yaml"))
+
+
+def test_a_generation_is_any_of_its_processors(tmp_path: Path) -> None:
+    (tmp_path / "device").write_text("0xad1d\n")
+    detect = {"files": [f"{tmp_path}/devic[e]"], "containing": ["0x7d1d", "0xad1d"]}
+    local = {"runner": "local", "ssh": None}
+    assert blocked_row(load_row(tmp_path, **local, detect=detect), {}) is None
+    other = blocked_row(load_row(tmp_path, **local, detect={**detect, "containing": ["0x6"]}), {})
+    assert other is not None and "devic[e] is missing" in other.reason
+
+
+def test_a_tool_that_is_not_here_blocks_its_row(tmp_path: Path) -> None:
+    keys = {
+        "kind": "compiler",
+        "runner": "local",
+        "ssh": None,
+        "stands_for": ["npu-5010"],
+        "detect": {"tool": "npu_compiler"},
+        "remedy": "make npu-compiler",
+    }
+    row = load_row(tmp_path, **keys)
+    assert blocked_row(row, {"npu_compiler": {"any": "value"}}) is None
+    found = blocked_row(row, {"npu_compiler": None})
+    assert found is not None and found.remedy == "make npu-compiler"
+    assert found.reason == "the lab's NPU: it is not installed here"
 
 
 def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:

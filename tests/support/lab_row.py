@@ -1,4 +1,4 @@
-"""A lab's own file of device rows: its NPU, behind ssh."""
+"""A lab's own file of device rows: its NPU of one generation, behind ssh."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,5 +28,5 @@ def lab_row(folder: Path, **keys: Any) -> Path:
     (folder / "id").write_text("a private key")
     row = {key: value for key, value in {**ROW, **keys}.items() if value is not None}
     path = folder / "devices.yaml"
-    path.write_text(yaml.safe_dump({"npu": row}))
+    path.write_text(yaml.safe_dump({"npu-4000": row}))
     return path

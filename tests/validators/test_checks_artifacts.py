@@ -129,7 +129,7 @@ def test_a_blocked_row_loads_no_runtime(bench: Bench, built: Callable[[str], Pat
     receipt = bench.folder / "blocked.json"
     artifact = built("openvino-int4-npu").parent
     blocked = Blocked("no Intel NPU here", "run it where one is")
-    job = check_job("openvino-int4-npu", "npu", blocked=blocked)
+    job = check_job("openvino-int4-npu", "npu-4000", blocked=blocked)
     arguments = ["check-here", *bench.arguments(job, artifact, receipt)]
     code = (
         "import contextlib, sys; from phiforge.cli import main\n"

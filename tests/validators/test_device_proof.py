@@ -173,7 +173,7 @@ def test_an_artifact_may_not_choose_its_device(
 
 @pytest.mark.parametrize(
     ("variant", "row"),
-    [("openvino-int4-npu", "npu"), ("genai-dml-int4", "dml"), ("genai-cuda-int4", "cuda")],
+    [("openvino-int4-npu", "npu-4000"), ("genai-dml-int4", "dml"), ("genai-cuda-int4", "cuda")],
 )
 def test_a_device_row_does_not_pass_here_whatever_the_environment_says(
     pipeline: Checkout,

@@ -10,7 +10,7 @@ from validators.device_counters import DeviceCounters, gpu_busy, npu_busy_time_u
 from validators.evaluation import judge_device
 from validators.openvino_pipeline import one_device
 from validators.ort_profile import Ran, executor, proofs, read_profile
-from validators.runtimes.openvino_npu import exactly_one
+from validators.runtimes.openvino_npu import exactly_one, refuse_other_generation
 
 GRAPH = ("Cast", "MatMulNBits", "GroupQueryAttention", "Gather")
 CPU, DML = "CPUExecutionProvider", "DmlExecutionProvider"
@@ -136,6 +136,22 @@ def test_one_device_or_none(name: str) -> None:
 def test_npuw_devices_are_exactly_one(devices: object) -> None:
     with pytest.raises(CheckError, match="would hide which device ran"):
         exactly_one(devices)
+
+
+class NpuOf3720:
+    """What OpenVINO's core says on Meteor Lake; no NPU is here."""
+
+    available_devices = ("CPU", "NPU")
+
+    def get_property(self, device: str, name: str) -> str:
+        assert (device, name) == ("NPU", "DEVICE_ARCHITECTURE")
+        return "3720"
+
+
+def test_the_npu_of_another_generation_is_not_asked() -> None:
+    refuse_other_generation(NpuOf3720(), "3720")
+    with pytest.raises(CheckError, match=r"expected 4000, found 3720.*on the row npu-3720"):
+        refuse_other_generation(NpuOf3720(), "4000")
 
 
 def test_every_observation_must_hold() -> None:

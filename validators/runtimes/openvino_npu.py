@@ -1,7 +1,8 @@
 """OpenVINO GenAI's static NPU pipeline, on the NPU or, as its stand-in, on the CPU.
 
 Settings: ``npuw_devices``, exactly ``NPU`` or ``CPU``. A list such as ``NPU,CPU`` is refused:
-the pipeline would fall back to the CPU without a word.
+the pipeline would fall back to the CPU without a word. ``platform``: the generation of NPU that the
+row is, such as ``4000``; another one is refused, because its answers would say nothing of this one.
 
 The pipeline's options are those of the artifact's own ``npu-profile.json``, so that a check runs
 what is shipped; only `PROFILE_OPTIONS` may be there, because others name devices too
@@ -71,12 +72,33 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     """Open ``artifact`` with the options of its profile.
 
     Raises:
-        CheckError: an unknown setting, or devices that are not exactly ``NPU`` or ``CPU``.
+        CheckError: an unknown setting, devices that are not exactly ``NPU`` or ``CPU``, or an NPU
+            of another generation than the row's.
         ArtifactError: ``forbidden-option``, the profile's options are not all `PROFILE_OPTIONS`.
         RecordError: the artifact has no readable ``npu-profile.json``.
     """
-    only_known(settings, ["npuw_devices"], "openvino_npu")
+    only_known(settings, ["npuw_devices", "platform"], "openvino_npu")
+    if "platform" in settings:
+        refuse_other_generation(openvino.Core(), settings["platform"])
     return NpuRuntime(artifact, exactly_one(settings.get("npuw_devices", "NPU")))
+
+
+def refuse_other_generation(core: Any, platform: str) -> None:
+    """Refuse a machine whose NPU is another one than the row says; without an NPU, nothing is said.
+
+    Raises:
+        CheckError: it is of another generation.
+    """
+    if "NPU" not in core.available_devices:
+        return  # compiling for it fails by name
+    found = str(core.get_property("NPU", "DEVICE_ARCHITECTURE"))
+    if found != platform:
+        raise CheckError(
+            "this machine's NPU is of another generation than the row",
+            expected=platform,
+            found=found,
+            remedy=f"check it on the row npu-{found}",
+        )
 
 
 def exactly_one(devices: object) -> str:
