@@ -78,11 +78,15 @@ class RowPolicy:
     Attributes:
         available: the row can run here, so its receipt must not be ``blocked``.
         key: PEM file of the public key that must sign the receipt; None: no key is named.
+        required: stable needs this device row.
+        base: the variant whose receipt it is, from which this one was compiled; None: its own.
     """
 
     row: Row
     available: bool
     key: str | None
+    required: bool = True
+    base: str | None = None
 
 
 @dataclass(frozen=True)

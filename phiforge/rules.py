@@ -31,6 +31,7 @@ from phiforge.settings.plan import (
     reference_memory_mb,
     release_signing,
     row_of,
+    row_policies,
     stands_signed,
 )
 from phiforge.settings.settings import Settings, load
@@ -328,24 +329,22 @@ class Jobs:
     # Releases
 
     def receipts_of(self, names: Names) -> list[str]:
-        folder = f"artifacts/checks/{names.model}/{names.variant}"
-        return [f"{folder}/{row}.json" for row in self._variant(names).devices]
+        """Name the variant's receipts, and those of its base's stand-ins that speak for it."""
+        rows = self._policies(names).items()
+        of = {row: policy.base or names.variant for row, policy in rows}
+        return [f"artifacts/checks/{names.model}/{one}/{row}.json" for row, one in of.items()]
+
+    def judged_base(self, names: Names) -> list[str]:
+        """Name the build that a compiled variant is judged with."""
+        compiled = any(policy.base for policy in self._policies(names).values())
+        return self.base_build(names) if compiled else []
 
     def public_keys(self, names: Names) -> list[str]:
-        rows = [self.settings.devices[name] for name in self._variant(names).devices]
-        return sorted({str(row.key) for row in rows if row.key is not None})
+        keys = {policy.key for policy in self._policies(names).values()}
+        return sorted(key for key in keys if key is not None)
 
     def _policies(self, names: Names) -> dict[str, jobs.RowPolicy]:
-        variant = self._variant(names)
-        policies = {}
-        for name in variant.devices:
-            device = self.settings.devices[name]
-            policies[name] = jobs.RowPolicy(
-                row=row_of(device, variant),
-                available=self._blocked(names.variant, name) is None,
-                key=None if device.key is None else str(device.key),
-            )
-        return policies
+        return row_policies(self._variant(names), self.settings, self._blocked)
 
     def gate(self, names: Names) -> jobs.Gate:
         channel, gates = self.settings.channel, self._gates(names)

@@ -2,6 +2,7 @@ rule gate:
     """Fails, naming the receipts, where they do not meet the channel's policy."""
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
+        base=JOBS.judged_base,
         receipts=JOBS.receipts_of,
         reference="artifacts/reference/{model}/REFERENCE.json",
         golden=JOBS.golden,
@@ -20,7 +21,7 @@ rule gate:
     message:
         "gate {wildcards.model} {wildcards.variant} for {params.channel}"
     shell:
-        "python -m phiforge gate {params.job.file:q} --build {input.build:q}"
+        "python -m phiforge gate {params.job.file:q} --build {input.build:q} --base {input.base:q}"
         " --golden {input.golden:q} --reference {input.reference:q}"
         " --acceptance {input.acceptance:q} --verdict {output.verdict:q}"
         " {input.receipts:q} > {log:q} 2>&1"

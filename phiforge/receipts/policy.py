@@ -5,10 +5,12 @@ is held against a `Policy`: the artifact, the golden prompts, reference, validat
 rows and the keys that they name. A receipt's own word ``passed`` counts for nothing where its
 numbers or answers say otherwise.
 
-A **candidate** needs a receipt of every row: none failed, every stand-in passed, and at least one
-row that really executed. A row that names a key needs that key's signature; else any will do, which
-shows that nothing was changed since. **stable** needs, besides, that every device row has passed
-and names a key.
+A **candidate** needs a receipt of every row: none failed, every stand-in passed, no compiler that
+is here refused it, and at least one row executed or compiled this very artifact. What was compiled
+from another variant takes that one's stand-ins for its own (`Base`), and must have been compiled. A
+row that names a key needs that key's signature; else any will do, which shows that nothing was
+changed since. **stable** needs, besides, that every required device row has passed and names a key.
+``compiled`` never stands for ``passed``: the vendor's own compiler took it, no device has seen it.
 """
 
 import math
@@ -17,7 +19,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.npu_blob import BLOB
 from phiforge.decoding import Digest
+from phiforge.receipts.coverage import device_of
 from phiforge.receipts.gates import Gates
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import GoldenResult, Kind, Receipt
@@ -27,14 +31,24 @@ CHANNELS = ("candidate", "stable")
 
 
 @dataclass(frozen=True)
+class Base:
+    """The artifact that another was compiled from; both run the same code path on a stand-in."""
+
+    variant: str
+    artifact_sha256: Digest
+
+
+@dataclass(frozen=True)
 class Row:
     """A device row as it was configured when the gate judged.
 
     Attributes:
-        executes: the device that must have done the work.
+        executes: the device that must have done the work; of a compiler, what its code is for.
         available: the row could run, so its receipt must not be ``blocked``.
         keyid: whose signature counts; None: the row names no key.
         validator_sha256: digest of the code that checks on this row.
+        required: stable needs this device row.
+        base: the artifact that the receipt is about; None: the variant's own.
     """
 
     kind: Kind
@@ -45,6 +59,8 @@ class Row:
     available: bool
     keyid: Digest | None
     validator_sha256: Digest
+    required: bool
+    base: Base | None
 
 
 @dataclass(frozen=True)
@@ -83,18 +99,28 @@ class Violation:
         return f"{self.row}: {self.what}" if self.row else self.what
 
 
-def check_receipt(receipt: Receipt, row_name: str, policy: Policy) -> Iterator[Violation]:
+def check_receipt(
+    receipt: Receipt, row_name: str, policy: Policy, payload: Mapping[str, str]
+) -> Iterator[Violation]:
     """Yield everything that speaks against believing a receipt whose signature is good.
 
     ``blocked`` and ``failed`` receipts are believed as such; what follows from a verdict is
     `check_channel`'s.
+
+    Args:
+        payload: the artifact's file names to hex SHA-256.
     """
     row = policy.rows[row_name]
-    if receipt.name != f"{policy.model}/{policy.variant}/{row_name}":
+    variant = row.base.variant if row.base else policy.variant
+    if receipt.name != f"{policy.model}/{variant}/{row_name}":
         what = f"copied, it is the receipt of {receipt.name}"
         yield Violation(row_name, "copied-receipt", what)
         return
-    for name, what in (*_binding(receipt, row, policy), *_numbers(receipt, row, policy)):
+    for name, what in (
+        *_binding(receipt, row, policy),
+        *_compilation(receipt, row, payload),
+        *_numbers(receipt, row, policy),
+    ):
         yield Violation(row_name, name, what)
 
 
@@ -102,7 +128,7 @@ def _binding(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
     """What the receipt is about, and by which key, code and row it was made."""
     if receipt.artifact_sha256 is None and receipt.verdict != "blocked":
         yield "stale-receipt", "stale, there was no artifact"
-    elif receipt.artifact_sha256 not in (policy.artifact_sha256, None):
+    elif receipt.artifact_sha256 not in (_artifact(row, policy), None):
         yield "stale-receipt", "stale, it is about another artifact"
     for key in ("kind", "stands_for", "runtime", "settings"):
         found, expected = getattr(receipt, key), getattr(row, key)
@@ -121,13 +147,39 @@ def _binding(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
         ("reference", receipt.reference_sha256, policy.reference_sha256),
         ("validator", receipt.validator_sha256, row.validator_sha256),
     ):
-        if found != expected:
+        compares = noun == "validator" or row.kind != "compiler"  # it answers no prompt
+        if compares and found != expected:
             what = {
                 "golden": "it answers other golden prompts",
                 "reference": "it was compared with another reference",
                 "validator": "another validator's code made it",
             }[noun]
             yield f"other-{noun}", f"{what}: {str(found)[:16]}…, now {expected[:16]}…"
+
+
+def _artifact(row: Row, policy: Policy) -> str:
+    return row.base.artifact_sha256 if row.base else policy.artifact_sha256
+
+
+def _compilation(
+    receipt: Receipt, row: Row, payload: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """What a compiler says that it took, against the artifact and the row."""
+    evidence = receipt.compiled
+    if receipt.verdict != "compiled" or evidence is None:
+        return
+    if not evidence.ir:
+        yield "other-ir", "'compiled', but it names no file that was"
+    for name, digest in evidence.ir.items():
+        if payload.get(name) != digest:
+            what = f"{digest[:16]}…, this artifact's is {str(payload.get(name))[:16]}…"
+            yield "other-ir", f"'compiled', but from another {name}: {what}"
+    if payload.get(BLOB, evidence.blob_sha256) != evidence.blob_sha256:
+        what = f"{evidence.blob_sha256[:16]}…, the artifact holds {payload[BLOB][:16]}…"
+        yield "other-blob", f"'compiled', but into another blob: {what}"
+    if (platform := row.settings.get("platform", evidence.platform)) != evidence.platform:
+        what = f"it was compiled for {evidence.platform}, the row is {platform}"
+        yield "other-generation", f"of another generation: {what}"
 
 
 def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, str]]:
@@ -152,6 +204,10 @@ def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
     if receipt.executed_on.device != row.executes:
         device = receipt.executed_on.device
         yield "wrong-device", f"'passed', but {device} executed it, {row.executes} must have"
+    platform = row.settings.get("platform") if row.executes == "NPU" else None
+    if platform is not None and platform != (found := device_of(receipt).generation):
+        what = f"{found or 'an unknown one'} executed it, the row is {platform}"
+        yield "other-generation", f"'passed', but of another generation: {what}"
 
 
 def _answers(receipt: Receipt, policy: Policy) -> Iterator[str]:
@@ -188,30 +244,40 @@ def check_channel(
     verdicts = {receipt.device: receipt for receipt in receipts}
     for name in sorted(rows.keys() - verdicts.keys()):
         yield Violation(name, "missing-receipt", "there is no receipt of this row")
+    has_base = any(row.base for row in rows.values())
     for receipt in receipts:
         if receipt.verdict == "failed":
             yield Violation(receipt.device, "failed", f"failed ({receipt.reason})")
         elif receipt.verdict == "blocked" and receipt.kind == "standin":
             what = f"stand-in is blocked ({receipt.reason})"
             yield Violation(receipt.device, "standin-blocked", what)
-    if not any(receipt.verdict == "passed" for receipt in receipts):
-        what = "no receipt passed: nothing executed this artifact"
+        elif receipt.verdict == "blocked" and receipt.kind == "compiler" and has_base:
+            what = f"what is compiled must have been compiled here ({receipt.reason})"
+            yield Violation(receipt.device, "not-compiled", what)
+    own = [receipt for receipt in receipts if rows[receipt.device].base is None]
+    if not any(receipt.verdict in ("passed", "compiled") for receipt in own):
+        what = "no receipt of this artifact passed or is compiled: nothing executed or compiled it"
         yield Violation("", "nothing-ran", what)
     if channel == "stable":
         yield from _stable(verdicts, rows)
 
 
 def _stable(receipts: Mapping[str, Receipt], rows: Mapping[str, Row]) -> Iterator[Violation]:
-    devices = {name: row for name, row in rows.items() if row.kind == "device"}
-    if not devices:
+    needed = required_rows(rows)
+    if not needed:
         yield Violation("", "no-device-row", "stable needs a device row; a stand-in is no device")
-    for name, row in devices.items():
-        if name in receipts and receipts[name].verdict == "blocked":
-            what = f"stable needs {name} to pass: blocked ({receipts[name].reason})"
-            yield Violation(name, "device-blocked", what)
+    for name, row in needed.items():
+        if name in receipts and receipts[name].verdict not in ("passed", "failed"):
+            what = f"{receipts[name].verdict} ({receipts[name].reason})"
+            yield Violation(name, "device-blocked", f"stable needs {name} to pass: {what}")
         elif row.keyid is None:
             what = "stable needs a receipt that someone vouches for: the row names no key"
             yield Violation(name, "no-key", what)
+
+
+def required_rows(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Return the device rows that stable rests on, by name."""
+    return {name: row for name, row in rows.items() if row.kind == "device" and row.required}
 
 
 def missing_for_stable(policy: Policy, receipts: Collection[Receipt]) -> tuple[str, ...]:

@@ -5,17 +5,19 @@ The verdict travels in the release's evidence (``evidence/gate.json``), so that 
 """
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.manifest import read_checksums
 from phiforge.artifact.npu_blob import MADE_FOR_CPU, not_made_for_npu, read_label
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Gate, RowPolicy, read_job
 from phiforge.receipts.policy import (
+    Base,
     Policy,
     Row,
     check_channel,
@@ -39,6 +41,9 @@ class GateError(PhiforgeError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", type=Path, help="the job, as rule gate writes it")
     parser.add_argument("--build", required=True, type=Path, help="BUILD.json")
+    parser.add_argument(
+        "--base", nargs="*", default=[], type=Path, help="BUILD.json that it was compiled from"
+    )
     parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
     parser.add_argument("--reference", required=True, type=Path, help="REFERENCE.json")
     parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
@@ -58,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         acceptance=arguments.acceptance,
         overrides=job.gates,
         rows=job.rows,
+        base_path=next(iter(arguments.base), None),
     )
 
 
@@ -72,14 +78,18 @@ def gate(
     acceptance: Path,
     overrides: Mapping[str, Any],
     rows: Mapping[str, RowPolicy],
+    base_path: Path | None = None,
 ) -> None:
     """Write the verdict of a variant that may be released.
 
     Args:
+        receipt_paths: one a row; those of a base's rows are in the base's own folder.
         golden: golden prompts (YAML).
         reference: REFERENCE.json.
         acceptance: gates (YAML); the model's own are in ``overrides``.
         rows: the variant's rows as they are configured, by name.
+        base_path: BUILD.json of the variant that this one was compiled from, where ``rows`` has
+            rows of it.
 
     Raises:
         GateError: it may not be released; no verdict is written.
@@ -95,14 +105,16 @@ def gate(
         reference_sha256=sha256_file(reference),
         golden=load_golden(golden),
         gates=load_gates(acceptance, build["precision"], overrides),
-        rows={name: _row(row) for name, row in rows.items()},
+        rows={name: _row(row, base_path) for name, row in rows.items()},
     )
-    against = [*_unfit(build, build_path.parent / "payload")]
+    payload = build_path.parent / "payload"
+    digests = read_checksums(payload)
+    against = [*_unfit(build, payload, policy.rows), *_other_ir(build, payload, base_path)]
     receipts: dict[Path, Receipt] = {}
     for path in receipt_paths:
         try:
             receipts[path] = read_signed(path)
-            against += map(str, check_receipt(receipts[path], path.stem, policy))
+            against += map(str, check_receipt(receipts[path], path.stem, policy, digests))
         except TrustError as error:
             against.append(f"{path.stem}: {error.what}")
     if not against:  # a receipt that is not believed says nothing about the channel
@@ -134,8 +146,10 @@ def _refusal(
     )
 
 
-def _row(policy: RowPolicy) -> Row:
-    row = policy.row
+def _row(policy: RowPolicy, base_path: Path | None) -> Row:
+    row, base = policy.row, None
+    if policy.base is not None and base_path is not None:
+        base = Base(policy.base, read_record(base_path)["artifact_sha256"])
     return Row(
         kind=row.kind,
         stands_for=row.stands_for,
@@ -145,15 +159,35 @@ def _row(policy: RowPolicy) -> Row:
         available=policy.available,
         keyid=None if policy.key is None else read_public(Path(policy.key)).keyid,
         validator_sha256=validator_digest(row.runtime),
+        required=policy.required,
+        base=base,
     )
 
 
-def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
-    """What the payload itself says against any release, whatever its receipts say."""
+def _unfit(build: Mapping[str, Any], payload: Path, rows: Mapping[str, Row]) -> Iterator[str]:
+    """What is said against any release of a payload, whatever its receipts say."""
     if build.get("format") != "npu-blob":
-        return ()
-    objection = not_made_for_npu(payload, read_label(payload))
-    return () if objection is None else (f"{MADE_FOR_CPU}: {objection}",)
+        return
+    if (objection := not_made_for_npu(payload, read_label(payload))) is not None:
+        yield f"{MADE_FOR_CPU}: {objection}"
+    if not any(row.kind == "standin" for row in rows.values()):
+        yield "no stand-in has run the IR that it was compiled from"
+
+
+def _other_ir(build: Mapping[str, Any], payload: Path, base_path: Path | None) -> Iterator[str]:
+    """Say that an artifact was not compiled from the one whose stand-ins speak for it."""
+    if base_path is None:
+        return
+    base, from_ = read_record(base_path), build.get("derived_from", {})
+    if from_.get("artifact_sha256") != base["artifact_sha256"]:
+        what = f"{str(from_.get('artifact_sha256'))[:16]}…, {base['variant']} is now"
+        yield f"other-ir: it was compiled from {what} {base['artifact_sha256'][:16]}…"
+    if build.get("format") == "npu-blob":
+        files = read_checksums(base_path.parent / "payload")
+        for one in read_label(payload)["ir"].values():
+            if files.get(one["file"]) != one["sha256"]:
+                what = f"the label names {one['sha256'][:16]}…, {base['variant']} has"
+                yield f"other-ir: {one['file']}: {what} {str(files.get(one['file']))[:16]}…"
 
 
 def _judged(receipt: Receipt, path: Path) -> JudgedReceipt:

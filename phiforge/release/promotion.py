@@ -23,7 +23,14 @@ from phiforge.artifact.record import canonical, read_record, write_into, write_r
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Promote, read_job
-from phiforge.receipts.policy import Policy, Violation, check_channel, is_promoted
+from phiforge.receipts.coverage import Device, device_of
+from phiforge.receipts.policy import (
+    Policy,
+    Violation,
+    check_channel,
+    is_promoted,
+    required_rows,
+)
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import read_signed
@@ -35,7 +42,7 @@ from phiforge.trust.keys import SIGNING, SIGNING_KEY, PublicKey, Signer
 from phiforge.trust.statement import VERIFICATION_SUMMARY, descriptor, statement
 from phiforge.verify.folder import survey
 from phiforge.verify.payload import read_payload
-from phiforge.verify.promotion import PROMOTION, check_promotion
+from phiforge.verify.promotion import DEVICES, PROMOTION, check_promotion
 from phiforge.verify.trust import RELEASE, ReleaseRecord, Trust, find_signer
 from phiforge.verify.verification import verify
 
@@ -70,12 +77,14 @@ class Promotion:
         since: when, in UTC (RFC 3339).
         keyid: of the key that signed it.
         policy_sha256: of the gate's verdict, which holds the policy.
+        devices: the generations and drivers that it rests on.
     """
 
     artifact_sha256: str
     since: str
     keyid: str
     policy_sha256: str
+    devices: tuple[Device, ...]
 
 
 def promote(release: Path, build: Mapping[str, Any], signer: Signer | None) -> dict[str, Any]:
@@ -148,6 +157,7 @@ def load_promotion(release: Path, key: PublicKey | None = None) -> Promotion | N
             str(predicate.get("timeVerified")),
             by.keyid,
             predicate["policy"]["digest"]["sha256"],
+            tuple(Device(**one) for one in predicate[DEVICES]),
         )
     except PhiforgeError as error:
         raise PromotionError(
@@ -238,9 +248,9 @@ def _refuse_unverified(release: Path, key: PublicKey) -> None:
 
 
 def _summary(release: Path, policy: Policy) -> dict[str, Any]:
-    receipts = Path("evidence/receipts")
-    devices = [name for name, row in policy.rows.items() if row.kind == "device"]
-    rests_on = [envelope_path(receipts / f"{name}.json").as_posix() for name in devices]
+    receipts = [Path(f"evidence/receipts/{name}.json") for name in required_rows(policy.rows)]
+    rests_on = [envelope_path(receipt).as_posix() for receipt in receipts]
+    devices = [device_of(read_signed(release / receipt)) for receipt in receipts]
     return statement(
         {f"{policy.model}/{policy.variant}": policy.artifact_sha256},
         VERIFICATION_SUMMARY,
@@ -249,6 +259,7 @@ def _summary(release: Path, policy: Policy) -> dict[str, Any]:
             "timeVerified": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "resourceUri": f"urn:phiforge:{policy.model}/{policy.variant}",
             "policy": _reference(release, GATE),
+            DEVICES: list(map(asdict, devices)),
             "inputAttestations": [_reference(release, name) for name in rests_on],
             "verificationResult": "PASSED",
             "verifiedLevels": ["SLSA_BUILD_LEVEL_UNEVALUATED", "PHIFORGE_STABLE"],

@@ -1,7 +1,7 @@
 """Print the table of a run: variant, size, verdict per row, and what stable still needs."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from phiforge.settings.command_line import add_configuration, configuration, spl
 from phiforge.settings.plan import plan
 from phiforge.settings.settings import load
 
-_STYLES = {"passed": "green", "failed": "bold red", "blocked": "yellow"}
+_STYLES = {"passed": "green", "compiled": "cyan", "failed": "bold red", "blocked": "yellow"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
             "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
             _verdicts(receipts),
             _release(root, model, variant),
-            ", ".join(_missing_for_stable(receipts)) or "-",
+            ", ".join(_missing_for_stable(root, model, variant, receipts)) or "-",
         )
     console = Console()
     # In a log there is no terminal to fit in; wide enough that no name is folded.
@@ -95,8 +95,17 @@ def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
     return text or Text("not checked", style="bold red")
 
 
-def _missing_for_stable(receipts: Iterable[dict[str, Any]]) -> list[str]:
-    """Device rows that did not pass, or were signed with an ephemeral key."""
+def _missing_for_stable(
+    root: Path, model: str, variant: str, receipts: Iterable[dict[str, Any]]
+) -> list[str]:
+    """What the gate found missing; not judged: device rows that no lasting key says have passed."""
+    try:
+        missing: list[str] = read_record(root / "gates" / model / f"{variant}.json")[
+            "missing_for_stable"
+        ]
+        return missing
+    except RecordError:
+        pass
     return [
         receipt["device"]
         for receipt in receipts
@@ -126,6 +135,11 @@ def _release(root: Path, model: str, variant: str) -> str:
     return "stable" if stable else "candidate"
 
 
+def _receipt_of(row: str, gate: Mapping[str, Any], checks: Path) -> Path:
+    base = gate["policy"]["rows"][row]["base"]
+    return (checks.with_name(base["variant"]) if base else checks) / f"{row}.json"
+
+
 def _judged(verdict: Path, build: Path, checks: Path) -> bool:
     """Whether the gate let these very receipts of this build through."""
     try:
@@ -133,7 +147,7 @@ def _judged(verdict: Path, build: Path, checks: Path) -> bool:
         return bool(
             gate["artifact_sha256"] == read_record(build)["artifact_sha256"]
             and all(
-                sha256_file(checks / f"{row}.json") == receipt["sha256"]
+                sha256_file(_receipt_of(row, gate, checks)) == receipt["sha256"]
                 for row, receipt in gate["receipts"].items()
             )
         )

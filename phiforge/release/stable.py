@@ -6,6 +6,7 @@ from pathlib import Path
 
 from phiforge.artifact.record import read_record
 from phiforge.jobs import Blocked, Stable, read_job
+from phiforge.receipts.coverage import Device
 from phiforge.release.promotion import PromotionError
 
 
@@ -32,7 +33,9 @@ def report(records: Sequence[Path], blocked: Mapping[str, Blocked]) -> None:
         record = read_record(path)
         name = f"{record['model']} {record['variant']}"
         if record["promoted"]:
-            print(f"{name}: stable since {record['since']}, signed by key {record['keyid'][:16]}")
+            devices = ", ".join(str(Device(**one)) for one in record["devices"])
+            signed = f"signed by key {record['keyid'][:16]}, resting on {devices}"
+            print(f"{name}: stable since {record['since']}, {signed}")
             continue
         short.append(name)
         for lack in record["missing"]:

@@ -167,6 +167,8 @@ class Config(Block):
         version: semantic version of the releases; a model's own goes before it, and other bytes
             need another version (docs/releases.md)
         channel: the standard a release must meet; stable comes by promotion, see docs/releases.md
+        stable_rows: device rows that stable asks for: of a variant's own, those that are named must
+            pass, and all where none is; e.g. ["npu-4000"]
         score_positions: positions per model that are scored against the reference, spread over the
             golden prompts
         kit_payload: whether a kit for a device without a connection holds the payload, or only its
@@ -186,6 +188,7 @@ class Config(Block):
     device_files: Files = ()
     version: str = Field("0.1.0", pattern=VERSION)
     channel: Literal["candidate"] = "candidate"
+    stable_rows: Annotated[Items[str], BeforeValidator(_split)] = ()
     score_positions: int = Field(512, ge=16, le=65536)
     kit_payload: Flag = True
     builder: str = Field("urn:phiforge:builder:unnamed", pattern="^[a-z][a-z0-9+.-]*:[^ ]+$")

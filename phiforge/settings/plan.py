@@ -7,12 +7,12 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiforge.jobs import Blocked, Row
+from phiforge.jobs import Blocked, Row, RowPolicy
 from phiforge.settings.devices import Device
 from phiforge.settings.models import Model
 from phiforge.settings.settings import Settings
@@ -61,10 +61,8 @@ def plan(settings: Settings, brought: Collection[tuple[str, str, str]] = ()) -> 
 
 
 def _releasable(variant: Variant, settings: Settings, brought: Collection[str]) -> bool:
-    """A candidate needs a receipt that passed, so one row at least must run or have run.
-
-    An NPU blob has no stand-in: compiled where there is no NPU, it waits for its device's receipt.
-    """
+    """A candidate needs a row that can say something of it: one that runs or compiles it here, or
+    whose receipt was brought."""
     return blocked_variant(variant, settings) is None and any(
         row in brought or blocked_row(settings.devices[row], settings.tools) is None
         for row in variant.devices
@@ -218,6 +216,40 @@ def row_of(device: Device, variant: Variant) -> Row:
         environment=runtime.environment,
         settings=runtime.settings,
     )
+
+
+def row_policies(
+    variant: Variant, settings: Settings, blocked: Callable[[str, str], Blocked | None]
+) -> dict[str, RowPolicy]:
+    """Build the policy of each row whose receipt is judged for a release of the variant.
+
+    Where the variant is its base compiled (of another format, with the same weights) and has no
+    stand-in that could run it, the base's stand-ins speak for it.
+
+    Args:
+        blocked: variant and row to why that check cannot run here.
+    """
+    devices = settings.devices
+    real = {row for row in variant.devices if devices[row].kind == "device"}
+    needed = real & {*settings.stable_rows} or real
+
+    def policy(row: str, of: Variant) -> RowPolicy:
+        key = devices[row].key
+        return RowPolicy(
+            row=row_of(devices[row], of),
+            available=blocked(of.name, row) is None,
+            key=None if key is None else str(key),
+            required=of is variant and row in needed,
+            base=None if of is variant else of.name,
+        )
+
+    policies = {row: policy(row, variant) for row in variant.devices}
+    base = variant if variant.base is None else settings.variants[variant.base]
+    is_compiled = base.format != variant.format and base.precision == variant.precision
+    if is_compiled and not any(devices[row].kind == "standin" for row in variant.devices):
+        standins = (row for row in base.devices if devices[row].kind == "standin")
+        policies |= {row: policy(row, base) for row in standins}
+    return policies
 
 
 def convert_memory_mb(model: Model, variant: Variant) -> int:

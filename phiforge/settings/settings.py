@@ -21,6 +21,7 @@ class Settings:
 
     Attributes:
         acceptance: the file with the gates.
+        stable_rows: device rows that stable asks for; see `phiforge.settings.plan.row_policies`.
     """
 
     models: Mapping[str, Model]
@@ -30,6 +31,7 @@ class Settings:
     chosen_variants: tuple[str, ...]
     acceptance: Path
     channel: str
+    stable_rows: tuple[str, ...]
     score_positions: int
     kit_payload: bool
     version: str
@@ -63,6 +65,8 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
     _check_names(chosen.models, models, where, "models")
     chosen_variants = tuple(variants) if chosen.variants == ("all",) else chosen.variants
     _check_names(chosen_variants, variants, where, "variants")
+    real = {name: device for name, device in devices.items() if device.kind == "device"}
+    _check_names(chosen.stable_rows, real, where, "stable_rows")
     return Settings(
         models=models,
         variants=variants,
@@ -71,6 +75,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         chosen_variants=tuple(dict.fromkeys(chosen_variants)),
         acceptance=folder / "acceptance.yaml",
         channel=chosen.channel,
+        stable_rows=chosen.stable_rows,
         score_positions=chosen.score_positions,
         kit_payload=chosen.kit_payload,
         version=chosen.version,

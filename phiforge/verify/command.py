@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         for finding in verification.findings:
             print(finding.line())
         print(visible(_verdict(verification, arguments.folder)))
+        for row, state in verification.devices.items():
+            print(visible(f"  {row}: {state}"))
     return 1 if verification.refused else 0
 
 

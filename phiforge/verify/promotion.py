@@ -6,9 +6,13 @@ the device rows. Whether the receipts meet the policy is judged apart (`phiforge
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
+from phiforge.receipts.coverage import device_of
 from phiforge.receipts.policy import PROMOTION as PROMOTION_FILE
+from phiforge.receipts.policy import required_rows
+from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import ENVELOPE
 from phiforge.receipts.verdict import GATE, Verdict
 from phiforge.trust.document import MAX_DOCUMENT, member, parse_record
@@ -26,6 +30,7 @@ from phiforge.verify.payload import EVIDENCE, Payload
 from phiforge.verify.receipts import RECEIPTS
 
 PROMOTION = EVIDENCE + PROMOTION_FILE
+DEVICES = "phiforge_devices"  # an extension field: https://slsa.dev/spec/v1.1/verification_summary
 REPRODUCTION = "evidence/reproduce.dsse.json"
 ADDED_LATER = (PROMOTION, REPRODUCTION)
 
@@ -50,9 +55,14 @@ def check_promotion(
             what = f"rests on another {name} than the one in this folder"
             yield Finding("inconsistent-promotion", what, PROMOTION)
     policy = parse_record(Verdict, folder.read(GATE), GATE).policy
-    devices = {name for name, row in policy.rows.items() if row.kind == "device"}
+    devices = required_rows(policy.rows)
     for name in sorted({GATE, *(f"{RECEIPTS}{row}{ENVELOPE}" for row in devices)} - named):
         yield Finding("inconsistent-promotion", f"does not rest on {name}", PROMOTION)
+    receipts = (f"{RECEIPTS}{row}.json" for row in devices)
+    asked = [device_of(parse_record(Receipt, folder.read(one), one)) for one in receipts]
+    if predicate.get(DEVICES) != list(map(asdict, asked)):
+        what = "names other generations or drivers than its receipts"
+        yield Finding("inconsistent-promotion", what, PROMOTION)
 
 
 def check_reproduction(

@@ -1,18 +1,20 @@
 """Judge the receipts of a release again, by the policy that its signature covers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from phiforge.receipts.coverage import device_states
 from phiforge.receipts.golden import golden_digest
-from phiforge.receipts.policy import check_channel, check_receipt
+from phiforge.receipts.policy import Base, check_channel, check_receipt
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import ENVELOPE
 from phiforge.receipts.signed_receipt import open_receipt
 from phiforge.receipts.verdict import GATE, Verdict
 from phiforge.trust import TrustError
-from phiforge.trust.document import MAX_DOCUMENT, parse_record
+from phiforge.trust.document import MAX_DOCUMENT, member, parse_record
 from phiforge.verify.findings import Finding
 from phiforge.verify.folder import Folder
-from phiforge.verify.payload import Payload
+from phiforge.verify.payload import MANIFEST, Payload
 
 RECEIPTS = "evidence/receipts/"
 
@@ -43,7 +45,7 @@ def check_receipts(folder: Folder, payload: Payload, channel: str) -> Iterator[F
                 yield Finding.of(error)
                 continue
             believed.append(receipt)
-            for violation in check_receipt(receipt, row, policy):
+            for violation in check_receipt(receipt, row, policy, payload.digests):
                 yield Finding(violation.name, violation.what, name)
     for violation in check_channel(believed, channel, policy.rows):
         if violation.name != "missing-receipt":
@@ -56,10 +58,33 @@ def _check_verdict(verdict: Verdict, payload: Payload) -> Iterator[Finding]:
     for judged in (verdict, policy):
         if (judged.model, judged.variant, judged.artifact_sha256) != artifact:
             yield Finding("inconsistent-gate", "judged another artifact", GATE)
+    for name, row in policy.rows.items():
+        if row.base is not None and row.base != _base_of(manifest):
+            what = f"{name} ran another artifact than the one that this was compiled from"
+            yield Finding("other-ir", what, GATE)
     if policy.precision != manifest["precision"]:
         yield Finding("inconsistent-gate", "judged by the gates of another precision", GATE)
     if golden_digest(policy.golden.prompts) != policy.golden.digest:
         yield Finding("inconsistent-gate", "its golden prompts are not its digest's", GATE)
+
+
+def _base_of(manifest: Mapping[str, Any]) -> Base | None:
+    """The artifact that a manifest says the payload was made from."""
+    if "derived_from" not in manifest:
+        return None
+    variant = member(manifest, str, "derived_from", "variant", where=MANIFEST)
+    digest = member(manifest, str, "derived_from", "artifact_sha256", where=MANIFEST)
+    return Base(variant, digest)
+
+
+def read_device_states(folder: Folder) -> dict[str, str]:
+    """Return what the receipts say of each device (`device_states`); nothing is verified.
+
+    Raises:
+        TrustError: a receipt cannot be read.
+    """
+    names = [name for name in folder.below(RECEIPTS) if not name.endswith(ENVELOPE)]
+    return device_states(parse_record(Receipt, folder.read(name), name) for name in names)
 
 
 def _open(folder: Folder, name: str) -> Receipt:

@@ -21,7 +21,7 @@ from phiforge.verify.promotion import (
     check_reproduction,
 )
 from phiforge.verify.provenance import check_provenance
-from phiforge.verify.receipts import check_receipts
+from phiforge.verify.receipts import check_receipts, read_device_states
 from phiforge.verify.revocations import (
     REVOCATIONS,
     check_revocations,
@@ -44,6 +44,7 @@ class Verification:
             itself: this proves integrity, not origin.
         added: names of files that are not the release's: what a download from a Hub adds, and
             revocations.
+        devices: device row to what is known of the artifact there; of a refused release, nothing.
     """
 
     findings: tuple[Finding, ...]
@@ -56,6 +57,7 @@ class Verification:
     ephemeral: bool = False
     authenticated: bool = False
     added: tuple[str, ...] = ()
+    devices: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def refused(self) -> bool:
@@ -128,6 +130,7 @@ def verify(
         findings.run(lambda: _check_origin(signer, wanted, asked=channel is not None))
     if wanted == "stable" and PROMOTION not in folder.sizes:
         findings.found.append(Finding("policy", "was not promoted to stable", PROMOTION))
+    refused = any(finding.refuses for finding in findings.found)
     return Verification(
         tuple(dict.fromkeys(findings.found)),
         model=payload.manifest["model"],
@@ -139,6 +142,7 @@ def verify(
         ephemeral=signer.ephemeral if signer else False,
         authenticated=signer.authenticated if signer else False,
         added=added,
+        devices={} if refused else read_device_states(folder),
     )
 
 

@@ -57,7 +57,7 @@ class Blobs:
 
 def row(settings: dict[str, str]) -> Row:
     """A row that no configuration has: an NPU blob has no stand-in, except in these tests."""
-    return Row(ROW, "standin", "local", "CPU", "npu-4000", "npu_blob", None, settings)
+    return Row(ROW, "standin", "local", "CPU", ("npu-4000",), "npu_blob", None, settings)
 
 
 @pytest.fixture(scope="module")

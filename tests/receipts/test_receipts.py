@@ -17,7 +17,7 @@ from phiforge.settings.documents import ConfigurationError
 from phiforge.trust import TrustError, keys
 from phiforge.trust.envelope import open_envelope
 from support.release_edits import Edit, in_payload, remove, replaced, updated, write
-from support.small_release import ACCEPTANCE, SmallVariant, executed_on, row
+from support.small_release import ACCEPTANCE, COMPILER, NPU, SmallVariant, executed_on
 from validators.acceptance import load_gates
 
 SIGNER = keys.ephemeral()
@@ -85,18 +85,9 @@ def test_a_receipt_that_says_too_much_or_too_little_is_not_written(
     assert list(tmp_path.iterdir()) == [variant.folder]
 
 
-COMPILER = "npu-compiler"
-
-
-@pytest.fixture
-def with_compiler(variant: SmallVariant) -> SmallVariant:
-    variant.rows[COMPILER] = row(COMPILER, "compiler", "NPU", ("npu",))
-    return variant
-
-
-def test_what_a_compiler_says_is_read_again_and_is_no_pass(with_compiler: SmallVariant) -> None:
-    with_compiler.put(COMPILER, with_compiler.compiled(COMPILER))
-    receipt = with_compiler.receipt(COMPILER)
+def test_what_a_compiler_says_is_read_again_and_is_no_pass(variant: SmallVariant) -> None:
+    variant.put(COMPILER, variant.compiled(COMPILER))
+    receipt = variant.receipt(COMPILER)
     read = read_signed(receipt)
     assert (read.verdict, read.reason, read.executed_on) == ("compiled", "", None)
     assert read.compiled is not None and read.compiled.interface == "11.4.10"
@@ -107,10 +98,10 @@ def test_what_a_compiler_says_is_read_again_and_is_no_pass(with_compiler: SmallV
     assert statement["predicate"]["result"] == "WARNED"
 
 
-def test_what_a_compiler_refused_has_a_reason_and_no_evidence(with_compiler: SmallVariant) -> None:
-    subject, basis = with_compiler.subject(COMPILER), with_compiler.basis(COMPILER)
-    with_compiler.put(COMPILER, compiled(subject, basis, None, {}, FAILURE))
-    read = read_signed(with_compiler.receipt(COMPILER))
+def test_what_a_compiler_refused_has_a_reason_and_no_evidence(variant: SmallVariant) -> None:
+    subject, basis = variant.subject(COMPILER), variant.basis(COMPILER)
+    variant.put(COMPILER, compiled(subject, basis, None, {}, FAILURE))
+    read = read_signed(variant.receipt(COMPILER))
     assert (read.verdict, read.reason) == ("failed", "damaged-payload: weights changed")
 
 
@@ -131,14 +122,14 @@ def test_what_a_compiler_refused_has_a_reason_and_no_evidence(with_compiler: Sma
     ],
 )  # fmt: skip
 def test_a_compilers_receipt_claims_nothing_that_only_a_run_shows(
-    with_compiler: SmallVariant, change: dict[str, Any], problem: str
+    variant: SmallVariant, change: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ReceiptError, match=problem):
-        with_compiler.put(COMPILER, with_compiler.compiled(COMPILER, **change))
+        variant.put(COMPILER, variant.compiled(COMPILER, **change))
 
 
 def blocked_beside_an_envelope(checks: Path) -> None:
-    shutil.copy(checks / "npu.json", checks / "cpu.json")
+    shutil.copy(checks / f"{NPU}.json", checks / "cpu.json")
     updated("cpu.json", device="cpu")(checks)
 
 

@@ -24,16 +24,18 @@ from phiforge.release.signing import ReleaseKey, SigningError
 from phiforge.release.stable import report
 from phiforge.release.versions import VersionError
 from phiforge.trust import TrustError, keys
+from phiforge.trust.envelope import open_envelope, sign
+from phiforge.verify.promotion import DEVICES
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
 from support.release_edits import Edit, flipped, listed, remove, replaced, updated, write
 from support.releasing import copy_release
-from support.small_release import MODEL, VARIANT, SmallVariant
+from support.small_release import MODEL, NPU, VARIANT, SmallVariant
 
 SIGNER = replace(keys.ephemeral("ecdsa"), ephemeral=False)
 KEY = ReleaseKey(SIGNER)
 TRUST = Trust((SIGNER.public_key,))
-ATTESTATION = "evidence/receipts/npu.dsse.json"
+ATTESTATION = "evidence/receipts/npu-4000.dsse.json"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> SmallVariant:
     """A variant whose device rows name keys that have signed."""
     made = SmallVariant(tmp_path_factory.mktemp("promotion") / "variant")
     made.name_key("cpu", keys.ephemeral())
-    made.name_key("npu", keys.ephemeral())
+    made.name_key(NPU, keys.ephemeral())
     return made
 
 
@@ -70,11 +72,43 @@ def test_a_release_whose_device_receipts_are_signed_is_promoted_and_kept(
 ) -> None:
     record = promote(release, build, SIGNER)
     assert record["promoted"] and record["keyid"] == SIGNER.public_key.keyid
+    assert [*record["devices"]] == [
+        {"row": "cpu", "generation": None, "driver": None},
+        {"row": NPU, "generation": "4000", "driver": "32.0.100"},
+    ]
     written = (release / "evidence" / PROMOTION).read_bytes()
     assert promote(release, build, SIGNER) == record
     assert promote(release, build, None) == record, "a promotion is kept without a key"
     assert (release / "evidence" / PROMOTION).read_bytes() == written
     assert names(release, channel="stable") == []
+
+
+def test_a_promotion_names_the_driver_that_its_receipts_prove(
+    release: Path, build: dict[str, Any]
+) -> None:
+    promote(release, build, SIGNER)
+    path = release / "evidence" / PROMOTION
+    statement, _ = open_envelope(read_record(path), [SIGNER.public_key])
+    statement["predicate"][DEVICES][1]["driver"] = "32.0.101"
+    write_record(path, sign(statement, SIGNER))
+    (finding,) = verify(release, TRUST).findings
+    assert finding.name == "inconsistent-promotion"
+    assert "names other generations or drivers" in finding.what
+
+
+def test_stable_rests_on_the_rows_that_are_named(
+    variant: SmallVariant, build: dict[str, Any], tmp_path: Path
+) -> None:
+    some = copy.copy(variant)
+    some.folder, some.rows = tmp_path / "variant", dict(variant.rows)
+    shutil.copytree(variant.folder, some.folder)
+    blocked_row(some)
+    some.change(NPU, required=False)
+    release = some.release(KEY, tmp_path / VARIANT)
+    assert [one["row"] for one in promote(release, build, SIGNER)["devices"]] == ["cpu"]
+    stable = verify(release, TRUST, channel="stable")
+    assert not stable.refused
+    assert stable.devices == {"cpu": "passed", NPU: "not asked"}
 
 
 def test_another_artifact_than_the_builds_is_not_promoted(
@@ -85,12 +119,12 @@ def test_another_artifact_than_the_builds_is_not_promoted(
 
 
 def blocked_row(variant: SmallVariant) -> None:
-    variant.change("npu", available=False)
-    variant.block("npu")
+    variant.change(NPU, available=False)
+    variant.block(NPU)
 
 
 def no_key(variant: SmallVariant) -> None:
-    variant.change("npu", key=None)
+    variant.change(NPU, key=None)
 
 
 def no_device(variant: SmallVariant) -> None:
@@ -104,8 +138,8 @@ def nothing(variant: SmallVariant) -> None:
 @pytest.mark.parametrize(
     ("lack", "signer", "row", "what", "how"),
     [
-        (blocked_row, SIGNER, "npu", "blocked (no NPU here)", "run it where one is"),
-        (no_key, SIGNER, "npu", "the row names no key", "phiforge new-key"),
+        (blocked_row, SIGNER, NPU, "blocked (no NPU here)", "run it where one is"),
+        (no_key, SIGNER, NPU, "the row names no key", "phiforge new-key"),
         (no_device, SIGNER, "no device row", "a stand-in is no device", "name a device row"),
         (nothing, None, "release key", "no key to sign with", "PHIFORGE_SIGNING_KEY"),
         (nothing, keys.ephemeral("ecdsa"), "release key", "by another key", "run again with"),
@@ -193,13 +227,21 @@ def test_a_kill_within_a_promotion_leaves_nothing_in_the_release(
 def test_the_report_names_what_is_missing_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = [{"row": "npu", "what": "blocked (no NPU here)", "how": "run it where one is"}]
+    missing = [{"row": NPU, "what": "blocked (no NPU here)", "how": "run it where one is"}]
     record = {"model": "m", "variant": "w", "promoted": False, "missing": missing}
     write_record(tmp_path / "one.json", record)
-    with pytest.raises(PromotionError, match="2 of 2 releases are not stable"):
-        report([tmp_path / "one.json"], {"m/v": Blocked("no compiler", "get one")})
+    devices = [{"row": NPU, "generation": "4000", "driver": "32.0.100"}]
+    stable = {"promoted": True, "since": "today", "keyid": "ab" * 32, "devices": devices}
+    write_record(tmp_path / "two.json", {**record, "variant": "x", **stable})
+    with pytest.raises(PromotionError, match="2 of 3 releases are not stable"):
+        report(
+            [tmp_path / "one.json", tmp_path / "two.json"],
+            {"m/v": Blocked("no compiler", "get one")},
+        )
     assert capsys.readouterr().out.splitlines() == [
-        "m w: npu is missing: blocked (no NPU here). To get it: run it where one is",
+        "m w: npu-4000 is missing: blocked (no NPU here). To get it: run it where one is",
+        "m x: stable since today, signed by key abababababababab, resting on npu-4000 "
+        "(driver 32.0.100)",
         "m v: not built here: no compiler. get one",
     ]
 

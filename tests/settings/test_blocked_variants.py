@@ -12,7 +12,7 @@ from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.report import report
 from phiforge.settings.documents import ConfigurationError
-from phiforge.settings.plan import blocked_variant, plan
+from phiforge.settings.plan import blocked_variant, plan, row_policies
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Requires
 from support.checkout import ROOT
@@ -125,3 +125,35 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
     assert not (tmp_path / "verdict.json").exists()
     report([("m", "v")], tmp_path)
     assert "v: no compiler. get one" in capsys.readouterr().out
+
+
+def test_a_blob_is_judged_with_its_irs_stand_ins_and_nothing_else_is() -> None:
+    settings = settings_with(None)
+
+    def judged(name: str, **changes: Any) -> dict[str, Any]:
+        variant, chosen = settings.variants[name], replace(settings, **changes)
+        return row_policies(variant, chosen, lambda variant, row: None)
+
+    blob = judged("npu-blob-4000")
+    assert {row: policy.base for row, policy in blob.items() if policy.base} == {
+        "npu-standin": "openvino-int4-npu"
+    }
+    assert blob["npu-standin"].row.runtime == "openvino_npu"
+    for name in ("openvino-int4", "genai-dml-int4", "openvino-int4-npu"):
+        assert not any(policy.base for policy in judged(name).values()), name
+
+
+def test_stable_asks_for_all_device_rows_or_for_those_that_are_named() -> None:
+    settings = load({**CONFIG, "stable_rows": "npu-4000, gpu"}, ROOT / "config")
+
+    def required(name: str, stable: Settings) -> set[str]:
+        policies = row_policies(settings.variants[name], stable, lambda variant, row: None)
+        return {row for row, policy in policies.items() if policy.required}
+
+    every = replace(settings, stable_rows=())
+    assert required("openvino-int4-npu", settings) == {"npu-4000"}
+    assert required("openvino-int4", settings) == {"gpu"}
+    assert required("genai-cpu-int4", settings) == {"cpu"}, "none of its rows is named"
+    assert required("openvino-int4-npu", every) == {"npu-3720", "npu-4000", "npu-5010"}
+    with pytest.raises(ConfigurationError, match="'stable_rows' names 'npu-standin'"):
+        load({**CONFIG, "stable_rows": ["npu-standin"]}, ROOT / "config")

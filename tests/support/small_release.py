@@ -49,11 +49,19 @@ SOURCE = {"path": "model.safetensors", "sha256": "c" * 64}
 MINIMUM = {"minimum_validated_tokens": 12}
 
 
+NPU, COMPILER = "npu-4000", "npu-4000-compiler"
+
+
 def row(name: str, kind: str, executes: str, stands_for: tuple[str, ...] = ()) -> RowPolicy:
     """A device row as the gate is given it."""
-    settings = {"device": executes}
+    settings = {"platform": name.split("-")[1]} if executes == "NPU" else {"device": executes}
     runtime = Row(name, kind, "local", executes, stands_for, "openvino_npu", None, settings)
     return RowPolicy(runtime, available=executes == "CPU", key=None)
+
+
+def npu_rows() -> dict[str, RowPolicy]:
+    """A generation of the NPU and its compiler."""
+    return {NPU: row(NPU, "device", "NPU"), COMPILER: row(COMPILER, "compiler", "NPU", (NPU,))}
 
 
 @dataclass
@@ -69,11 +77,13 @@ class SmallVariant:
     rows: dict[str, RowPolicy] = field(
         default_factory=lambda: {
             "cpu": row("cpu", "device", "CPU"),
-            "npu": row("npu", "device", "NPU"),
-            "npu-standin": row("npu-standin", "standin", "CPU", ("npu",)),
+            **npu_rows(),
+            "npu-standin": row("npu-standin", "standin", "CPU", (NPU,)),
         }
     )
     signers: dict[str, keys.Signer] = field(default_factory=dict)
+    variant: str = VARIANT
+    format: str = "openvino"
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -81,15 +91,12 @@ class SmallVariant:
         self.acceptance.write_text(ACCEPTANCE)
         write_record(self.reference, {"what": "a reference"})
         self.payload.mkdir(parents=True)
-        (self.payload / "weights.bin").write_bytes(bytes(range(256)) * 8)
-        (self.payload / "config.json").write_text("{}\n")
-        (self.payload / "LICENSE").write_text("MIT\n")
         facts = {
             "model": MODEL,
-            "variant": VARIANT,
+            "variant": self.variant,
             "title": "Phi-3 tiny",
             "license": "MIT",
-            "format": "openvino",
+            "format": self.format,
             "precision": "int4",
             "converter": "openvino",
             "source": {
@@ -99,14 +106,22 @@ class SmallVariant:
             "recipe": {},
             "toolchain": {},
             "notes": [],
+            **self.fill_payload(),
         }
         artifact = write_manifest(self.payload, facts)
         write_record(self.build, {**facts, "artifact_sha256": artifact, "project": {}})
         for name, one in self.rows.items():
-            if one.available:
+            if one.base is None and one.available:
                 self.put(name, self.passed(name))
-            else:
+            elif one.base is None:
                 self.block(name)
+
+    def fill_payload(self) -> dict[str, Any]:
+        """Write what a runtime loads; what the manifest says besides."""
+        (self.payload / "weights.bin").write_bytes(bytes(range(256)) * 8)
+        (self.payload / "config.json").write_text("{}\n")
+        (self.payload / "LICENSE").write_text("MIT\n")
+        return {}
 
     golden = property(lambda self: self.folder / "golden.yaml")
     acceptance = property(lambda self: self.folder / "acceptance.yaml")
@@ -122,11 +137,11 @@ class SmallVariant:
         one = self.rows[name].row
         return Subject(
             model=MODEL,
-            variant=VARIANT,
+            variant=self.variant,
             device=name,
             kind=one.kind,
             stands_for=one.stands_for,
-            format="openvino",
+            format=self.format,
             precision="int4",
             runtime=one.runtime,
             settings=one.settings,
@@ -149,7 +164,7 @@ class SmallVariant:
             self.subject(name),
             self.basis(name),
             CheckResult((), answers, Metrics(10, 1.0, 1e-5, 1e-4, 1.0), 12),
-            executed_on=executed_on(self.rows[name].row.executes),
+            executed_on=self.executed_on(name),
             thresholds={
                 "top1_agreement": 0.75,
                 "mean_kl": 1e-3,
@@ -160,16 +175,23 @@ class SmallVariant:
         )
         return {**receipt, **changes}
 
+    def executed_on(self, name: str) -> dict[str, Any]:
+        """Where a row's device says that an artifact ran."""
+        row = self.rows[name].row
+        generation = row.settings.get("platform")
+        npu = {"DEVICE_ARCHITECTURE": generation, "NPU_DRIVER_VERSION": "32.0.100"}
+        return executed_on(row.executes, **(npu if generation else {}))
+
     def compiled(self, name: str, **changes: Any) -> dict[str, Any]:
         """An honest receipt of a compiler's row, with some keys changed."""
-        (generation,) = self.rows[name].row.stands_for
+        generation = self.rows[name].row.settings["platform"]
         evidence = CompileEvidence(
             compiler="Intel's NPU compiler of OpenVINO 2026.4.1",
             openvino="2026.4.1",
-            platform=generation.removeprefix("npu-"),
+            platform=generation,
             interface="11.4.10",
             submodels=3,
-            options={"NPU_PLATFORM": generation.removeprefix("npu-")},
+            options={"NPU_PLATFORM": generation},
             ir={"weights.bin": sha256_file(self.payload / "weights.bin")},
             blob_sha256="b" * 64,
             blob_bytes=2048,
@@ -192,9 +214,15 @@ class SmallVariant:
         """Let a row name this key, and its receipt be signed with it."""
         path = self.folder / f"{name}.pub"
         path.write_text(signer.public_key.pem)
-        self.change(name, key=str(path), available=True)
+        self.change(name, key=str(path))
         self.signers[name] = signer
-        self.put(name, self.passed(name))
+        self.appear(name)
+
+    def appear(self, name: str) -> None:
+        """Let a row be here, and its honest receipt be what it should."""
+        self.change(name, available=True)
+        here = self.compiled if self.rows[name].row.kind == "compiler" else self.passed
+        self.put(name, here(name))
 
     def change(self, name: str, **changes: Any) -> None:
         """Configure a row otherwise."""
@@ -239,9 +267,10 @@ class SmallVariant:
         return release
 
 
-def executed_on(device: str, failure: str | None = None) -> dict[str, Any]:
+def executed_on(device: str, failure: str | None = None, **observed: str) -> dict[str, Any]:
     """What a receipt says of where an artifact ran, and what spoke against it."""
     proof = [{"what": "devices", "observed": device, "failure": failure}]
+    proof += [{"what": what, "observed": one, "failure": None} for what, one in observed.items()]
     return {"device": device, "how": "it said so", "proof": proof, "pinned": {}, "details": {}}
 
 

@@ -178,7 +178,7 @@ EDITS: list[tuple[str, Edit, str]] = [
     ("a named pipe", pipe("config.json"), "not-a-regular-file"),
     ("huge checksums", sparse("SHA256SUMS"), "oversized-file"),
     ("a huge manifest", sparse("MANIFEST.json"), "oversized-file"),
-    ("a huge receipt", sparse("evidence/receipts/npu.json"), "oversized-file"),
+    ("a huge receipt", sparse("evidence/receipts/npu-4000.json"), "oversized-file"),
     ("a huge envelope", sparse("evidence/receipts/cpu.dsse.json"), "oversized-file"),
     ("a huge card", sparse("README.md"), "oversized-file"),
     ("huge weights", sparse(WEIGHTS), "changed-file"),
@@ -316,7 +316,7 @@ def test_a_candidate_is_not_stable(release: Path, trust: Trust) -> None:
     verification = verify(release, trust, channel="stable")
     assert set(refusals(verification)) == {"policy"}
     lines = "\n".join(finding.line() for finding in verification.findings)
-    assert "stable needs npu to pass" in lines and "was not promoted to stable" in lines
+    assert "stable needs npu-4000 to pass" in lines and "was not promoted to stable" in lines
     assert "cpu: stable needs a receipt that someone vouches for" in lines
 
 
