@@ -8,14 +8,17 @@
 ``measure`` scores every built variant, honest on every row that runs here, then with every
 sabotage of benchmarks/sabotage.py on one row, and writes benchmarks/acceptance/phi3-tiny.json.
 Sabotaged NPU variants run as plain IRs on the row cpu: it is the same graph, and the static
-pipeline gives its logits one token at a time.
+pipeline gives its logits one token at a time. ``--variants`` measures some only; the record keeps
+what it holds of the others, if they were compared with the same reference. NF4 came after a change
+of the reference's form and has a record of its own (``--record``), which ``gates`` reads too.
 ``stability`` runs the reference with other threads and instruction sets and writes how far it
 moves. ``gates`` derives config/acceptance.yaml from the measurements alone. Per precision and
 metric:
 
 - the worst honest value, over variants and rows. OpenVINO artifacts also run once with the
   processor's own numerics (bfloat16 where it has it, a quantized key-value cache) instead of the
-  pinned ones: a real device computes no finer, and its honest receipts must pass as well;
+  pinned ones, those of the NPU as plain IRs (NF4 only, so far): a real device computes no finer,
+  and its honest receipts must pass as well;
 - the mildest sabotage, over variants and sabotages;
 - the gate: the geometric mean of the two for KL divergences and perplexity ratios, the middle
   for the agreement. A metric whose two values are too near to each other (`APART`) is reported
@@ -40,10 +43,11 @@ from phiforge.errors import run_command
 from phiforge.offline import go_offline
 
 MEASURED = Path("benchmarks/acceptance/phi3-tiny.json")
+MEASURED_NF4 = Path("benchmarks/acceptance/phi3-tiny-nf4.json")
 STABLE = Path("benchmarks/acceptance/reference-stability.json")
 GATES = Path("config/acceptance.yaml")
 METRICS = ("top1_agreement", "mean_kl", "max_kl", "perplexity_ratio")
-PRECISIONS = ("fp16", "int8", "int4")
+PRECISIONS = ("fp16", "int8", "int4", "nf4")
 
 APART: Mapping[str, float] = {
     "top1_agreement": 0.1,  # difference of the two
@@ -82,17 +86,17 @@ def _row(measurements: Sequence[Mapping[str, Any]], metric: str) -> dict[str, An
     return {**row, "reported_only": said}
 
 
-def acceptance_text(record: Mapping[str, Any]) -> str:
-    """config/acceptance.yaml of a measurement record."""
+def acceptance_text(measurements: Sequence[Mapping[str, Any]]) -> str:
+    """config/acceptance.yaml of measurements."""
     lines = [
         "# Written by `python -m benchmarks.calibrate_acceptance gates` from",
-        f"# {MEASURED.as_posix()}; do not edit, measure again. How the gates are set is",
-        "# told in benchmarks/calibrate_acceptance.py.",
+        f"# {MEASURED.as_posix()} and {MEASURED_NF4.name}; do not edit, measure",
+        "# again. How the gates are set is told in benchmarks/calibrate_acceptance.py.",
         "# A model that needs other gates says so in its own file (key `acceptance`).",
     ]
     for precision in PRECISIONS:
         lines.append(f"{precision}:")
-        for metric, row in table(record["measurements"], precision).items():
+        for metric, row in table(measurements, precision).items():
             told = ", ".join(f"{key}: {_yaml(value)}" for key, value in row.items())
             lines.append(f"  {metric}: {{{told}}}")
     return "\n".join(lines) + "\n"
@@ -211,7 +215,7 @@ def _runs(subject: Subject, reference: Any) -> Iterator[tuple[str, str, str, Sco
     first, (module, settings) = next(iter(subject.rows.items()))
     if module == "openvino_npu":
         first, module, settings = "cpu", "openvino", {"device": "CPU"}
-    elif module == "openvino":
+    if module == "openvino":
         native = _scorer(subject.payload, module, settings, reference, pinned=False)
         yield "honest, own numerics", HONEST, first, native
     with tempfile.TemporaryDirectory(prefix="phiforge-sabotage-") as scratch:
@@ -348,20 +352,23 @@ def main() -> None:
     parser.add_argument("--model", default="phi3-tiny")
     parser.add_argument("--variants", nargs="*", help="only these; the record keeps the others")
     parser.add_argument("--golden", type=Path, help="other prompts than the model's own")
-    parser.add_argument("--record", type=Path, default=MEASURED)
+    parser.add_argument("--record", type=Path, help="measure: where to")
     parser.add_argument("--gates", type=Path, default=GATES)
     options = parser.parse_args()
     if options.step == "measure":
         go_offline()
         measured = measure(options.artifacts, options.model, options.variants, options.golden)
-        write_record(options.record, with_the_others(measured, options.record))
+        record = options.record or MEASURED
+        write_record(record, with_the_others(measured, record))
     elif options.step == "stability":
         go_offline()
         model = _settings().models[options.model]
         golden = options.golden or model.golden
         write_record(STABLE, stability(options.artifacts / "source" / model.name / "files", golden))
     else:
-        write_text(options.gates, acceptance_text(read_record(options.record)))
+        records = [options.record] if options.record else [MEASURED, MEASURED_NF4]
+        found = [entry for record in records for entry in read_record(record)["measurements"]]
+        write_text(options.gates, acceptance_text(found))
 
 
 if __name__ == "__main__":

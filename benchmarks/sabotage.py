@@ -242,6 +242,8 @@ def _round_tensor(view: Bytes, tensor: Tensor, bits: int) -> None:
         view[:] = rounded.astype(np.float16).reshape(-1).view(np.uint8)
     elif tensor.type == "i4":
         view[:] = _pack(_round_codes(_unpack(view) ^ 8, 4, bits) ^ 8)
+    elif tensor.type == "nf4":
+        view[:] = _pack(_round_codes(_unpack(view), 4, bits, centre=7))
     elif tensor.type == "u4" or (tensor.type == "u8" and tensor.name.endswith("_Q4")):
         view[:] = _pack(_round_codes(_unpack(view), 4, bits))
     elif tensor.type == "i8":
@@ -250,13 +252,17 @@ def _round_tensor(view: Bytes, tensor: Tensor, bits: int) -> None:
         view[:] = _round_codes(view.astype(np.int16), 8, bits)
 
 
-def _round_codes(codes: NDArray[np.int16], have: int, bits: int) -> NDArray[np.int16]:
-    """Round codes of ``have`` bits around the middle one to ``bits``."""
+def _round_codes(
+    codes: NDArray[np.int16], have: int, bits: int, centre: int | None = None
+) -> NDArray[np.int16]:
+    """Round codes of ``have`` bits to ``bits``, around the one that means 0."""
     if bits >= have:
         return codes
-    step, centre = 2 ** (have - bits), 2 ** (have - 1)
+    step = 2 ** (have - bits)
+    centre = 2 ** (have - 1) if centre is None else centre
     rounded = centre + step * np.round((codes - centre) / step)
-    return np.asarray(np.clip(rounded, 0, 2**have - step), dtype=np.int16)
+    least = centre % step
+    return np.asarray(np.clip(rounded, least, least + 2**have - step), dtype=np.int16)
 
 
 def _unpack(view: Bytes) -> NDArray[np.int16]:

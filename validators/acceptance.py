@@ -18,6 +18,7 @@ FILE = {
     "fp16": Key(dict, "gates of variants with FP16 weights"),
     "int8": Key(dict, "gates of variants with INT8 weights"),
     "int4": Key(dict, "gates of variants with INT4 weights"),
+    "nf4": Key(dict, "gates of variants with NF4 weights"),
 }
 PRECISION = {
     "top1_agreement": Key(

@@ -1,4 +1,4 @@
-"""From the FP16 payload to INT8 and INT4 ones: its graph, the source's weights, nncf's codes.
+"""From the FP16 payload to INT8, INT4 and NF4 ones: its graph, the source's weights, nncf's codes.
 
 optimum-cli quantizes the source's bf16 values. The FP16 payload has rounded the smallest of them,
 which changes the codes of near-zero rows, so each matrix of its graph is replaced by the
@@ -25,14 +25,20 @@ from converters.openvino.ir import (
     writing,
 )
 from converters.openvino.lint import lint
+from converters.openvino.nf4 import hold_to_source
 from converters.openvino.npu import write_npu_profile
-from converters.openvino.source_weights import SourceTensor, mapped_source_weights
+from converters.openvino.source_weights import (
+    SourceTensor,
+    as_float32,
+    mapped_source_weights,
+    tensor_of,
+)
 from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
 from phiforge.artifact.payload_files import OPENVINO_IR
 
 TOOLCHAIN = ("nncf", "numpy", "openvino")
 
-_INT4_DEFAULTS = {"all_layers": False, "awq": False, "backup_mode": "int8_asym"}
+_4_BIT_DEFAULTS = {"all_layers": False, "awq": False, "backup_mode": "int8_asym"}
 _OPENVINO_TYPES = {"BF16": ov.Type.bf16, "F16": ov.Type.f16, "F32": ov.Type.f32}
 
 
@@ -54,7 +60,8 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
         number_nodes(compressed)
         with writing(into / OPENVINO_IR):
             ov.save_model(compressed, into / OPENVINO_IR, compress_to_fp16=False)
-    lint(into, options)
+        lint(into, options)
+        hold_to_source(into, weights, source)
     irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]
     copy_files(base, into, (*CONFIGURATION, *TOKENIZER_FILES, *irs))
     if "npu" in options:
@@ -77,16 +84,22 @@ def _recipe(options: Options) -> dict[str, Any]:
         return {**fixed, "mode": "int8_asym", "ratio": 1.0, "group_size": -1}
     return {
         **fixed,
-        "mode": "int4_sym" if options["symmetric"] else "int4_asym",
+        "mode": _mode(options),
         "ratio": float(options["ratio"]),
         "group_size": options["group_size"],
-        **{key: options.get(key, default) for key, default in _INT4_DEFAULTS.items()},
+        **{key: options.get(key, default) for key, default in _4_BIT_DEFAULTS.items()},
         "sensitivity_metric": "weight_quantization_error",
         "scale_estimation": False,
         "gptq": False,
         "lora_correction": False,
         "group_size_fallback": "error",
     }
+
+
+def _mode(options: Options) -> str:
+    if options["weight_format"] == "nf4":
+        return "nf4"
+    return "int4_sym" if options["symmetric"] else "int4_asym"
 
 
 def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:
@@ -100,7 +113,7 @@ def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:
         "compression_format": nncf.CompressionFormat(recipe["compression_format"]),
         "ignored_scope": nncf.IgnoredScope(),
     }
-    if recipe["mode"].startswith("int4"):
+    if recipe["mode"] != "int8_asym":
         arguments |= {
             "all_layers": recipe["all_layers"],
             "awq": recipe["awq"],
@@ -137,31 +150,16 @@ def _without_torch() -> Iterator[None]:
 
 def _read_weights_from(tensors: Mapping[str, SourceTensor], graph: ov.Model, source: Path) -> None:
     for name, constant in weight_constants(graph):
-        tensor = _tensor_of(name, tensors, source)
+        tensor = tensor_of(name, tensors, source)
         _refuse_other_model(name, constant, tensor)
         mapped = ov.Tensor(tensor.data, constant.shape, _OPENVINO_TYPES[tensor.dtype])
         replace_constant(constant, ov.op.Constant(mapped, shared_memory=True))
     graph.validate_nodes_and_infer_types()
 
 
-def _tensor_of(name: str, tensors: Mapping[str, SourceTensor], source: Path) -> SourceTensor:
-    # A tied LM head has no tensor of its own.
-    for candidate in (name, "model.embed_tokens.weight" if name == "lm_head.weight" else name):
-        if candidate in tensors:
-            return tensors[candidate]
-    raise ConvertError(
-        f"the source has no tensor '{name}'",
-        where=source,
-        expected="the weights that the FP16 payload was made from",
-        remedy="rebuild the variant named by 'from:'",
-    )
-
-
 def _refuse_other_model(name: str, constant: ov.Node, tensor: SourceTensor) -> None:
     """Compare shape and first row: a payload of another model must not lend its graph."""
-    first = tensor.data[:1]
-    if tensor.dtype == "BF16":
-        first = (first.astype(np.uint32) << 16).view(np.float32)
+    first = as_float32(tensor, slice(1))
     same_shape = tuple(constant.shape) == tensor.data.shape
     if not same_shape or not np.array_equal(constant.data[:1], first.astype(np.float16)):
         raise ConvertError(

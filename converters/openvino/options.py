@@ -7,12 +7,20 @@ from pydantic import Field, model_validator
 
 from phiforge.settings.blocks import Block, mistake
 
+_REQUIRED = {"int4": ("symmetric", "group_size", "ratio"), "nf4": ("group_size", "ratio")}
+_Forms = Mapping[str, tuple[tuple[float, ...], str]]
 # What the NPU's documented forms have, and how to get there.
-_NPU: Mapping[str, tuple[tuple[float, ...], str]] = {
-    "symmetric": ((True,), "say true, or take the npu block out"),
-    "group_size": ((128, -1), "take groups of 128, or -1 for channel by channel"),
-    "ratio": ((1.0,), "every layer is INT4: say 1.0, or take the npu block out"),
+_NPU: _Forms = {
+    "ratio": ((1.0,), "every layer has 4 bits: say 1.0, or take the npu block out"),
     "all_layers": ((False,), "embedding and LM head stay in INT8: say false"),
+}
+_NPU_FORMS: Mapping[str, _Forms] = {
+    "int4": {
+        "symmetric": ((True,), "say true, or take the npu block out"),
+        "group_size": ((128, -1), "take groups of 128, or -1 for channel by channel"),
+        **_NPU,
+    },
+    "nf4": {"group_size": ((-1,), "NF4 is documented channel by channel: say -1"), **_NPU},
 }
 
 
@@ -39,22 +47,24 @@ class Options(Block):
 
     Attributes:
         weight_format: fp16: exported from the source; int8: asymmetric, channel by channel; int4:
-            by the options below, which fp16 and int8 do not have
+            16 equal steps; nf4: 16 levels that lie closer around zero, without zero points; both by
+            the options below, which fp16 and int8 do not have
         symmetric: int4, required: scales without zero points (i4); false: with zero points (u4),
             which the NPU cannot run; e.g. true
-        group_size: int4, required: how many weights along the input side share a scale; -1: a whole
-            row (channel by channel)
-        ratio: int4, required: the share of the layers' weights that becomes INT4; the most
+        group_size: int4, nf4, required: how many weights along the input side share a scale; -1: a
+            whole row (channel by channel)
+        ratio: int4, nf4, required: the share of the layers' weights that gets 4 bits; the most
             sensitive rest takes backup_mode; e.g. 0.6
-        all_layers: int4: also the embedding and the LM head become INT4, which else take
+        all_layers: int4, nf4: also the embedding and the LM head get 4 bits, which else take
             backup_mode
         awq: int4: scale by each channel's magnitude before rounding (data-free AWQ)
-        backup_mode: int4: what the weights that do not become INT4 become
-        npu: int4: write npu-profile.json with these options of openvino_genai.LLMPipeline(folder,
-            "NPU", **options), and hold the weights to what the NPU can run
+        backup_mode: int4, nf4: what the weights that do not get 4 bits become
+        npu: int4, nf4: write npu-profile.json with these options of
+            openvino_genai.LLMPipeline(folder, "NPU", **options), and hold the weights to what the
+            NPU can run; nf4 needs Lunar Lake or later
     """
 
-    weight_format: Literal["fp16", "int8", "int4"]
+    weight_format: Literal["fp16", "int8", "int4", "nf4"]
     symmetric: bool | None = None
     group_size: Literal[-1, 32, 64, 128] | None = None
     ratio: float | None = Field(None, gt=0, le=1)
@@ -65,20 +75,21 @@ class Options(Block):
 
     @model_validator(mode="after")
     def _fits_its_weight_format(self) -> "Options":
-        if self.weight_format != "int4":
-            for key in sorted(self.model_fields_set - {"weight_format"}):
-                raise mistake(
-                    f"has no meaning for weight_format {self.weight_format}",
-                    "remove it, or take weight_format int4",
-                    key=key,
-                )
-            return self
-        for key in ("symmetric", "group_size", "ratio"):
+        every = set(type(self).model_fields)
+        meaning = {"int4": every, "nf4": every - {"awq", "symmetric"}}
+        known = meaning.get(self.weight_format, {"weight_format"})
+        for key in sorted(self.model_fields_set - known):
+            raise mistake(
+                f"has no meaning for weight_format {self.weight_format}",
+                "remove it, or take weight_format int4",
+                key=key,
+            )
+        for key in _REQUIRED.get(self.weight_format, ()):
             if getattr(self, key) is None:
                 description = type(self).model_fields[key].description
                 raise mistake("is missing", f"add it: {description}", key=key)
-        for key, (values, remedy) in _NPU.items():
-            value = getattr(self, key)
-            if self.npu is not None and value not in values:
-                raise mistake(f"has a value that the NPU cannot run ({value})", remedy, key=key)
+        if self.npu is not None:
+            for key, (values, remedy) in _NPU_FORMS[self.weight_format].items():
+                if (value := getattr(self, key)) not in values:
+                    raise mistake(f"has a value that the NPU cannot run ({value})", remedy, key=key)
         return self

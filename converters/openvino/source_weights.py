@@ -36,6 +36,31 @@ class SourceTensor:
     data: npt.NDArray[Any]
 
 
+def tensor_of(name: str, tensors: Mapping[str, SourceTensor], source: Path) -> SourceTensor:
+    """Find the tensor of a weight; a tied LM head is the embedding.
+
+    Raises:
+        ConvertError: ``source`` has no such tensor.
+    """
+    for candidate in (name, "model.embed_tokens.weight" if name == "lm_head.weight" else name):
+        if candidate in tensors:
+            return tensors[candidate]
+    raise ConvertError(
+        f"the source has no tensor '{name}'",
+        where=source,
+        expected="the weights that the FP16 payload was made from",
+        remedy="rebuild the variant named by 'from:'",
+    )
+
+
+def as_float32(tensor: SourceTensor, rows: npt.NDArray[np.intp] | slice) -> npt.NDArray[np.float32]:
+    """Widen the values of some rows, which float32 holds exactly; an axis is kept."""
+    picked = tensor.data[rows]
+    if tensor.dtype == "BF16":
+        return (picked.astype(np.uint32) << 16).view(np.float32)
+    return picked.astype(np.float32)
+
+
 @contextmanager
 def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
     """Every floating-point tensor of the ``*.safetensors`` files in ``source``, by name.

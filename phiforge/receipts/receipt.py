@@ -13,7 +13,7 @@ SCHEMA: Literal["phiforge/receipt/2"] = "phiforge/receipt/2"
 _NAMED_IN_REASON = 4
 
 Kind = Annotated[str, re.compile("device|standin|compiler")]
-Precision = Annotated[str, re.compile("fp16|int8|int4")]
+Precision = Annotated[str, re.compile("fp16|int8|int4|nf4")]
 
 
 class ReceiptError(PhiforgeError):

@@ -85,11 +85,13 @@ class Acceptance(Block):
         fp16: gates of variants with FP16 weights
         int8: gates of variants with INT8 weights
         int4: gates of variants with INT4 weights
+        nf4: gates of variants with NF4 weights
     """
 
     fp16: Gates = Field(default_factory=Gates)
     int8: Gates = Field(default_factory=Gates)
     int4: Gates = Field(default_factory=Gates)
+    nf4: Gates = Field(default_factory=Gates)
 
 
 class Model(Block):

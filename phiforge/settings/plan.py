@@ -273,7 +273,7 @@ _CHECK_BYTES = {
     "openvino_npu": {"int4": 5.9},
 }
 # Not measured: FP16 weights widened, INT4 ones repacked by each of a pipeline's models.
-_OTHER_CHECK_BYTES = {"fp16": 4.8, "int8": 3.3, "int4": 5.5}
+_OTHER_CHECK_BYTES = {"fp16": 4.8, "int8": 3.3, "int4": 5.5, "nf4": 5.9}
 
 
 def check_memory_mb(model: Model, variant: Variant, module: str) -> int:

@@ -106,7 +106,7 @@ class Variant(Block):
     snippet: Annotated[Path, BeforeValidator(_snippet_file)]
     converter: Annotated[str, AfterValidator(_known_converter)]
     format: Name
-    precision: Literal["fp16", "int8", "int4"]
+    precision: Literal["fp16", "int8", "int4", "nf4"]
     base: str | None = Field(None, alias="from")
     options: dict[str, Any]
     devices: Annotated[Items[str], Field(min_length=1)]

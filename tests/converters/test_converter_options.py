@@ -11,7 +11,7 @@ from converters.openvino.options import Options as Openvino
 from phiforge.settings.blocks import Block, read_block
 from phiforge.settings.documents import ConfigurationError
 from support.jobs import SETTINGS
-from support.openvino_builds import INT4, INT8, NPU, PIPELINE_OPTIONS
+from support.openvino_builds import INT4, INT8, NF4, NPU, PIPELINE_OPTIONS
 
 BLOB = SETTINGS.variants["npu-blob-4000"].options
 FP16 = {"precision": "fp16", "execution_provider": "dml"}
@@ -26,6 +26,9 @@ DML = {"precision": "int4", "execution_provider": "dml"}
         (Openvino, {**INT4, "gruop_size": 128}, "gruop_size"),
         (Openvino, {**NPU, "symmetric": False}, "symmetric"),
         (Openvino, {**NPU, "ratio": 0.6}, "ratio"),
+        (Openvino, {**NF4, "symmetric": True}, "symmetric.*no meaning for weight_format nf4"),
+        (Openvino, {"weight_format": "nf4", "ratio": 1.0}, "group_size"),
+        (Openvino, {**NF4, "group_size": 128, "npu": PIPELINE_OPTIONS}, "channel by channel"),
         (Openvino, {**NPU, "npu": {**PIPELINE_OPTIONS, "MAX_PROMT_LEN": 1}}, "MAX_PROMT_LEN"),
         (OnnxGenai, {**FP16, "block_size": 32}, "block_size.*take precision int4"),
         (OnnxGenai, {**FP16, "execution_provider": "cpu"}, "no float16 graph for the CPU"),

@@ -4,6 +4,7 @@ Both sides really run: ours as its own process, as rule convert does, and optimu
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import openvino as ov
 import pytest
 import torch
@@ -20,6 +22,7 @@ from converters.contract import ConvertError
 from converters.openvino import convert
 from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
+from converters.openvino.nf4 import hold_to_source
 from converters.openvino.source_weights import mapped_source_weights
 from phiforge.artifact.safetensors_header import SafetensorsError
 from phiforge.artifact.tree import files_under
@@ -27,6 +30,7 @@ from support.openvino_builds import (
     FP16,
     INT4,
     INT8,
+    NF4,
     NPU,
     Builds,
     content,
@@ -36,6 +40,7 @@ from support.openvino_builds import (
     run_ours,
 )
 from support.parity import CARRIED, MODEL, changed_model, enormous, mean_kl, reference
+from validators.lint import openvino_ir as lint_ir
 
 BEYOND_SLIDING_WINDOW = 2600
 
@@ -51,7 +56,7 @@ def builds(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         yield Builds(source, tmp_path_factory.mktemp("builds"), pool)
 
 
-@pytest.mark.parametrize("variant", ["int4", "int8"])
+@pytest.mark.parametrize("variant", ["int4", "int8", "nf4"])
 def test_derived_graph_equals_that_of_optimum_cli(builds: Builds, variant: str) -> None:
     for part in ("model", "tokenizer", "detokenizer"):
         ir = f"openvino_{part}.xml"
@@ -152,7 +157,8 @@ def test_another_processor_gives_the_same_bytes(builds: Builds, source: Path) ->
     settings = {**older, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7"}
     run_ours(source, elsewhere / "fp16", FP16, **settings)
     run_ours(source, elsewhere / "int4", INT4, elsewhere / "fp16", **settings)
-    for variant in ("fp16", "int4"):
+    run_ours(source, elsewhere / "nf4", NF4, elsewhere / "fp16", **settings)
+    for variant in ("fp16", "int4", "nf4"):
         for name in files_under(elsewhere / variant):
             content = (elsewhere / variant / name).read_bytes()
             assert content == (builds.ours(variant) / name).read_bytes(), name
@@ -268,6 +274,47 @@ def test_lint_refuses_what_the_npu_cannot_run(builds: Builds) -> None:
     """nncf made a mixed IR although the recipe says INT4 throughout."""
     with pytest.raises(ConvertError, match=r"stored-types: .* i4, .* u8: model\.layers\."):
         lint(builds.ours("int4"), NPU)
+
+
+Edit = Callable[[npt.NDArray[np.uint8]], None]
+
+
+def next_level(codes: npt.NDArray[np.uint8]) -> None:
+    """Two weights of a byte: the first takes the neighbouring level."""
+    codes[100] ^= 1
+
+
+def other_scale(scales: npt.NDArray[np.uint8]) -> None:
+    scales.view(np.float16)[0] *= np.float16(1.005)
+
+
+def no_scale(scales: npt.NDArray[np.uint8]) -> None:
+    scales.view(np.float16)[0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("beside", "edit", "what"),
+    [
+        ("", next_level, "codes"),
+        ("/scale", other_scale, "scales"),
+        ("/scale", no_scale, "scales"),
+    ],
+)
+def test_a_changed_nf4_code_or_scale_is_named(
+    builds: Builds, source: Path, tmp_path: Path, beside: str, edit: Edit, what: str
+) -> None:
+    payload = tmp_path / "payload"
+    shutil.copytree(builds.ours("nf4"), payload)
+    constants = lint_ir.read_ir(payload / "openvino_model.xml").constants
+    pattern = rf".*layers\.1\.mlp\.down_proj\.[^/]*{beside}"
+    one = next(one for one in constants if re.fullmatch(pattern, one.name))
+    with mapped_source_weights(source) as weights:
+        hold_to_source(payload, weights, source)
+        data = np.memmap(payload / "openvino_model.bin", np.uint8, "r+")
+        edit(data[one.offset : one.offset + one.size])
+        data.flush()
+        with pytest.raises(ConvertError, match=rf"NF4 {what} .*: model\.layers\.1\.mlp\.down_proj"):
+            hold_to_source(payload, weights, source)
 
 
 def test_a_truncated_source_or_ir_is_an_error(builds: Builds, source: Path, tmp_path: Path) -> None:

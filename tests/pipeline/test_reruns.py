@@ -16,6 +16,7 @@ OPENVINO = {
     "openvino-int8",
     "openvino-int4-npu",
     "openvino-int4-npu-cw",
+    "openvino-nf4-npu-cw",
 }
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
 

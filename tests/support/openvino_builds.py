@@ -23,6 +23,7 @@ from validators import metrics
 FP16 = {"weight_format": "fp16"}
 INT8 = {"weight_format": "int8"}
 INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
+NF4 = {"weight_format": "nf4", "group_size": -1, "ratio": 1.0}
 PIPELINE_OPTIONS = {
     "MAX_PROMPT_LEN": 256,
     "MIN_RESPONSE_LEN": 32,
@@ -30,10 +31,11 @@ PIPELINE_OPTIONS = {
     "GENERATE_HINT": "FAST_COMPILE",
 }
 NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
-DERIVED = {"int4": INT4, "int8": INT8}
+DERIVED = {"int4": INT4, "int8": INT8, "nf4": NF4}
 OFFICIAL = {
     "int4": ("--weight-format", "int4", "--group-size", "128", "--ratio", "0.6", "--sym"),
     "int8": ("--weight-format", "int8"),
+    "nf4": ("--weight-format", "nf4", "--sym", "--group-size", "-1", "--ratio", "1.0"),
     "fp16": ("--weight-format", "fp16"),
 }
 EXACT = {

@@ -44,6 +44,7 @@ fp16: &gates
   perplexity_ratio: {worst_honest: 1.0, mildest_sabotage: 2.0, gate: 1.4}
 int8: *gates
 int4: *gates
+nf4: *gates
 """
 SOURCE = {"path": "model.safetensors", "sha256": "c" * 64}
 MINIMUM = {"minimum_validated_tokens": 12}

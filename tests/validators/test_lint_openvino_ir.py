@@ -1,6 +1,7 @@
 """An IR's description is read as text and believed only where it can be seen."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,27 @@ def test_what_is_stored_is_held_against_the_options(
     tmp_path: Path, kinds: tuple[str, ...], options: dict[str, object], expected: set[str]
 ) -> None:
     assert names(ir(tmp_path, *layers(*kinds), metadata=METADATA), **options) == expected
+
+
+NF4 = {"weight_format": "nf4", "group_size": -1, "ratio": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("matrices", "expected"),
+    [
+        (("nf4", 64, 256), set()),
+        (("i4", 64, 256), {"stored-types"}),
+        (("u8", 64, 256), {"stored-types", "nf4-ratio"}),
+        (("nf4", 64, 2, 128), {"group-size"}),
+    ],
+)
+def test_nf4_is_a_type_of_its_own(
+    tmp_path: Path, matrices: tuple[Any, ...], expected: set[str]
+) -> None:
+    stored = [constant(f"model.layers.{index}.mlp", *matrices) for index in range(2)]
+    metadata = {"mode": "nf4", "group_size": "-1", "ratio": "1.0"}
+    found = ir(tmp_path, *layers(), *stored, metadata=metadata)
+    assert {finding.name for finding in lint_ir(found, NF4)} == expected
 
 
 def test_symmetric_codes_with_zero_points_beside_them_are_asymmetric(tmp_path: Path) -> None:

@@ -66,6 +66,28 @@ def test_codes_of_three_bits_are_seen_in_four() -> None:
     assert is_rounded(Matrix("int4", packed(found), 4))
 
 
+LEVELS = np.array(
+    [
+        *(-1, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0),
+        *(0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.723, 1),
+    ]
+)
+
+
+def nf4_codes(values: Floats, levels: Floats) -> NDArray[np.int64]:
+    """Codes of the nearest of some ``levels``, by whole rows."""
+    shares = values / np.abs(values).max(axis=1, keepdims=True)
+    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, shares)
+    return np.asarray(np.searchsorted(LEVELS, levels)[nearest])
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "heavy tails", "outlier channels", "sparse"])
+def test_nf4_codes_are_left_alone_unless_every_second_level_is_unused(kind: str) -> None:
+    assert not is_rounded(Matrix("nf4", packed(nf4_codes(weights(kind), LEVELS)), 4))
+    if kind == "gaussian":  # the others are mostly zeros then, which say nothing
+        assert is_rounded(Matrix("nf4", packed(nf4_codes(weights(kind), LEVELS[1::2])), 4))
+
+
 def test_dead_and_narrow_matrices_say_nothing() -> None:
     assert not is_rounded(Matrix("zeros", np.zeros((64, 256), np.float16), 16))
     assert not is_rounded(Matrix("narrow", np.ones((64, 8), np.uint8), 8))

@@ -222,10 +222,11 @@ DOCTYPE = '<?xml version="1.0"?>\n<!DOCTYPE net [<!ENTITY a SYSTEM "/etc/hostnam
 def cases() -> Iterator[tuple[str, Broken, set[str]]]:
     """What the lint alone must see."""
     fp16, int8, npu = "openvino-fp16", "openvino-int8", "openvino-int4-npu"
-    dml, dml16 = "genai-dml-int4", "genai-dml-fp16"
+    dml, dml16, nf4 = "genai-dml-int4", "genai-dml-fp16", "openvino-nf4-npu-cw"
     yield "FP16 rounded to 4 bits", weights(fp16, fewer_bits(4)), {"rounded-weights"}
     yield "INT8 rounded to 4 bits", weights(int8, fewer_bits(4)), {"rounded-weights"}
     yield "INT4 rounded to 3 bits", weights(npu, fewer_bits(3)), {"rounded-weights"}
+    yield "NF4 rounded to 3 bits", weights(nf4, fewer_bits(3)), {"rounded-weights"}
     yield "ONNX FP16 rounded", weights(dml16, fewer_bits(4)), {"rounded-weights"}
     yield "ONNX INT4 rounded", weights(dml, fewer_bits(3)), {"rounded-weights"}
     metadata = "nncf-metadata"
@@ -235,6 +236,9 @@ def cases() -> Iterator[tuple[str, Broken, set[str]]]:
     yield "mixed as NPU", files(npu, nothing, of="openvino-int4"), mixed
     whole = {"group-size", metadata}
     yield "channel-wise as groups", files(npu, nothing, of=f"{npu}-cw"), whole
+    types = {"stored-types", metadata}
+    yield "INT4 as NF4", files(nf4, nothing, of=f"{npu}-cw"), types
+    yield "NF4 as INT4", files(f"{npu}-cw", nothing, of=nf4), types
     yield "NPU as mixed", files("openvino-int4", nothing, of=npu), {"int4-ratio", metadata}
     lax = replaced(
         "npu-profile.json", '"MAX_PROMPT_LEN"', '"NPUW_DEVICES": "NPU,CPU", "MAX_PROMPT_LEN"'

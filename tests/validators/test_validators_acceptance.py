@@ -9,6 +9,7 @@ from benchmarks.calibrate_acceptance import (
     APART,
     GATES,
     MEASURED,
+    MEASURED_NF4,
     PRECISIONS,
     acceptance_text,
     table,
@@ -21,7 +22,11 @@ from phiforge.settings.plan import blocked_row
 from support.checkout import ROOT
 from support.jobs import SETTINGS
 
-MEASUREMENTS: list[dict[str, Any]] = read_record(ROOT / MEASURED)["measurements"]
+MEASUREMENTS: list[dict[str, Any]] = [
+    entry
+    for record in (MEASURED, MEASURED_NF4)
+    for entry in read_record(ROOT / record)["measurements"]
+]
 
 
 def gates_of(precision: str) -> Gates:
@@ -30,7 +35,7 @@ def gates_of(precision: str) -> Gates:
 
 
 def test_the_gates_are_those_of_the_committed_measurements() -> None:
-    expected = acceptance_text(read_record(ROOT / MEASURED))
+    expected = acceptance_text(MEASUREMENTS)
     assert (ROOT / GATES).read_text(encoding="utf-8") == expected, (
         "run `python -m benchmarks.calibrate_acceptance gates`"
     )

@@ -110,7 +110,7 @@ def test_the_references_certainty_is_named_where_an_answer_diverges(reference: R
 KNOWN = GoldenPrompt("capital", "ask", 8, expected="Paris is it")
 FACT = GoldenPrompt("capital", "ask", 8, must_contain="Paris")
 SHORT = GoldenPrompt("capital", "ask", 8, must_stop=True)
-PRECISIONS, INT4 = ["fp16", "int8", "int4"], ["int4"]
+PRECISIONS, INT4 = ["fp16", "int8", "int4", "nf4"], ["int4", "nf4"]
 LONGER = said(1, 2, 4, stopped=False)
 BROKEN_GATES = ["mean-kl", "top1-agreement", "perplexity-ratio"]
 

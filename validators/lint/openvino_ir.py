@@ -26,6 +26,7 @@ from validators.lint.rounding import Matrix
 # nncf keeps these in the backup mode unless all_layers says otherwise
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
+_4_BITS = ("i4", "u4", "nf4")
 _NUMPY = {"f32": np.float32, "f16": np.float16, "u8": np.uint8, "i8": np.int8}
 _METADATA = ("net", "rt_info", "nncf", "weight_compression")
 _CHAT_TEMPLATE = ("net", "rt_info", "chat_template")
@@ -151,21 +152,25 @@ def lint_ir(ir: Ir, options: Mapping[str, Any]) -> list[Failure]:
         options: valid against `converters.openvino.options.Options`.
     """
     found = [*_lint_types(ir, options), *_lint_metadata(ir, options)]
-    if options["weight_format"] == "int4":
+    if _has_4_bits(options):
         found += [*_lint_groups(ir, options), *_lint_ratio(ir, options)]
     return found
+
+
+def _has_4_bits(options: Mapping[str, Any]) -> bool:
+    return options["weight_format"] in ("int4", "nf4")
 
 
 def _primary(options: Mapping[str, Any]) -> str:
     if options["weight_format"] == "int4":
         return "i4" if options["symmetric"] else "u4"
-    return {"fp16": "f16", "int8": "u8"}[options["weight_format"]]
+    return {"fp16": "f16", "int8": "u8", "nf4": "nf4"}[options["weight_format"]]
 
 
 def _lint_types(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     primary = at_ends = _primary(options)
     allowed = {primary}
-    if options["weight_format"] == "int4":
+    if _has_4_bits(options):
         backup = "i8" if options.get("backup_mode") == "int8_sym" else "u8"
         at_ends = primary if options.get("all_layers") else backup
         allowed |= {backup} if options["ratio"] < 1 else set()
@@ -190,7 +195,7 @@ def _lint_groups(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     wrong = sorted(
         f"{name} {list(matrix.shape)}"
         for name, matrix in ir.matrices.items()
-        if matrix.type in ("i4", "u4")
+        if matrix.type in _4_BITS
         and (len(matrix.shape) != 2 if size == -1 else matrix.shape[-1:] != (size,))
     )
     if wrong:
@@ -199,28 +204,30 @@ def _lint_groups(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
 
 
 def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
-    """Compare INT4's share: nncf adds the least sensitive layers until one would pass the ratio."""
+    """Compare 4 bits' share: nncf adds insensitive layers until one would pass the ratio."""
     counted = [
         matrix
         for name, matrix in ir.matrices.items()
         if options.get("all_layers") or name not in _ENDS
     ]
     sizes = [math.prod(matrix.shape) for matrix in counted]
-    codes = sum(math.prod(matrix.shape) for matrix in counted if matrix.type in ("i4", "u4"))
+    codes = sum(math.prod(matrix.shape) for matrix in counted if matrix.type in _4_BITS)
     total = max(sum(sizes), 1)
     share, step, ratio = codes / total, max(sizes, default=0) / total, options["ratio"]
     if not ratio - step <= share <= ratio + 1e-6:
-        what = f"{share:.3f} of the layers' weights are INT4, the declared ratio is {ratio}"
-        yield Failure("int4-ratio", what)
+        kind = options["weight_format"]
+        have = f"{share:.3f} of the layers' weights are {kind.upper()}"
+        yield Failure(f"{kind}-ratio", f"{have}, the declared ratio is {ratio}")
 
 
 def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     expected: dict[str, str] = {}
     if options["weight_format"] == "int8":
         expected = {"mode": "int8_asym", "group_size": "-1", "ratio": "1.0"}
-    elif options["weight_format"] == "int4":
+    elif _has_4_bits(options):
+        int4 = "int4_sym" if options.get("symmetric") else "int4_asym"
         expected = {
-            "mode": "int4_sym" if options["symmetric"] else "int4_asym",
+            "mode": "nf4" if options["weight_format"] == "nf4" else int4,
             "group_size": str(options["group_size"]),
             "ratio": str(float(options["ratio"])),
         }
@@ -257,7 +264,7 @@ def mapped_matrices(ir: Ir, weights: Path) -> Iterator[Matrix]:
     for name, one in ir.matrices.items():
         stored = data[one.offset : one.offset + one.size]
         rows = one.shape[0]
-        if one.type in ("i4", "u4"):
+        if one.type in _4_BITS:
             yield Matrix(name, stored.reshape(rows, -1), 4)
         elif one.type in _NUMPY:
             dtype = np.dtype(_NUMPY[one.type])

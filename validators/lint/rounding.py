@@ -4,7 +4,8 @@ Rounding leaves few different values among neighbours that share a scale, whatev
 however many weights share it: a window of 32 neighbours along the input side sees it from groups
 of 32 up to whole rows. Weights of a trained model do not repeat so: of 32 float16 values from a
 bfloat16 checkpoint about 30 differ, and the codes that honest rounding gives to 32 weights are
-next to one another somewhere, even where one outlier squeezes all others together.
+next to one another somewhere, even where one outlier squeezes all others together. (NF4's codes
+count its levels from the lowest to the highest, so this holds for them too.)
 
 Windows of a few values, or mostly of one (a dead row, untrained tokens), say nothing either way,
 and one window proves nothing: half of those that say something must agree. Where outliers squeeze
