@@ -39,23 +39,39 @@ def device_of(receipt: Receipt) -> Device:
     return Device(receipt.device, observed.get(_GENERATION), observed.get(_DRIVER))
 
 
-def device_states(receipts: Iterable[Receipt]) -> dict[str, str]:
-    """Return device row to what is known of the artifact there.
+@dataclass(frozen=True)
+class DeviceState:
+    """What is known of an artifact on a device.
 
-    ``passed``, with the driver where the receipt tells; ``failed``; ``compiled``: the device's
-    compiler took it, no device has seen it; ``not asked``: the compiler was not there;
-    ``missing``: nothing is known.
+    Attributes:
+        state: ``passed``; ``failed``; ``compiled``: the device's own compiler took it, no device
+            has seen it; ``not asked``: that compiler was not installed; ``missing``: nothing is
+            known.
+        driver: version of the driver that it passed with; None: the receipt does not tell.
     """
+
+    state: str
+    driver: str | None = None
+
+    def __str__(self) -> str:
+        """Say it in a few words.
+
+        >>> str(DeviceState("passed", "32.0.100"))
+        'passed (driver 32.0.100)'
+        """
+        return f"{self.state} (driver {self.driver})" if self.driver else self.state
+
+
+def device_states(receipts: Iterable[Receipt]) -> dict[str, DeviceState]:
+    """Return device row to what is known of the artifact there."""
     known = tuple(receipts)
     compilers = {row: one for one in known if one.kind == "compiler" for row in one.stands_for}
     return {one.device: _state(one, compilers) for one in known if one.kind == "device"}
 
 
-def _state(receipt: Receipt, compilers: Mapping[str, Receipt]) -> str:
-    if receipt.verdict == "passed":
-        driver = device_of(receipt).driver
-        return f"passed (driver {driver})" if driver else "passed"
-    compiler = compilers.get(receipt.device)
-    if receipt.verdict != "blocked" or compiler is None:
-        return "missing" if receipt.verdict == "blocked" else receipt.verdict
-    return "not asked" if compiler.verdict == "blocked" else compiler.verdict
+def _state(receipt: Receipt, compilers: Mapping[str, Receipt]) -> DeviceState:
+    if receipt.verdict != "blocked":
+        return DeviceState(receipt.verdict, device_of(receipt).driver)
+    if (compiler := compilers.get(receipt.device)) is None:
+        return DeviceState("missing")
+    return DeviceState("not asked" if compiler.verdict == "blocked" else compiler.verdict)

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.tree import files_under
+from phiforge.decoding import decode
+from phiforge.receipts.coverage import device_states
+from phiforge.receipts.receipt import Receipt
 from phiforge.release.templates import fill_in
 
 _TEMPLATE = "card.md.j2"
@@ -24,13 +27,18 @@ def render(
     card_facts: Mapping[str, Any],
     payload: Path,
 ) -> str:
-    """Render Markdown with YAML front matter (Hugging Face Hub model card metadata)."""
+    """Render Markdown with YAML front matter (Hugging Face Hub model card metadata).
+
+    Raises:
+        DecodeError: a receipt is not of its type.
+    """
     sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
     return fill_in(
         _TEMPLATE,
         {"size": readable_size, "spread": readable_spread},
         build=build,
         receipts=receipts,
+        devices=device_states(decode(Receipt, receipt) for receipt in receipts),
         verdict=verdict,
         card={"notice": "", **card_facts, "metrics": _METRICS, "libraries": _LIBRARIES},
         sizes=sizes,

@@ -1,9 +1,9 @@
 """Compare two releases of a variant: what changed, and whether the new one is worse.
 
 Compared are the manifests (source, recipe, toolchain, files) and, row by row, the receipts in
-``evidence/receipts`` (verdict, fidelity, speed). What counts as worse is in
-the limits file (``config/regression.yaml``); a verdict that is no longer ``passed`` always does,
-and so does a row that is gone.
+``evidence/receipts`` (verdict, fidelity, speed, a compiled blob's interface). What counts as worse
+is in the limits file (``config/regression.yaml``); a verdict that is no longer ``passed`` or
+``compiled`` always does, and so does a row that is gone.
 """
 
 import argparse
@@ -154,8 +154,12 @@ def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Cha
         receipts = before.get(row, {}), after.get(row, {})
         verdicts = [str(receipt.get("verdict", "")) for receipt in receipts]
         if verdicts[0] != verdicts[1]:
-            worse = "no longer passed" if verdicts[0] == "passed" else ""
+            good = verdicts[0] in ("passed", "compiled")
+            worse = f"no longer {verdicts[0]}" if good else ""
             yield Change("receipts", row, verdicts[0], verdicts[1], worse)
+        interfaces = [str((one.get("compiled") or {}).get("interface", "")) for one in receipts]
+        if interfaces[0] != interfaces[1]:  # a driver that knows the one may not know the other
+            yield Change("receipts", f"{row} interface", *interfaces)
         for part, path, limit, sign in _NUMBERS:
             was, now = (_number(receipt, path) for receipt in receipts)
             if was is not None and now is not None and was != now:

@@ -15,17 +15,20 @@ from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.record import read_record, write_record, write_text
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Index, read_job
+from phiforge.receipts.coverage import DeviceState, device_states
 from phiforge.receipts.policy import is_promoted
+from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
 from phiforge.release.templates import fill_in
 from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, versions_of
 from phiforge.settings.hardware import load_hardware
+from phiforge.trust.document import parse_record
 
 INDEX = "index.json"
 README = "README.md"
-SCHEMA = "phiforge/index/1"
+SCHEMA = "phiforge/index/2"
 
 
 class ReleaseIndexError(PhiforgeError):
@@ -50,6 +53,7 @@ def write_index(job: Index, hardware: Path, folder: Path) -> None:
 
     Raises:
         ReleaseIndexError: a release's card has no snippet.
+        TrustError: a release's receipt is not of its type.
         ConfigurationError: the hardware file has a mistake.
     """
     rows = load_hardware(hardware)
@@ -78,7 +82,8 @@ def _variant(release: Path) -> dict[str, Any]:
     manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
     payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
     known = versions_of(release.parent, release.name).get(record["version"], {})
-    receipts = receipts_in(release / "evidence/receipts")
+    files = receipts_in(release / "evidence/receipts")
+    receipts = [parse_record(Receipt, path.read_bytes(), str(path)) for path in files]
     return {
         "variant": release.name,
         "format": manifest["format"],
@@ -88,28 +93,32 @@ def _variant(release: Path) -> dict[str, Any]:
         "revoked": known.get("revoked"),
         "artifact_sha256": record["artifact_sha256"],
         "size": sum((release / name).stat().st_size for name in payload),
-        "receipts": [_receipt(read_record(path)) for path in receipts],
+        "devices": {row: asdict(known) for row, known in device_states(receipts).items()},
+        "receipts": [_receipt(receipt) for receipt in receipts],
         "load": snippet(release / README),
     }
 
 
-def _receipt(receipt: Mapping[str, Any]) -> dict[str, Any]:
-    passed = receipt["verdict"] == "passed"
-    measures = receipt.get("performance") if passed else None
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    passed, compiled = receipt.verdict == "passed", receipt.compiled
+    measures = receipt.performance if passed else None
     return {
-        "row": receipt["device"],
-        "kind": receipt["kind"],
-        "stands_for": receipt["stands_for"],
-        "verdict": receipt["verdict"],
-        "reason": receipt["reason"],
-        "fidelity": (receipt["metrics"] or None) if passed else None,
+        "row": receipt.device,
+        "variant": receipt.variant,
+        "kind": receipt.kind,
+        "stands_for": list(receipt.stands_for),
+        "verdict": receipt.verdict,
+        "reason": receipt.reason,
+        "fidelity": asdict(receipt.metrics) if passed and receipt.metrics else None,
         "speed": measures
         and {
-            name: measures[name] and measures[name]["p50"]
-            for name in ("first_token_ms", "tokens_per_s")
+            "first_token_ms": measures.first_token_ms and measures.first_token_ms.p50,
+            "tokens_per_s": measures.tokens_per_s and measures.tokens_per_s.p50,
         },
-        "toolchain": receipt["toolchain"] if passed else {},
-        "signer": receipt["signer"] and receipt["signer"]["keyid"],
+        "compiled": compiled
+        and {key: getattr(compiled, key) for key in ("compiler", "platform", "interface")},
+        "toolchain": dict(receipt.toolchain) if passed else {},
+        "signer": receipt.signer and receipt.signer.keyid,
     }
 
 
@@ -142,7 +151,11 @@ def _choice(name: str, row: Mapping[str, Any], variants: Sequence[Any]) -> dict[
         "title": row["title"],
         "choose": choose,
         "when": row["when"],
-        "proven": [variant for variant in choose if passed[variant].keys() & set(row["devices"])],
+        "proven": {
+            variant: rows
+            for variant in choose
+            if (rows := [name for name in row["devices"] if name in passed[variant]])
+        },
         "system": row["system"],
         "driver": row["driver"],
         "runtime": row["runtime"],
@@ -172,7 +185,16 @@ def render(index: Mapping[str, Any]) -> str:
     for one in index["variants"]:
         loads.setdefault(one["load"], []).append(one["variant"])
     filters = {"size": readable_size, "brief": _brief}
-    return fill_in("index.md.j2", filters, index=index, loads=loads)
+    devices = sorted({row for one in index["variants"] for row in one["devices"]})
+    matrix = {
+        one["variant"]: [
+            str(DeviceState(**one["devices"][row])) if row in one["devices"] else "-"
+            for row in devices
+        ]
+        for one in index["variants"]
+    }
+    facts = {"index": index, "loads": loads, "devices": devices, "matrix": matrix}
+    return fill_in("index.md.j2", filters, **facts)
 
 
 def _brief(value: float | None) -> str:

@@ -164,6 +164,12 @@ def _licence(name: str, text: str | None = None) -> License:
     return LicenseFactory().make_from_string(name, license_text=attached)
 
 
+def _slice(build: Mapping[str, Any], receipt: Mapping[str, Any]) -> str:
+    """Name where it was measured, and on which variant, if a blob's IR was in its place."""
+    row: str = receipt["device"]
+    return row if receipt["variant"] == build["variant"] else f"{row} of {receipt['variant']}"
+
+
 def _model_card(
     build: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], payload: Path
 ) -> dict[str, Any]:
@@ -180,7 +186,7 @@ def _model_card(
         if architecture.get("architectures"):
             parameters["modelArchitecture"] = architecture["architectures"][0]
     metrics = [
-        {"type": metric, "value": repr(value), "slice": receipt["device"]}
+        {"type": metric, "value": repr(value), "slice": _slice(build, receipt)}
         for receipt in receipts
         if receipt["verdict"] == "passed"
         for metric, value in sorted(receipt["metrics"].items())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from phiforge.receipts.coverage import device_states
+from phiforge.receipts.coverage import DeviceState, device_states
 from phiforge.receipts.golden import golden_digest
 from phiforge.receipts.policy import Base, check_channel, check_receipt
 from phiforge.receipts.receipt import Receipt
@@ -77,7 +77,7 @@ def _base_of(manifest: Mapping[str, Any]) -> Base | None:
     return Base(variant, digest)
 
 
-def read_device_states(folder: Folder) -> dict[str, str]:
+def read_device_states(folder: Folder) -> dict[str, DeviceState]:
     """Return what the receipts say of each device (`device_states`); nothing is verified.
 
     Raises:

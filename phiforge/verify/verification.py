@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from phiforge.receipts.coverage import DeviceState
 from phiforge.trust import TrustError
 from phiforge.trust.document import member, parse_record
 from phiforge.verify.additions import check_hub_files, hub_files
@@ -57,7 +58,7 @@ class Verification:
     ephemeral: bool = False
     authenticated: bool = False
     added: tuple[str, ...] = ()
-    devices: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, DeviceState] = field(default_factory=dict)
 
     @property
     def refused(self) -> bool:

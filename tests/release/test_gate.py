@@ -9,6 +9,7 @@ import pytest
 
 from phiforge.artifact.npu_blob import LABEL
 from phiforge.artifact.record import read_record, write_record
+from phiforge.receipts.coverage import DeviceState
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.release.gate import GateError
 from phiforge.trust import keys
@@ -313,7 +314,7 @@ def test_a_released_blob_is_verified_with_its_irs_receipt(blob: SmallBlob) -> No
     assert (receipt["variant"], receipt["device"]) == ("openvino-int4", STANDIN)
     verification = verify(release, Trust())
     assert [one.name for one in verification.findings] == ["unknown-signer"]
-    assert verification.devices == {NPU: "compiled"}
+    assert verification.devices == {NPU: DeviceState("compiled")}
     other = {"variant": "openvino-int4", "artifact_sha256": "0" * 64}
     updated("evidence/gate.json", "policy", "rows", STANDIN, base=other)(release)
     refusals = {one.name for one in verify(release, Trust()).findings if one.refuses}
