@@ -83,8 +83,8 @@ class Jobs:
         self._inbox = inbox or {}
         self._dry_run = dry_run
         self._signing = release_signing(settings)
-        tools = settings.tools
-        self._rows = {name: blocked_row(row, tools) for name, row in settings.devices.items()}
+        rows, tools = settings.devices.items(), settings.tools
+        self._rows = {name: blocked_row(row, tools) for name, row in rows}
         self._variants = {
             name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
         }
@@ -185,8 +185,7 @@ class Jobs:
         return str(self._model(names).golden)
 
     def reference(self, names: Names) -> jobs.Reference:
-        model = self._model(names)
-        positions = self.settings.score_positions
+        model, positions = self._model(names), self.settings.score_positions
         return jobs.Reference(names.model, positions, model.check_tokens, model.synthetic)
 
     def reference_memory(self, names: Names) -> int:
@@ -330,18 +329,16 @@ class Jobs:
 
     def receipts_of(self, names: Names) -> list[str]:
         """Name the variant's receipts, and those of its base's stand-ins that speak for it."""
-        rows = self._policies(names).items()
-        of = {row: policy.base or names.variant for row, policy in rows}
+        of = {row: one.base or names.variant for row, one in self._policies(names).items()}
         return [f"artifacts/checks/{names.model}/{one}/{row}.json" for row, one in of.items()]
 
     def judged_base(self, names: Names) -> list[str]:
         """Name the build that a compiled variant is judged with."""
-        compiled = any(policy.base for policy in self._policies(names).values())
-        return self.base_build(names) if compiled else []
+        rows = self._policies(names).values()
+        return self.base_build(names) if any(row.base for row in rows) else []
 
     def public_keys(self, names: Names) -> list[str]:
-        keys = {policy.key for policy in self._policies(names).values()}
-        return sorted(key for key in keys if key is not None)
+        return sorted({one.key for one in self._policies(names).values() if one.key is not None})
 
     def _policies(self, names: Names) -> dict[str, jobs.RowPolicy]:
         return row_policies(self._variant(names), self.settings, self._blocked)
