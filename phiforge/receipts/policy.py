@@ -237,6 +237,16 @@ def _answer_problem(answer: GoldenResult, prompt: GoldenPrompt, precision: str) 
     return None
 
 
+def check_rows(rows: Mapping[str, Row], payload: Collection[str]) -> Iterator[Violation]:
+    """Yield which rows are not among those that an artifact with these files is judged by."""
+    for kind, what in {
+        "standin": "no stand-in has run the IR that the blob was compiled from",
+        "compiler": "no compiler row holds the blob against that IR",
+    }.items():
+        if BLOB in payload and not any(row.kind == kind for row in rows.values()):
+            yield Violation("", f"no-{kind}-row", what)
+
+
 def check_channel(
     receipts: Collection[Receipt], channel: str, rows: Mapping[str, Row]
 ) -> Iterator[Violation]:

@@ -22,6 +22,7 @@ from phiforge.receipts.policy import (
     Row,
     check_channel,
     check_receipt,
+    check_rows,
     missing_for_stable,
 )
 from phiforge.receipts.receipt import Receipt
@@ -109,7 +110,8 @@ def gate(
     )
     payload = build_path.parent / "payload"
     digests = read_checksums(payload)
-    against = [*_unfit(build, payload, policy.rows), *_other_ir(build, payload, base_path)]
+    against = [*_unfit(build, payload), *_other_ir(build, payload, base_path)]
+    against += map(str, check_rows(policy.rows, digests))
     receipts: dict[Path, Receipt] = {}
     for path in receipt_paths:
         try:
@@ -164,14 +166,12 @@ def _row(policy: RowPolicy, base_path: Path | None) -> Row:
     )
 
 
-def _unfit(build: Mapping[str, Any], payload: Path, rows: Mapping[str, Row]) -> Iterator[str]:
-    """What is said against any release of a payload, whatever its receipts say."""
+def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
+    """What the payload itself says against any release, whatever its receipts say."""
     if build.get("format") != "npu-blob":
-        return
-    if (objection := not_made_for_npu(payload, read_label(payload))) is not None:
-        yield f"{MADE_FOR_CPU}: {objection}"
-    if not any(row.kind == "standin" for row in rows.values()):
-        yield "no stand-in has run the IR that it was compiled from"
+        return ()
+    objection = not_made_for_npu(payload, read_label(payload))
+    return () if objection is None else (f"{MADE_FOR_CPU}: {objection}",)
 
 
 def _other_ir(build: Mapping[str, Any], payload: Path, base_path: Path | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from phiforge.receipts.coverage import DeviceState, device_states
 from phiforge.receipts.golden import golden_digest
-from phiforge.receipts.policy import Base, check_channel, check_receipt
+from phiforge.receipts.policy import Base, check_channel, check_receipt, check_rows
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import ENVELOPE
 from phiforge.receipts.signed_receipt import open_receipt
@@ -62,6 +62,8 @@ def _check_verdict(verdict: Verdict, payload: Payload) -> Iterator[Finding]:
         if row.base is not None and row.base != _base_of(manifest):
             what = f"{name} ran another artifact than the one that this was compiled from"
             yield Finding("other-ir", what, GATE)
+    for violation in check_rows(policy.rows, payload.digests):
+        yield Finding(violation.name, violation.what, GATE)
     if policy.precision != manifest["precision"]:
         yield Finding("inconsistent-gate", "judged by the gates of another precision", GATE)
     if golden_digest(policy.golden.prompts) != policy.golden.digest:

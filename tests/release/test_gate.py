@@ -282,8 +282,8 @@ def another_ir_on_the_label(blob: SmallBlob) -> None:
     edit(blob.payload / LABEL, lambda label: label["ir"]["bin"].update(sha256="0" * 64))
 
 
-def no_standin(blob: SmallBlob) -> None:
-    del blob.rows[STANDIN]
+def without(row: str) -> Callable[[SmallBlob], None]:
+    return lambda blob: blob.rows.pop(row) and None
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,8 @@ def no_standin(blob: SmallBlob) -> None:
         (another_base, "other-ir: it was compiled from .* openvino-int4 is now 0000"),
         (another_base, f"{STANDIN}: stale, it is about another artifact"),
         (another_ir_on_the_label, "other-ir: weights.bin: the label names 0000"),
-        (no_standin, "no stand-in has run the IR that it was compiled from"),
+        (without(STANDIN), "no stand-in has run the IR that the blob was compiled from"),
+        (without(COMPILER), "no compiler row holds the blob against that IR"),
         (compiled("compiled", blob_sha256="b" * 64), "into another blob: bbbb"),
         (compiled("compiled", "ir", **{"weights.bin": "0" * 64}), "from another weights.bin"),
     ],
@@ -319,6 +320,15 @@ def test_a_released_blob_is_verified_with_its_irs_receipt(blob: SmallBlob) -> No
     updated("evidence/gate.json", "policy", "rows", STANDIN, base=other)(release)
     refusals = {one.name for one in verify(release, Trust()).findings if one.refuses}
     assert {"other-ir", "stale-receipt"} <= refusals
+
+
+def test_a_blob_whose_policy_asks_no_stand_in_is_refused_by_its_readers(blob: SmallBlob) -> None:
+    release = blob.release()
+    for name in (f"{STANDIN}.json", f"{STANDIN}.dsse.json"):
+        (release / "evidence/receipts" / name).unlink()
+    edit(release / "evidence/gate.json", lambda gate: gate["receipts"].pop(STANDIN))
+    edit(release / "evidence/gate.json", lambda gate: gate["policy"]["rows"].pop(STANDIN))
+    assert "no-standin-row" in {one.name for one in verify(release, Trust()).findings}
 
 
 def test_a_prompt_that_did_not_fit_may_be_left_out(variant: SmallVariant) -> None:

@@ -30,6 +30,7 @@ from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
 from support.release_edits import Edit, flipped, listed, remove, replaced, updated, write
 from support.releasing import copy_release
+from support.small_blob import SmallBlob
 from support.small_release import MODEL, NPU, VARIANT, SmallVariant
 
 SIGNER = replace(keys.ephemeral("ecdsa"), ephemeral=False)
@@ -110,6 +111,15 @@ def test_stable_rests_on_the_rows_that_are_named(
     assert not stable.refused
     told = {row: str(known) for row, known in stable.devices.items()}
     assert told == {"cpu": "passed", NPU: "not asked"}
+
+
+def test_a_blob_is_stable_by_its_device_and_keeps_its_irs_stand_in(tmp_path: Path) -> None:
+    blob = SmallBlob(tmp_path / "variants")
+    blob.name_key(NPU, keys.ephemeral())
+    release = blob.release(KEY)
+    record = promote(release, read_record(blob.build), SIGNER)
+    assert [*record["devices"]] == [{"row": NPU, "generation": "4000", "driver": "32.0.100"}]
+    assert not verify(release, TRUST, channel="stable").refused
 
 
 def test_another_artifact_than_the_builds_is_not_promoted(

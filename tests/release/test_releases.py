@@ -10,6 +10,7 @@ import yaml
 
 from phiforge.artifact.tree import sha256_file
 from support.checkout import ROOT, Checkout, available_variants
+from support.jobs import SETTINGS
 from support.pickles import pickles_in
 
 VARIANTS: dict[str, Any] = yaml.safe_load((ROOT / "config/variants.yaml").read_text())
@@ -30,7 +31,10 @@ def test_every_row_has_a_receipt_and_says_what_ran(pipeline: Checkout, variant: 
         assert receipt["artifact_sha256"] == artifact
         assert receipt["device"] == row
         assert receipt["kind"] == DEVICES[row]["kind"]
-        if DEVICES[row]["detect"]:
+        if DEVICES[row]["kind"] == "compiler" and SETTINGS.tools["npu_compiler"]:
+            assert receipt["verdict"] == "compiled", receipt["reason"]
+            assert f"npu-{receipt['compiled']['platform']}" in DEVICES[row]["stands_for"]
+        elif DEVICES[row]["detect"]:
             assert receipt["verdict"] == "blocked"
             assert receipt["reason"] and receipt["remedy"]
         else:
