@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from phiforge.artifact.record import read_record
 from phiforge.offline import OFFLINE
 from support.checkout import NPU_LIBRARY, ROOT, Checkout
+from validators.isolation import PASSIVE
 
 pytestmark = pytest.mark.skipif(
     not (NPU_LIBRARY / ".installed").is_file(),
@@ -44,6 +45,7 @@ def in_its_environment(folder: Path, *arguments: str) -> str:
             "HOME": str(folder / "home"),
             "PYTHONPATH": str(ROOT),
             **OFFLINE,
+            **PASSIVE,
         },
         capture_output=True,
         text=True,
@@ -74,19 +76,26 @@ def test_the_golden_answers_come_from_the_payload_alone(pipeline: Checkout, dtyp
     assert receipt["toolchain"]["intel-npu-acceleration-library"] == "1.4.0"
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_payload_answers_as_the_librarys_own_model(
-    built: Built, tmp_path: Path, dtype: str
-) -> None:
-    payload = shutil.copytree(built(f"npu-library-{dtype}"), tmp_path / "payload")
+@pytest.fixture(scope="module")
+def answers(built: Built, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the library's own models and the payloads answered, by data type."""
+    folder = tmp_path_factory.mktemp("answers")
+    for dtype in DTYPES:
+        shutil.copytree(built(f"npu-library-{dtype}"), folder / dtype)
     arguments = {
-        "own": ("library", str(SOURCE), dtype, *TEXTS),
-        "shipped": ("artifact", str(payload), *TEXTS),
+        "own": ("library", str(SOURCE), ",".join(DTYPES), *TEXTS),
+        "shipped": ("artifact", ",".join(str(folder / dtype) for dtype in DTYPES), *TEXTS),
     }
     for name in arguments:
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir()
     with ThreadPoolExecutor() as pool:
-        own, shipped = pool.map(lambda name: process(tmp_path / name, *arguments[name]), arguments)
+        own, shipped = pool.map(lambda name: process(folder / name, *arguments[name]), arguments)
+    return {dtype: pair for dtype, *pair in zip(DTYPES, own, shipped, strict=True)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_payload_answers_as_the_librarys_own_model(answers: dict[str, Any], dtype: str) -> None:
+    own, shipped = answers[dtype]
     assert [one["tokens"] for one in shipped] == [one["tokens"] for one in own]
     for one, other in zip(shipped, own, strict=True):
         assert one["logits"] == pytest.approx(other["logits"], abs=1e-4)

@@ -1,16 +1,18 @@
 """Run by the tests with the Python of ``.venv-npu-library``; prints one JSON line at the end.
 
-npu_library_process.py library SOURCE DTYPE TEXT…    the library's own model of the source
-npu_library_process.py artifact PAYLOAD TEXT…        the payload, opened as a check opens it
-npu_library_process.py open PAYLOAD…                 what opening each says, nothing is run
+npu_library_process.py library SOURCE DTYPE,… TEXT…    the library's own models of the source
+npu_library_process.py artifact PAYLOAD,… TEXT…        payloads, opened as a check opens them
+npu_library_process.py open PAYLOAD…                   what opening each says, nothing is run
 """
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from intel_npu_acceleration_library.backend import runtime
 
 from validators.contract import ArtifactError
 from validators.runtimes import npu_library
@@ -64,12 +66,21 @@ def opening(payload: str) -> str:
     return "opened"
 
 
+def each(one: Callable[[str], object], names: Iterable[str]) -> Iterator[object]:
+    """One after the other: the library's cache of compiled matrices takes uint8 for int8."""
+    for name in names:
+        runtime.clear_cache()
+        yield one(name)
+
+
 if __name__ == "__main__":
     mode, *rest = sys.argv[1:]
     if mode == "library":
-        result: Any = library(rest[0], rest[1], rest[2:])
+        source, dtypes, *texts = rest
+        found = each(lambda dtype: library(source, dtype, texts), dtypes.split(","))
     elif mode == "artifact":
-        result = artifact(rest[0], rest[1:])
+        payloads, *texts = rest
+        found = each(lambda payload: artifact(payload, texts), payloads.split(","))
     else:
-        result = [opening(payload) for payload in rest]
-    print(json.dumps(result))
+        found = map(opening, rest)
+    print(json.dumps(list(found)))
