@@ -1,6 +1,7 @@
-"""What a child process of ours does first: end with its parent, and open no pickle."""
+"""What a child process of ours does first: end with its parent, open no pickle or connection."""
 
 import ctypes
+import os
 import signal
 import sys
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from phiforge.errors import PhiforgeError
 
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 
 
 class PickleRefused(PhiforgeError):
@@ -18,6 +20,16 @@ def die_with_parent() -> None:
     """A killed job must not leave a process behind that holds gigabytes (Linux: prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def without_network() -> None:
+    """Leave this process no network, where the kernel lets it (Linux: unshare(2)).
+
+    Root may, and anyone where user namespaces are allowed; inside a container often nobody may.
+    """
+    if sys.platform == "linux":
+        user = 0 if os.geteuid() == 0 else _CLONE_NEWUSER
+        ctypes.CDLL(None).unshare(_CLONE_NEWNET | user)
 
 
 def refuse_pickles() -> None:
