@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 NPU_LIBRARY := .venv-npu-library
+NPU_COMPILER := .npu-compiler
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 
-.PHONY: all test lint lock npu-library clean verify.pyz
+.PHONY: all test lint lock npu-library npu-compiler clean verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -41,6 +42,12 @@ npu-library: $(NPU_LIBRARY)/.installed
 
 $(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/npu_library/build.py envs/npu_library/toolchain.cmake
 	$(PYTHON) envs/npu_library/build.py $(NPU_LIBRARY)
+
+# Optional: Intel's NPU compiler, for the variants npu-blob-* (docs/npu-blob.md). Needs wine and mingw-w64.
+npu-compiler: $(NPU_COMPILER)/.installed
+
+$(NPU_COMPILER)/.installed: envs/npu-compiler.lock envs/npu_compiler/build.py envs/npu_compiler/npu_compile.c
+	$(PYTHON) envs/npu_compiler/build.py $(NPU_COMPILER)
 
 # --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:

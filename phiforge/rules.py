@@ -204,7 +204,7 @@ class Jobs:
 
     def convert(self, names: Names) -> jobs.Convert:
         model, requires = self._model(names), self._variant(names).requires
-        tool = requires and requires.config
+        tool = requires and requires.tool
         return jobs.Convert(
             model=names.model,
             variant=names.variant,

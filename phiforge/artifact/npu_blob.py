@@ -11,15 +11,17 @@ llm_compiled_model.cpp (`export_model`) and serialization.hpp; little-endian, me
     1 byte    encrypted
     1 byte    weightless: the weights stay in the IR's .bin
 
-Inside are the compiled submodels. One of the NPU plugin carries ``OVNPU``
-(intel_npu/src/common/src/blob_writer.cpp); one of the CPU plugin carries the instruction set that
-it was compiled for, ``ov=2026.4.1;isa=Intel AVX-512…``.
+Inside are the compiled submodels. One of the NPU plugin ends with ``OVNPU`` and metadata
+(intel_npu/src/common/src/blob_writer.cpp) and says before that what it was compiled for,
+``compiler=8.4;npu=4000;t=4;elf=1.2.2;mi=11.4.10``; ``mi`` is the version of the mapped-inference
+interface, which a driver must know (linux-npu-driver #28). One of the CPU plugin carries the
+instruction set that it was compiled for, ``ov=2026.4.1;isa=Intel AVX-512…``.
 """
 
 import mmap
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +33,9 @@ BLOB = "openvino_model.blob"
 LABEL = "npu-blob.json"
 MADE_FOR_CPU = "blob-made-for-cpu"
 
-ON_CPU: Mapping[str, str] = {
-    "NPUW_ONLINE_PIPELINE": "NONE",
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f16",
-}
-"""Options that let the CPU take the NPU's place, after OpenVINO GenAI's own tests: the partitioner
-needs deep models, and the key-value cache of the static pipeline is float16 at the finest."""
-
 _MAGIC = b"\x137npuwLLMCMO"
 _NPU_CODE = re.compile(rb"OVNPU")
+_NPU_MARK = re.compile(rb"npu=(\d+);t=\d+;elf=[\d.]+;mi=([\d.]+)")
 _CPU_CODE = re.compile(rb"ov=\d+\.\d+\.\d+;isa=")
 
 
@@ -106,6 +101,58 @@ def not_npu_code(blob: Path) -> str | None:
         if _NPU_CODE.search(view) is None:
             return "its bytes hold no code of the NPU plugin (no 'OVNPU')"
     return None
+
+
+@dataclass(frozen=True)
+class NpuCode:
+    """What the submodels of a blob say that they were compiled for.
+
+    Attributes:
+        submodels: how many there are.
+        platforms: each NPU platform that is named, ``4000``.
+        interfaces: each version of the mapped-inference interface that is named.
+    """
+
+    submodels: int
+    platforms: tuple[str, ...]
+    interfaces: tuple[str, ...]
+
+
+def read_code(blob: Path) -> NpuCode:
+    """Read the marks of a blob's submodels."""
+    with blob.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        marks = {(mark[1].decode(), mark[2].decode()) for mark in _NPU_MARK.finditer(view)}
+        submodels = sum(1 for _ in _NPU_CODE.finditer(view))
+    platforms, interfaces = ({mark[at] for mark in marks} for at in (0, 1))
+    return NpuCode(submodels, tuple(sorted(platforms)), tuple(sorted(interfaces)))
+
+
+def objections(blob: Path, *, platform: str | None, weightless: bool) -> Iterator[str]:
+    """Yield what in a blob's bytes is not as it was asked for.
+
+    Args:
+        platform: NPU platform that every submodel must be compiled for; None: it is for the CPU,
+            as tests make it.
+        weightless: whether its weights stay in the IR.
+
+    Raises:
+        BlobError: it is no complete blob.
+    """
+    header = read_header(blob)
+    if header.encrypted or header.weightless != weightless:
+        found = f"weightless {header.weightless}, encrypted {header.encrypted}"
+        yield f"it should be weightless {weightless} and not encrypted, and is {found}"
+    if platform is None:
+        return
+    if (objection := not_npu_code(blob)) is not None:
+        yield f"{MADE_FOR_CPU}: {objection}"
+        return
+    code = read_code(blob)
+    if code.platforms != (platform,):
+        found = ", ".join(code.platforms) or "none"
+        yield f"its submodels should be for NPU {platform}, and are for {found}"
+    if len(code.interfaces) != 1:
+        yield f"its submodels name {len(code.interfaces)} versions of the driver's interface"
 
 
 def read_label(payload: Path) -> Mapping[str, Any]:

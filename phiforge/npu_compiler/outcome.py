@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError
@@ -36,6 +37,11 @@ class CompilerRecord:
     version: str
     libraries: Mapping[str, str]
     host: str
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """What of it shapes a blob: all but its host, in JSON's types."""
+        return {"version": self.version, "libraries": dict(self.libraries)}
 
 
 def version_text(number: str) -> str:

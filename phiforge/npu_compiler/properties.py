@@ -23,6 +23,15 @@ partitioner needs deep models, and the key-value cache of the static pipeline is
 finest."""
 
 
+def weights_bank(weights_sha256: str) -> str:
+    """Name NPUW's bank of weights after the weights.
+
+    NPUW shares the banks of equal names within a process, and gives a random name to one without,
+    which goes into the blob.
+    """
+    return f"phiforge-{weights_sha256[:32]}"
+
+
 def compile_properties(
     pipeline_options: Mapping[str, Any],
     *,
@@ -37,8 +46,7 @@ def compile_properties(
         pipeline_options: of npu-profile.json: MAX_PROMPT_LEN, MIN_RESPONSE_LEN and the two hints.
         platform: NPU_PLATFORM, such as ``4000``.
         cache_mode: ``OPTIMIZE_SPEED``: the blob holds the weights; ``OPTIMIZE_SIZE``: it does not.
-        weights_bank: NPUW shares weights of equal names within a process, and gives a random name
-            to a bank without one: a name that follows from the weights makes equal blobs equal.
+        weights_bank: name of NPUW's bank (`weights_bank`).
         devices: ``NPU``; or ``CPU``, which takes its place in tests.
     """
     return {

@@ -21,7 +21,8 @@ from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
 CONDITIONS = "CONDITIONS.json"
-_LEFT_BEHIND = (".git", ".snakemake", ".venv*", "artifacts", ".*_cache", "__pycache__")
+_INSTALLED = (".venv*", ".npu-compiler")
+_LEFT_BEHIND = (".git", ".snakemake", *_INSTALLED, "artifacts", ".*_cache", "__pycache__")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -83,8 +84,8 @@ def rebuild(job: Path, source: Path, base: Path | None, into: Path, memory_mb: i
     try:
         checkout = elsewhere / "another checkout"
         shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*_LEFT_BEHIND), symlinks=True)
-        for environment_folder in ROOT.glob(".venv*"):
-            (checkout / environment_folder.name).symlink_to(environment_folder.resolve())
+        for folder in (path for pattern in _INSTALLED for path in ROOT.glob(pattern)):
+            (checkout / folder.name).symlink_to(folder.resolve())
         home = elsewhere / "home"
         home.mkdir()
         environment = varied_environment(home)

@@ -176,7 +176,7 @@ class Config(Block):
         builder: URI of who runs this pipeline, the builder id of the provenance; no path or host of
             a machine; e.g. https://ci.example/phiforge
         npu_compiler: what compiles for the NPU: two libraries of the same OpenVINO release as the
-            wheel (docs/npu-blob.md); null: nothing
+            wheel (docs/npu-blob.md); null: the compiler of `make npu-compiler`, if it is installed
         signing: who signs releases; null: the key that PHIFORGE_SIGNING_KEY names, or an ephemeral
             one
         publish: where `snakemake publish` takes releases; null: nowhere

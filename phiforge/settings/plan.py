@@ -162,8 +162,8 @@ def _missing(requires: Requires, tools: Mapping[str, Mapping[str, Any] | None]) 
         anchor = Path("/") if pattern.startswith("/") else Path()
         if not any(anchor.glob(pattern.lstrip("/"))):
             return f"what makes it is not here: {pattern} is missing"
-    if requires.config is not None and tools[requires.config] is None:
-        return f"what makes it is not here: '{requires.config}' is null in config/config.yaml"
+    if requires.tool is not None and tools[requires.tool] is None:
+        return f"what makes it is not here: no {requires.tool.replace('_', ' ')} is installed"
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.npu_compiler import wine
 from phiforge.settings.blocks import read_block
 from phiforge.settings.config import Config, NPUCompiler, Publish, Signing
 from phiforge.settings.devices import Device, load_devices
@@ -42,9 +43,9 @@ class Settings:
 
     @property
     def tools(self) -> dict[str, dict[str, Any] | None]:
-        """Map what a variant's ``requires.config`` may name to its value; None: not here."""
-        compiler = self.npu_compiler
-        return {"npu_compiler": None if compiler is None else compiler.plain()}
+        """Map each tool that a variant or a row may need to how jobs name it; None: not here."""
+        named = self.npu_compiler
+        return {"npu_compiler": wine.installed() if named is None else named.plain()}
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:

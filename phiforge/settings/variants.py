@@ -25,19 +25,19 @@ class Requires(Block):
     Attributes:
         files: glob patterns, absolute or below the checkout, that must each match a file; e.g.
             [".venv-npu-library/.installed"]
-        config: a key of config/config.yaml that must not be null; its value is given to the
-            converter
+        tool: what must be set up here (make npu-compiler) or named in config/config.yaml; the
+            converter is given it
         remedy: how to get what is missing, in one sentence; e.g. make npu-library
     """
 
     files: Items[Text] = ()
-    config: Literal["npu_compiler"] | None = None
+    tool: Literal["npu_compiler"] | None = None
     remedy: Text
 
     @model_validator(mode="after")
     def _names_something(self) -> "Requires":
-        if not self.files and self.config is None:
-            raise mistake("requires nothing", "name 'files' or 'config', or take it out")
+        if not self.files and self.tool is None:
+            raise mistake("requires nothing", "name 'files' or 'tool', or take it out")
         return self
 
 

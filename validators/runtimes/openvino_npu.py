@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 import openvino
 
-from phiforge.artifact.npu_blob import ON_CPU
 from phiforge.artifact.payload_files import NPU_PROFILE
 from phiforge.artifact.record import read_record
+from phiforge.npu_compiler.properties import ON_CPU
 from validators.contract import (
     ArtifactError,
     CheckError,
