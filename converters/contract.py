@@ -9,8 +9,8 @@ A converter is a package ``converters/<name>/`` with the model of its options in
 ``source`` is a verified source tree (safetensors, configuration, tokenizer), ``into`` an empty
 scratch folder that becomes the payload, ``base`` the payload of the variant named by ``from:``
 where the configuration names one. Where the variant says ``requires: {tool: NAME}``, it is also
-given ``tools={NAME: value}`` (`phiforge.settings.settings.Settings.tools`). The function writes only below ``into``,
-never touches the network, and raises `ConvertError` for what a person can act on.
+given ``tools={NAME: value}`` (`Settings.tools`). The function writes only
+below ``into``, never touches the network, and raises `ConvertError` for what a person can act on.
 """
 
 from collections.abc import Mapping

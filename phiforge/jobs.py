@@ -122,7 +122,8 @@ class Convert:
     """Make a variant's payload.
 
     Attributes:
-        tools: configuration key to its value, for variants that name one in ``requires``.
+        tools: tool to how it is named (`Settings.tools`), for variants that name one in
+            ``requires``.
         blocked: nothing is converted, and BUILD.json says why.
     """
 
@@ -141,6 +142,7 @@ class Check:
 
     Attributes:
         gates: the model's own gates, over those of config/acceptance.yaml.
+        tools: what a compiler row compiles with, as `Convert.tools`; other rows: nothing.
         blocked: nothing is run, and the receipt says why.
     """
 
@@ -149,6 +151,7 @@ class Check:
     recipe: Recipe
     row: Row
     gates: Mapping[str, Any]
+    tools: Mapping[str, Any]
     synthetic: bool
     blocked: Blocked | None
 

@@ -204,16 +204,18 @@ class Jobs:
 
     def convert(self, names: Names) -> jobs.Convert:
         model, requires = self._model(names), self._variant(names).requires
-        tool = requires and requires.tool
         return jobs.Convert(
             model=names.model,
             variant=names.variant,
             title=model.title,
             license=model.license,
             recipe=self._recipe(names),
-            tools={tool: self.settings.tools[tool]} if tool else {},
+            tools=self._tools(requires.tool if requires else None),
             blocked=self._variants[names.variant],
         )
+
+    def _tools(self, name: str | None) -> dict[str, Any]:
+        return {name: self.settings.tools[name]} if name else {}
 
     def base_build(self, names: Names) -> list[str]:
         """Name the build that a variant is derived from; a blocked variant needs none."""
@@ -254,6 +256,7 @@ class Jobs:
             recipe=self._recipe(names),
             row=row_of(self.settings.devices[names.device], self._variant(names)),
             gates=self._gates(names),
+            tools=self._tools(self.settings.devices[names.device].detect.tool),
             synthetic=model.synthetic,
             blocked=self._blocked(names.variant, names.device),
         )

@@ -111,6 +111,7 @@ def _examined(
         files.artifact / "payload",
         variant=asdict(job.recipe),
         executor=job.row.executes,
+        tools=job.tools,
         reference_folder=files.reference,
         golden_file=files.golden,
         acceptance_file=files.acceptance,

@@ -8,7 +8,8 @@ A runtime is a module ``validators/runtimes/<name>.py`` with one public function
 ``config/devices.yaml``. The module also names, in a literal ``TOOLCHAIN``, the distributions
 whose versions a receipt must record. It may import heavy packages at its top: only the check's
 child process imports it. A module whose checks pin numerics may say in ``AS_USED`` which settings
-undo that: the speed is then measured as users run it (`validators.performance`).
+undo that: the speed is then measured as users run it (`validators.performance`). The module of a
+compiler row has ``compile_artifact`` instead (`validators.runtimes.npu_compiler`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,15 +1,17 @@
 """Check an artifact: verify its bytes, lint its files, run it in a child process, evaluate."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
-from phiforge.receipts.receipt import Basis, Failure, Subject, judged, unusable
+from phiforge.artifact.record import RecordError
+from phiforge.receipts.receipt import Basis, Failure, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
-from validators.contract import CheckError
+from validators.contract import ArtifactError, CheckError
 from validators.evaluation import evaluate
 from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
@@ -24,6 +26,7 @@ def run_check(
     *,
     variant: Mapping[str, Any],
     executor: str,
+    tools: Mapping[str, Any],
     reference_folder: Path,
     golden_file: Path,
     acceptance_file: Path,
@@ -33,9 +36,12 @@ def run_check(
 ) -> dict[str, Any]:
     """Lint ``payload``, run it in a child process and evaluate it; nothing is signed or written.
 
+    On a compiler row it is compiled instead, and nothing runs.
+
     Args:
         variant: the payload's block: format, precision, options.
         executor: what must have executed it; the row's ``executes``.
+        tools: what a compiler row compiles with.
 
     Raises:
         CheckError: no verdict can be given.
@@ -53,6 +59,8 @@ def run_check(
         failures = [Failure("damaged-payload", str(error))]
     if failures:
         return unusable(subject, basis, *_redacted(failures, payload))
+    if subject.kind == "compiler":
+        return _compiled(subject, basis, payload, tools, time_limit_s)
     run = run_in_subprocess(
         payload,
         subject.runtime,
@@ -74,6 +82,26 @@ def run_check(
         toolchain=run.toolchain,
         performance=run.performance,
     )
+
+
+def _compiled(
+    subject: Subject,
+    basis: Basis,
+    payload: Path,
+    tools: Mapping[str, Any],
+    time_limit_s: float,
+) -> dict[str, Any]:
+    [(_, compiler)] = tools.items()
+    module = importlib.import_module(f"validators.runtimes.{subject.runtime}")
+    try:
+        evidence = module.compile_artifact(
+            payload, settings=subject.settings, compiler=compiler, time_limit_s=time_limit_s
+        )
+    except (ArtifactError, RecordError) as error:
+        name = error.name if isinstance(error, ArtifactError) else "unreadable-artifact"
+        failures = _redacted([Failure(name, str(error))], payload)
+        return compiled(subject, basis, None, {}, *failures)
+    return compiled(subject, basis, evidence, {"openvino": evidence.openvino})
 
 
 def _redacted(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import openvino
 import pytest
+from converters.npu_blob.export import verify_blob
 
 from benchmarks.sabotage import Weights, sabotaged
 from converters.contract import ConvertError
 from converters.npu_blob import build, convert
-from converters.npu_blob.export import verify_blob
 from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, read_header
 from phiforge.artifact.record import read_record, write_record

@@ -9,7 +9,6 @@ import gc
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,9 @@ import openvino
 from phiforge.artifact.npu_blob import (
     BLOB,
     MADE_FOR_CPU,
-    BlobError,
-    not_made_for_npu,
-    read_header,
     read_label,
     weights_options,
 )
-from phiforge.artifact.tree import sha256_file
 from validators.contract import (
     ArtifactError,
     ExecutionEvidence,
@@ -33,15 +28,17 @@ from validators.contract import (
     only_known,
     shown,
 )
+from validators.lint.npu_blob import (
+    REFUSED,
+    TRUNCATED,
+    WRONG_OPENVINO,
+    WRONG_PLATFORM,
+    refuse_other_code,
+    refuse_unfit,
+)
 from validators.runtimes.openvino_npu import NpuRuntime, exactly_one
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
-
-TRUNCATED = "blob-truncated"
-WRONG_OPENVINO = "blob-wrong-openvino"
-WRONG_PLATFORM = "blob-wrong-platform"
-WEIGHTS_MISSING = "blob-weights-missing"
-REFUSED = "blob-refused"
 
 # How the plugin says it (2026.4.1), and what that means.
 _MESSAGES = {"end of ORC input stream": TRUNCATED, "different OV version": WRONG_OPENVINO}
@@ -61,7 +58,7 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     devices = exactly_one(settings.get("npuw_devices", "NPU"))
     try:
         label = read_label(artifact)
-        _check_fit(artifact, label, settings.get("platform"))
+        refuse_unfit(artifact, label, settings.get("platform"))
         if devices == "NPU":
             _check_code(artifact, label)
         return _BlobRuntime(artifact, devices, label)
@@ -71,52 +68,9 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
         raise ArtifactError(error.name, f"{error}; {note}") from None
 
 
-def _check_fit(artifact: Path, label: Mapping[str, Any], platform: str | None) -> None:
-    """Refuse a blob of another platform or release, a short one, or one without its weights."""
-    blob = artifact / BLOB
-    if platform is not None and label["platform"] != platform:
-        raise ArtifactError(
-            WRONG_PLATFORM, f"compiled for NPU {label['platform']}, this row is NPU {platform}"
-        )
-    size = blob.stat().st_size if blob.is_file() else 0
-    if size < label["blob"]["size"]:
-        raise ArtifactError(
-            TRUNCATED, f"{BLOB} has {size} bytes, its label says {label['blob']['size']}"
-        )
-    try:
-        written_by = read_header(blob).openvino
-    except BlobError as error:
-        raise ArtifactError(REFUSED, str(error)) from None
-    own = ".".join(version("openvino").split(".")[:3])  # the header has no build number
-    for source, release in (
-        ("its label says", label["openvino"]),
-        ("it was written by", written_by),
-    ):
-        if release != own:
-            raise ArtifactError(
-                WRONG_OPENVINO,
-                f"{source} OpenVINO {release}, this is {own}; no other release loads it",
-            )
-    if label["weightless"]:
-        _check_weights(artifact / label["ir"]["bin"]["file"], label["ir"]["bin"]["sha256"])
-
-
-def _check_weights(weights: Path, expected: str) -> None:
-    problem = f"the blob has no weights inside, and {weights.name}"
-    if not weights.is_file():
-        raise ArtifactError(WEIGHTS_MISSING, f"{problem} is not there")
-    digest = sha256_file(weights)
-    if digest != expected:
-        raise ArtifactError(
-            WEIGHTS_MISSING, f"{problem} holds others: expected {expected}, found {digest}"
-        )
-
-
 def _check_code(artifact: Path, label: Mapping[str, Any]) -> None:
     """Refuse a blob for another device than this machine's, by its label, bytes and driver."""
-    objection = not_made_for_npu(artifact, label)
-    if objection is not None:
-        raise ArtifactError(MADE_FOR_CPU, objection)
+    refuse_other_code(artifact, label)
     core = openvino.Core()
     if "NPU" in core.available_devices:
         platform = str(core.get_property("NPU", "DEVICE_ARCHITECTURE"))
@@ -179,7 +133,7 @@ class _BlobRuntime(NpuRuntime):
     def executed_on(self) -> ExecutionEvidence:
         """Report as for an IR; NPUW_DEVICES is the imported blob's own, and truthful."""
         evidence = super().executed_on()
-        kept = ("platform", "openvino_build", "compiler", "cache_mode", "weightless")
+        kept = ("platform", "interface", "compiler", "cache_mode", "weightless")
         blob = {"loaded": BLOB, **{key: self._label[key] for key in kept}}
         return replace(evidence, details={**evidence.details, "blob": blob})
 
