@@ -71,7 +71,7 @@ def compile_ir(
         IrRefused, CompilerError: as there.
     """
     record = _verified_record(installed_sha256)
-    prefix, work = scratch / "prefix", scratch / "work"
+    prefix, work = scratch.resolve() / "prefix", scratch.resolve() / "work"
     _make_prefix(prefix, Path(record["system32"]))
     work.mkdir()
     for name in (OPENVINO_IR, OPENVINO_WEIGHTS):
