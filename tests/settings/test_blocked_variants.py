@@ -8,6 +8,7 @@ import pytest
 
 from phiforge.artifact.record import read_record, write_record
 from phiforge.jobs import Blocked, Convert, Recipe
+from phiforge.npu_compiler import wine
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.report import report
@@ -18,7 +19,7 @@ from phiforge.settings.variants import Requires
 from support.checkout import ROOT
 from support.jobs import CONFIG, check_job, run, write_job
 
-COMPILER = {"config": "npu_compiler", "remedy": "get the libraries"}
+COMPILER = {"tool": "npu_compiler", "remedy": "get a compiler"}
 
 
 def settings_with(requires: dict[str, Any] | None, library: Path | None = None) -> Settings:
@@ -57,12 +58,16 @@ def test_a_missing_file_blocks_a_variant_and_what_is_derived_from_it(
     assert blocked(settings) is blocked(settings, "derived") is None
 
 
-def test_a_compiler_that_is_null_blocks_and_one_that_is_not_there_is_a_mistake(
-    tmp_path: Path,
+def test_a_compiler_that_is_not_installed_blocks_and_a_named_one_that_is_missing_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wine, "FOLDER", str(tmp_path / "nothing"))
     found = blocked(settings_with(COMPILER))
     assert found is not None
-    assert "'npu_compiler' is null" in found.reason
+    assert "no npu compiler is installed" in found.reason
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing/.installed").write_text("half a rec")
+    assert blocked(settings_with(COMPILER)) is not None
     library = tmp_path / "library.so"
     with pytest.raises(ConfigurationError, match=r"npu_compiler\.loader\.path.*library\.so"):
         settings_with(COMPILER, library)
@@ -75,6 +80,9 @@ def test_a_variant_that_nothing_here_executes_waits_for_its_receipt(tmp_path: Pa
     library.touch()
     settings = settings_with(None, library)
     pair = ("phi3-tiny", "npu-blob-4000")
+    assert pair in plan(settings).releases, "the compiler is asked, and its word is enough"
+    blob = settings.variants["npu-blob-4000"].model_copy(update={"devices": ("npu-4000",)})
+    settings = replace(settings, variants={**settings.variants, blob.name: blob})
     assert pair in plan(settings).checks
     assert pair not in plan(settings).releases
     assert pair in plan(settings, [(*pair, "npu-4000")]).releases

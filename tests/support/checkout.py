@@ -15,6 +15,7 @@ from phiforge.settings.settings import load
 
 ROOT = Path(__file__).parents[2]
 NPU_LIBRARY = ROOT / ".venv-npu-library"
+NPU_COMPILER = ROOT / ".npu-compiler"
 
 
 def available_variants() -> list[str]:
@@ -107,7 +108,7 @@ def make_checkout(
 ) -> Checkout:
     """Copy what git tracks or would track into ``folder`` and commit it there.
 
-    The environment of the variants npu-library-*, where it is installed, is linked.
+    What is installed beside the main environment is linked.
     """
     for old in _tracked(folder) if (folder / ".git").is_dir() else []:
         (folder / old).unlink(missing_ok=True)
@@ -117,8 +118,9 @@ def make_checkout(
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    if (NPU_LIBRARY / ".installed").is_file() and not (folder / NPU_LIBRARY.name).exists():
-        (folder / NPU_LIBRARY.name).symlink_to(NPU_LIBRARY.resolve())
+    for tool in (NPU_LIBRARY, NPU_COMPILER):
+        if (tool / ".installed").is_file() and not (folder / tool.name).exists():
+            (folder / tool.name).symlink_to(tool.resolve())
     checkout = Checkout(folder, environment or {})
     checkout.run("git", "init", "-q")
     checkout.run("git", "add", "-A")
