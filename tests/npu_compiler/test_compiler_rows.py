@@ -26,7 +26,7 @@ BLOBS = [f"npu-blob-{platform}" for platform in PLATFORMS]
 
 
 def compiled(
-    bench: Bench, variant: str, row: str, artifact: Path, **changes: Any
+    bench: Bench, variant: str, row: str, artifact: Path, /, **changes: Any
 ) -> dict[str, Any]:
     """The receipt of a compiler row."""
     done, receipt = bench.check(variant, row, artifact, **changes)
