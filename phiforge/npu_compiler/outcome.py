@@ -92,7 +92,7 @@ def run_compiler(
         ) from None
     lines = ended.stderr.strip().splitlines()
     said = next((line for line in reversed(lines) if line.startswith(_ERROR)), "")
-    said = " ".join(said.removeprefix(_ERROR).split())[-_LONGEST_MESSAGE:]
+    said = _short(said.removeprefix(_ERROR))
     if ended.returncode == 0:
         return ended.stdout
     if ended.returncode == REFUSED:
@@ -107,6 +107,17 @@ def run_compiler(
 
 
 _REMEDY = "see docs/npu-blob.md, 'The compiler'"
+
+
+def _short(message: str) -> str:
+    """Keep a message's step and its end: OpenVINO's begin with its source files."""
+    step, _, rest = " ".join(message.split()).partition(": ")
+    cut = (
+        rest
+        if len(rest) <= _LONGEST_MESSAGE
+        else f"\N{HORIZONTAL ELLIPSIS}{rest[-_LONGEST_MESSAGE:]}"
+    )
+    return f"{step}: {cut}" if rest else step
 
 
 def _ending(code: int) -> str:

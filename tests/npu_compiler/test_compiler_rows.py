@@ -86,6 +86,7 @@ def test_the_compiler_refuses_nf4_where_the_generation_has_none(
     name, what = failure(receipt)
     assert name == "compiler-refuses"
     assert "does not take this IR for platform 3720: compile: " in what and "\n" not in what
+    assert what.endswith("Unsupported data type 'nf4'")
 
 
 def check_row(variant: str, row: str, **settings: str) -> Any:
