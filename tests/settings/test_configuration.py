@@ -114,7 +114,7 @@ def test_what_snakemake_reads_as_text_is_the_number_or_boolean(folder: Path) -> 
         (
             "variants.yaml",
             "openvino-int4/requires",
-            {"config": "npu_compilre", "remedy": "r"},
+            {"tool": "npu_compilre", "remedy": "r"},
             "expected npu_compiler, or null, found 'npu_compilre'",
         ),
         (
