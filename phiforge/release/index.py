@@ -24,6 +24,7 @@ from phiforge.release.templates import fill_in
 from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, versions_of
 from phiforge.settings.hardware import load_hardware
+from phiforge.trust import TrustError
 from phiforge.trust.document import parse_record
 
 INDEX = "index.json"
@@ -52,8 +53,7 @@ def write_index(job: Index, hardware: Path, folder: Path) -> None:
     """Write ``index.json`` and ``README.md`` into a model's folder.
 
     Raises:
-        ReleaseIndexError: a release's card has no snippet.
-        TrustError: a release's receipt is not of its type.
+        ReleaseIndexError: a release's card has no snippet, or a receipt is not of its type.
         ConfigurationError: the hardware file has a mistake.
     """
     rows = load_hardware(hardware)
@@ -82,8 +82,7 @@ def _variant(release: Path) -> dict[str, Any]:
     manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
     payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
     known = versions_of(release.parent, release.name).get(record["version"], {})
-    files = receipts_in(release / "evidence/receipts")
-    receipts = [parse_record(Receipt, path.read_bytes(), str(path)) for path in files]
+    receipts = _receipts(release)
     return {
         "variant": release.name,
         "format": manifest["format"],
@@ -97,6 +96,18 @@ def _variant(release: Path) -> dict[str, Any]:
         "receipts": [_receipt(receipt) for receipt in receipts],
         "load": snippet(release / README),
     }
+
+
+def _receipts(release: Path) -> list[Receipt]:
+    files = receipts_in(release / "evidence/receipts")
+    try:
+        return [parse_record(Receipt, path.read_bytes(), str(path)) for path in files]
+    except TrustError as error:
+        raise ReleaseIndexError(
+            f"a receipt of this release is not of today's form: {error.what}",
+            where=error.where,
+            remedy="release the variant again, or move its folder away",
+        ) from None
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

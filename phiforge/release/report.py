@@ -43,7 +43,8 @@ def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
         table.add_column(heading, overflow="fold")
     remedies: dict[str, str] = {}
     for model, variant in pairs:
-        receipts = _receipts(root / "checks" / model / variant)
+        gate = _read(root / "gates" / model / f"{variant}.json")
+        receipts = _receipts(root / "checks" / model / variant, gate)
         blocked = _blocked_build(root / "build" / model / variant)
         if blocked is not None:
             remedies[variant] = f"{blocked['reason']}. {blocked['remedy']}"
@@ -56,7 +57,7 @@ def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
             "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
             _verdicts(receipts),
             _release(root, model, variant),
-            ", ".join(_missing_for_stable(root, model, variant, receipts)) or "-",
+            ", ".join(_missing_for_stable(gate, receipts)) or "-",
         )
     console = Console()
     # In a log there is no terminal to fit in; wide enough that no name is folded.
@@ -67,21 +68,23 @@ def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
 
 def _blocked_build(folder: Path) -> dict[str, str] | None:
     """Why the variant was not made here; None: it was, or nothing is known of it."""
+    blocked: dict[str, str] | None = _read(folder / "BUILD.json").get("blocked")
+    return blocked
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a record; one that is missing or damaged says nothing."""
     try:
-        blocked: dict[str, str] | None = read_record(folder / "BUILD.json").get("blocked")
-        return blocked
+        return read_record(path)
     except RecordError:
-        return None
+        return {}
 
 
-def _receipts(folder: Path) -> list[dict[str, Any]]:
-    found = []
-    for path in receipts_in(folder):
-        try:
-            found.append(read_record(path))
-        except RecordError:
-            continue
-    return found
+def _receipts(folder: Path, gate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Read a variant's receipts, without those of rows that it had before the gate judged it."""
+    found = (_read(path) for path in receipts_in(folder))
+    known = gate.get("receipts")
+    return [one for one in found if one and (known is None or one["device"] in known)]
 
 
 def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
@@ -95,17 +98,10 @@ def _verdicts(receipts: Iterable[dict[str, Any]]) -> Text:
     return text or Text("not checked", style="bold red")
 
 
-def _missing_for_stable(
-    root: Path, model: str, variant: str, receipts: Iterable[dict[str, Any]]
-) -> list[str]:
+def _missing_for_stable(gate: Mapping[str, Any], receipts: Iterable[dict[str, Any]]) -> list[str]:
     """What the gate found missing; not judged: device rows that no lasting key says have passed."""
-    try:
-        missing: list[str] = read_record(root / "gates" / model / f"{variant}.json")[
-            "missing_for_stable"
-        ]
-        return missing
-    except RecordError:
-        pass
+    if "missing_for_stable" in gate:
+        return list(gate["missing_for_stable"])
     return [
         receipt["device"]
         for receipt in receipts

@@ -1,19 +1,22 @@
 """What cards, index, verify and diff say of each generation: never more than its receipts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from phiforge.artifact.record import read_record
+from phiforge.artifact.record import read_record, write_record
 from phiforge.cli import main
 from phiforge.jobs import Index
 from phiforge.release.card import render
 from phiforge.release.diff import diff
-from phiforge.release.index import write_index
+from phiforge.release.index import ReleaseIndexError, write_index
+from phiforge.release.report import report
 from support.checkout import ROOT
+from support.release_edits import updated
 from support.small_blob import STANDIN, SmallBlob
 from support.small_release import COMPILER, MODEL, NPU, SmallVariant
 
@@ -91,6 +94,9 @@ def test_the_index_has_a_matrix_of_variant_by_device(blob: SmallBlob, tmp_path: 
     assert "| npu-blob-4000 | - | passed (driver 32.0.100) |" in readme
     assert "| openvino-int4 | passed | not asked |" in readme
     assert f"(proven on {NPU})" in readme
+    updated(f"npu-blob-4000/evidence/receipts/{NPU}.json", standin_for=None)(folder)
+    with pytest.raises(ReleaseIndexError, match=r"standin_for.*release the variant again"):
+        write_index(Index(MODEL, "T", "MIT", {}, (), ()), ROOT / "config/hardware.yaml", folder)
 
 
 def test_verify_prints_what_is_known_on_each_device(
@@ -126,3 +132,23 @@ def test_a_blob_for_other_drivers_and_one_no_longer_compiled_are_in_the_diff(
     path.write_text(json.dumps({**receipt, "verdict": "blocked", "compiled": None}))
     first, second = diff(old, new, LIMITS)
     assert first.regression == "no longer compiled" and second.new == ""
+
+
+def test_the_runs_table_knows_compiled_and_forgets_a_row_that_is_gone(
+    blob: SmallBlob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variant, root = blob.base, tmp_path / "artifacts"
+    variant.appear(COMPILER)
+    variant.gate()
+    checks = root / "checks" / MODEL / variant.variant
+    shutil.copytree(variant.folder / "checks", checks)
+    old = {**read_record(variant.receipt(NPU)), "device": "npu-of-old"}
+    write_record(checks / "npu-of-old.json", old)
+    report([(MODEL, variant.variant)], root)
+    assert "npu-of-old" in capsys.readouterr().out, "no gate says which rows there are"
+    (root / "gates" / MODEL).mkdir(parents=True)
+    shutil.copyfile(variant.verdict, root / "gates" / MODEL / f"{variant.variant}.json")
+    report([(MODEL, variant.variant)], root)
+    told = capsys.readouterr().out
+    assert f"{COMPILER} compiled" in told and "npu-of-old" not in told
+    assert f"cpu, {NPU}" in told
