@@ -65,5 +65,12 @@ lock:
 	$(VENV)-lock/bin/python -m phiforge.settings.device_locks
 	rm -r $(VENV)-lock
 
+# What a run makes again goes. Never: versions.json and revocations.json, which say what a version
+# means; a stable release, which needs its devices again; and what a courier brought.
+KEPT := artifacts/README.md artifacts/inbox artifacts/release
 clean:
-	rm -rf .snakemake $(filter-out artifacts/README.md artifacts/inbox,$(wildcard artifacts/*))
+	rm -rf .snakemake $(filter-out $(KEPT),$(wildcard artifacts/*))
+	rm -f artifacts/release/*/README.md artifacts/release/*/index.json
+	@for release in artifacts/release/*/*/; do \
+	  if [ -e "$$release/evidence/promotion.dsse.json" ]; then echo "kept: $$release (stable)"; \
+	  else rm -rf "$$release"; fi; done

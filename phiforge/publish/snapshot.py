@@ -11,7 +11,7 @@ from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Publish
-from phiforge.trust.certificates import read_authorities
+from phiforge.trust.certificates import parse_subject, read_authorities
 from phiforge.trust.keys import read_public
 from phiforge.verify.revocations import REVOCATIONS
 from phiforge.verify.trust import Trust
@@ -108,7 +108,11 @@ def _verified(snapshot: Path, release: Path, publish: Publish) -> ReleaseSnapsho
     authorities = [one for path in publish.authorities for one in read_authorities(Path(path))]
     verification = verify(
         snapshot,
-        Trust(tuple(read_public(Path(path)) for path in publish.keys), tuple(authorities)),
+        Trust(
+            tuple(read_public(Path(path)) for path in publish.keys),
+            tuple(authorities),
+            tuple(map(parse_subject, publish.subjects)),
+        ),
         channel="stable" if stable else None,
         revocations=revocations if revocations.is_file() else None,
     )

@@ -139,6 +139,8 @@ class Publish(Block):
         keys: PEM files of the public keys that a release must be signed with; e.g. ["release.pub"]
         authorities: PEM files of the authorities that a signing certificate must lead to; e.g.
             ["authority.crt"]
+        subjects: whose certificates of those authorities may sign, as RFC 4514 writes a subject;
+            e.g. ["CN=Releases,O=Acme"]
         keep: how many versions `phiforge prune` leaves of each variant
         hub: a Hugging Face Hub; null: none
         storage: folders in storages
@@ -147,6 +149,7 @@ class Publish(Block):
     channel: Literal["stable", "candidate"] = "stable"
     keys: Items[File] = ()
     authorities: Items[File] = ()
+    subjects: Items[Text] = ()
     keep: int = Field(5, ge=1, strict=False)
     hub: Hub | None = None
     storage: Items[Storage] = ()

@@ -1,6 +1,8 @@
 """The verify command: ``phiforge verify DIR`` and ``python phiforge-verify.pyz DIR``.
 
-Exit code 0: the release holds. 1: it is refused, one line for each reason. 2: wrong usage.
+Exit code 0: the release holds, and a signer that you named made it. 1: it is refused, one line for
+each reason. 2: wrong usage. 3: it is intact, but nobody that you named signed it, as any forger's
+is; name the signer (--key, or --ca with --subject), or accept that (--any-signer).
 """
 
 import argparse
@@ -11,11 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from phiforge.artifact.checksums import visible
+from phiforge.errors import PhiforgeError
 from phiforge.receipts.policy import CHANNELS
-from phiforge.trust.certificates import read_authorities
+from phiforge.trust.certificates import parse_subject, read_authorities
 from phiforge.trust.keys import read_public
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import Verification, verify
+
+UNKNOWN_SIGNER = 3  # the exit code: a script that forgets --key must not take a forger's release
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--ca", type=Path, action="append", default=[], metavar="CERT",
-        help="PEM file of authorities that a signing certificate may lead to",
+        help="PEM file of authorities that a signing certificate may lead to; needs --subject",
+    )  # fmt: skip
+    parser.add_argument(
+        "--subject", action="append", default=[], metavar="NAME",
+        help="whose certificate of those authorities may sign: its subject as RFC 4514 writes it, "
+        "such as CN=Releases,O=Acme; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--any-signer", action="store_true",
+        help="without --key and --ca: exit with 0 for what is intact, whoever signed it",
     )  # fmt: skip
     parser.add_argument("--channel", choices=CHANNELS, help="the standard it must meet")
     parser.add_argument(
@@ -41,10 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verify, print, and return the exit code."""
+    """Verify, print, and return the exit code.
+
+    Raises:
+        PhiforgeError: ``--any-signer`` beside a signer, or ``--subject`` without ``--ca``.
+    """
+    _check_signers(arguments)
     keys = tuple(map(read_public, arguments.key))
     authorities = tuple(one for path in arguments.ca for one in read_authorities(path))
-    trust = Trust(keys, authorities, arguments.at or datetime.now(UTC))
+    subjects = tuple(map(parse_subject, arguments.subject))
+    trust = Trust(keys, authorities, subjects, arguments.at or datetime.now(UTC))
     verification = verify(
         arguments.folder, trust, channel=arguments.channel, revocations=arguments.revocations
     )
@@ -56,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(visible(_verdict(verification, arguments.folder)))
         for row, state in verification.devices.items():
             print(visible(f"  {row}: {state}"))
-    return 1 if verification.refused else 0
+    if verification.refused:
+        return 1
+    return 0 if verification.authenticated or arguments.any_signer else UNKNOWN_SIGNER
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,6 +88,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(run(parser.parse_args(argv)))
 
 
+def _check_signers(arguments: argparse.Namespace) -> None:
+    if arguments.any_signer and (arguments.key or arguments.ca):
+        what, remedy = "--any-signer contradicts --key and --ca", "leave one of them out"
+    elif arguments.subject and not arguments.ca:
+        what = "--subject names a certificate of an authority, and no authority is named"
+        remedy = "give --ca CERT as well"
+    else:
+        return
+    raise PhiforgeError(what, remedy=remedy)
+
+
 def _verdict(verification: Verification, folder: Path) -> str:
     if verification.refused:
         count = sum(finding.refuses for finding in verification.findings)
@@ -73,7 +106,7 @@ def _verdict(verification: Verification, folder: Path) -> str:
     name = f"{verification.model} {verification.variant} {verification.version}"
     digest = f"sha256:{verification.artifact_sha256}"
     if not verification.authenticated:
-        return f"INTACT: {name} ({verification.channel}), {digest}; nobody that you know signed it"
+        return f"INTACT: {name} ({verification.channel}), {digest}; NOBODY THAT YOU NAMED SIGNED IT"
     return f"VERIFIED: {name} ({verification.channel}), {digest}, signed by {verification.keyid}"
 
 

@@ -10,6 +10,7 @@ from phiforge.decoding import Digest
 from phiforge.trust import TrustError
 from phiforge.trust.certificates import (
     check_chain,
+    check_subject,
     check_usage,
     check_validity,
     read_certificates,
@@ -49,11 +50,14 @@ class Trust:
     Attributes:
         keys: public keys that releases may be signed with.
         authorities: certificates that a signing certificate may lead to.
+        subjects: whose certificates of those authorities may sign. An authority issues
+            certificates to many, a printer's among them.
         at: the moment that certificates are judged at.
     """
 
     keys: tuple[PublicKey, ...] = ()
     authorities: tuple[x509.Certificate, ...] = ()
+    subjects: tuple[x509.Name, ...] = ()
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -81,7 +85,8 @@ def find_signer(folder: Folder, record: ReleaseRecord, trust: Trust) -> Signer:
         record: not believed, only asked which key to look at.
 
     Raises:
-        TrustError: ``wrong-key``, ``bad-key``, ``expired-certificate``, ``untrusted-certificate``…
+        TrustError: ``wrong-key``, ``bad-key``, ``expired-certificate``, ``untrusted-certificate``,
+            ``wrong-subject``…
     """
     keyid = record.signer.keyid
     name = f"{KEYS}{keyid}.pub"
@@ -95,7 +100,9 @@ def find_signer(folder: Folder, record: ReleaseRecord, trust: Trust) -> Signer:
         if not chain or not trust.authorities:
             what = f"signed by {keyid}, which is not a key that you trust"
             raise TrustError("wrong-key", what, RELEASE)
-        check_chain(chain, trust.authorities, trust.at, f"{KEYS}{keyid}.crt")
+        where = f"{KEYS}{keyid}.crt"
+        check_chain(chain, trust.authorities, trust.at, where)
+        check_subject(chain[0], trust.authorities, trust.subjects, where)
     return Signer(keyid, record.signer.ephemeral, (shipped,), authenticated=True)
 
 

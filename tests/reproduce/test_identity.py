@@ -82,9 +82,10 @@ def test_what_was_reproduced_joins_the_evidence_of_a_release_with_a_key(
     assert "its release key is not here" in pipeline.run(*require).stdout
     assert "in the release's evidence" in pipeline.run(*require, PHIFORGE_SIGNING=signing).stdout
     statement = release / "evidence/reproduce.dsse.json"
-    assert verifier.findings(release, "--ca", str(certified.authority)) == []
+    trusted = ("--ca", str(certified.authority), "--subject", certified.subject)
+    assert verifier.findings(release, *trusted) == []
 
     other = json.loads(statement.read_text())
     other["payload"] = other["payload"][:-8] + "AAAAAAA="
     statement.write_text(json.dumps(other))
-    assert verifier.findings(release, "--ca", str(certified.authority))
+    assert verifier.findings(release, *trusted)

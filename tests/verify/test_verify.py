@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import pytest
 
 from phiforge.artifact.record import canonical
+from phiforge.cli import main
 from phiforge.receipts.signed_receipt import write_signed
 from phiforge.release.signing import ReleaseKey, release_key
 from phiforge.trust import keys
-from phiforge.trust.certificates import read_certificates
+from phiforge.trust.certificates import parse_subject, read_certificates
 from phiforge.trust.envelope import pre_authentication, sign
 from phiforge.trust.statement import PROVENANCE, TEST_RESULT, statement
 from phiforge.verify.revocations import Revocation, with_notice, without_notice
@@ -299,17 +301,58 @@ def test_certificates_lead_to_an_authority_and_expire(
 ) -> None:
     now = datetime.now(UTC)
 
-    def authority(of: Certified) -> Trust:
-        return Trust(authorities=tuple(read_certificates(of.authority.read_bytes(), "root")))
+    def authority(of: Certified, *subjects: str) -> Trust:
+        root = tuple(read_certificates(of.authority.read_bytes(), "root"))
+        return Trust(authorities=root, subjects=tuple(map(parse_subject, subjects)))
 
-    for reader in (Trust(), trust, authority(certified)):
-        at = Trust(reader.keys, reader.authorities, now + timedelta(days=60))
+    for reader in (Trust(), trust, authority(certified, "O=Acme,CN=x", certified.subject)):
+        at = replace(reader, at=now + timedelta(days=60))
         assert refusals(verify(release, reader)) == []
         assert refusals(verify(release, at)) == ["expired-certificate"]
     early = Trust(at=now - timedelta(days=60))
     assert refusals(verify(release, early)) == ["future-certificate"]
-    other = authority(make_certified(tmp_path / "other"))
+    other = authority(make_certified(tmp_path / "other"), certified.subject)
     assert refusals(verify(release, other)) == ["untrusted-certificate"]
+    for subjects in ([], ["CN=a printer"], ["CN=a leaf,O=Acme"]):
+        anyone = authority(certified, *subjects)
+        assert refusals(verify(release, anyone)) == ["wrong-subject"]
+
+
+def test_a_certificate_for_a_server_does_not_sign(variant: SmallVariant, tmp_path: Path) -> None:
+    server = make_certified(tmp_path / "server", purpose="serverAuth")
+    root = tuple(read_certificates(server.authority.read_bytes(), "root"))
+    reader = Trust(authorities=root, subjects=(parse_subject(server.subject),))
+    release = variant.release(release_key(server.signing()), tmp_path / "release")
+    assert refusals(verify(release, reader)) == ["wrong-certificate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ([], 3, "NOBODY THAT YOU NAMED SIGNED IT"),
+        (["--any-signer"], 0, "INTACT"),
+        (["--key", "{public}"], 0, "VERIFIED"),
+        (["--ca", "{authority}", "--subject", "CN=a leaf"], 0, "VERIFIED"),
+        (["--ca", "{authority}"], 1, "is of CN=a leaf, and nobody's certificate was named"),
+        (["--ca", "{authority}", "--subject", ""], 1, "not the subject of a certificate"),
+        (["--ca", "{authority}", "--subject", "me"], 1, "-nameopt RFC2253"),
+        (["--subject", "CN=a leaf"], 1, "give --ca CERT as well"),
+        (["--key", "{public}", "--any-signer"], 1, "--any-signer contradicts --key"),
+    ],
+)
+def test_the_exit_code_is_0_only_for_a_signer_that_was_named(
+    release: Path,
+    certified: Certified,
+    arguments: list[str],
+    code: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = [one.format(**vars(certified)) for one in arguments]
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(release), *named])
+    printed = capsys.readouterr()
+    assert ended.value.code == code and told in printed.out + printed.err
 
 
 def test_a_candidate_is_not_stable(release: Path, trust: Trust) -> None:
