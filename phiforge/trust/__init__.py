@@ -6,6 +6,7 @@ certificates are read here for everyone: gate, promotion, lab, publishing and th
 
 from pathlib import Path
 
+from phiforge.artifact.checksums import visible
 from phiforge.errors import PhiforgeError
 
 
@@ -29,15 +30,8 @@ class TrustError(PhiforgeError):
         remedy: str | None = None,
     ) -> None:
         # What is read may be hostile: nothing of it may move a terminal's cursor.
-        what, where = _printable(what), _printable(str(where))
+        what, where = visible(what), visible(str(where))
         super().__init__(what, where=where or None, expected=expected, found=found, remedy=remedy)
         self.name = name
         self.where = where
         self.what = str(PhiforgeError(what, expected=expected, found=found))
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
