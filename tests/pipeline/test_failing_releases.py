@@ -20,30 +20,23 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 # Of a job on a cluster three Snakemakes clean up, each in its own mode.
 @pytest.mark.parametrize("mode", ["default", "subprocess", "remote"])
-def test_a_release_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
-    release = copy.folder / "artifacts/release/phi3-tiny" / VARIANT
-    before = content(release)
-    forced = ("--cores", "1", "--mode", mode, "--nolock", "--force", RELEASED, *CHOSEN)
-    done = copy.snakemake(*forced, check=False, **NO_KEY)
+def test_what_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
+    forced = ("--cores", "1", "--mode", mode, "--nolock", *CHOSEN, "--force")
+    releases = copy.release()
+    index = (releases / "index.json").read_bytes()
+    card = f"artifacts/release/phi3-tiny/{VARIANT}/README.md"
+    with copy.edited(card, lambda text: text.replace("```python", "```")):
+        done = copy.snakemake(*forced, INDEXED, check=False)
+        log = copy.folder / "artifacts/logs/index/phi3-tiny.log"
+        assert done.returncode != 0 and "no loading snippet" in log.read_text()
+    assert (releases / "index.json").read_bytes() == index
+    assert copy.planned("all", *CHOSEN) == {"index phi3-tiny"}
+
+    release = content(releases / VARIANT)
+    done = copy.snakemake(*forced, RELEASED, check=False, **NO_KEY)
     log = copy.folder / f"artifacts/logs/release/phi3-tiny.{VARIANT}.log"
     assert done.returncode != 0 and "release.pem" in log.read_text()
     assert not (copy.folder / RELEASED).exists()
-    assert content(release) == before
+    assert content(releases / VARIANT) == release
     assert copy.planned("all", *CHOSEN) == {f"release phi3-tiny {VARIANT}", "index phi3-tiny"}
-    copy.snakemake("--cores", "1", "all", *CHOSEN)
-    assert copy.planned("all", *CHOSEN) == set()
-
-
-@pytest.mark.parametrize("mode", ["default", "subprocess", "remote"])
-def test_an_index_that_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
-    folder = copy.folder / "artifacts/release/phi3-tiny"
-    before = (folder / "index.json").read_bytes()
-    card = f"artifacts/release/phi3-tiny/{VARIANT}/README.md"
-    with copy.edited(card, lambda text: text.replace("```python", "```")):
-        forced = ("--cores", "1", "--mode", mode, "--nolock", "--force", INDEXED, *CHOSEN)
-        done = copy.snakemake(*forced, check=False)
-        log = copy.folder / "artifacts/logs/index/phi3-tiny.log"
-        assert done.returncode != 0 and "no loading snippet" in log.read_text()
-    assert (folder / "index.json").read_bytes() == before
-    assert copy.planned("all", *CHOSEN) == {"index phi3-tiny"}
     copy.snakemake("--cores", "1", "all", *CHOSEN)
