@@ -29,7 +29,6 @@ from support.onnx_genai_builds import (
     work_tree,
 )
 from support.parity import (
-    MODEL,
     Change,
     changed_model,
     enormous,
@@ -52,13 +51,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return changed_model(tmp_path_factory.mktemp("small") / "source", unchanged)
 
 
-def test_the_int4_build_is_the_model_builder_s_byte_for_byte(tmp_path: Path) -> None:
+def test_the_int4_build_is_the_model_builder_s_byte_for_byte(small: Path, tmp_path: Path) -> None:
     """All but one field: the builder's command says the commit of whatever git finds."""
-    base = built(MODEL, tmp_path / "fp16", DML_FP16)
-    ours = built(MODEL, tmp_path / "int4", INT4["dml"], base)
+    base = built(small, tmp_path / "fp16", DML_FP16)
+    ours = built(small, tmp_path / "int4", INT4["dml"], base)
     head = work_tree(tmp_path / "work tree")
     git = str(tmp_path / "work tree/.git")
-    theirs = official(MODEL, tmp_path / "official", INT4["dml"], GIT_DIR=git)
+    theirs = official(small, tmp_path / "official", INT4["dml"], GIT_DIR=git)
     for name in ("model.onnx.data", "genai_config.json"):
         assert filecmp.cmp(theirs / name, ours.folder / name, shallow=False)
     their_graph, our_graph = (

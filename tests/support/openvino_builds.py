@@ -1,4 +1,4 @@
-"""IRs to compare: phi3-tiny with near-zero rows, converted by us and by optimum-cli."""
+"""IRs to compare: a model with near-zero rows, converted by us and by optimum-cli."""
 
 import json
 import re
