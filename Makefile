@@ -6,7 +6,7 @@ NPU_LIBRARY := .venv-npu-library
 NPU_COMPILER := .npu-compiler
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 
-.PHONY: all test lint lock npu-library npu-compiler clean verify.pyz
+.PHONY: all test lint lock npu-library npu-compiler directml directml-lock clean clean-directml verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -48,6 +48,19 @@ npu-compiler: $(NPU_COMPILER)/.installed
 
 $(NPU_COMPILER)/.installed: envs/npu-compiler.lock envs/npu_compiler/build.py envs/npu_compiler/npu_compile.c
 	$(PYTHON) envs/npu_compiler/build.py $(NPU_COMPILER)
+
+# Optional: Microsoft's DirectML on this CPU, for the row dml-software (docs/validation.md). Root, or user
+# namespaces; 5 GB. `clean-directml` removes all of it.
+directml: .directml/.installed
+
+.directml/.installed: envs/directml.lock $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c enter.sh packages.lock run.sh runner.cpp)
+	$(PYTHON) envs/directml/build.py .directml
+
+directml-lock:
+	$(PYTHON) envs/directml/lock.py
+
+clean-directml:
+	rm -rf .directml
 
 # --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:

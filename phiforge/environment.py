@@ -4,6 +4,7 @@
 ``.installed`` is written last and holds the lock's SHA-256.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
 MARKER = ".installed"
+_DIRECTML = ("build.py", "d3d12.c", "d3d12.spec", "dxcore.c", "enter.sh", "packages.lock", "run.sh",
+             "runner.cpp")  # fmt: skip
 
 
 class EnvironmentMissing(PhiforgeError):
@@ -42,3 +45,27 @@ def interpreter(name: str) -> Path:
             remedy=f"make {name}",
         )
     return python
+
+
+def directml() -> Path:
+    """The folder of `make directml`.
+
+    Raises:
+        EnvironmentMissing: it is not made, or not of the locks and sources as they are now.
+    """
+    folder, envs = ROOT / ".directml", ROOT / "envs"
+    marker, made_of = folder / MARKER, hashlib.sha256()
+    if not marker.is_file():
+        raise EnvironmentMissing("it is not made", where=folder, remedy="make directml")
+    for file in (*(envs / "directml" / name for name in _DIRECTML), envs / "directml.lock"):
+        made_of.update(file.read_bytes())  # as envs/directml/build.py does
+    made, expected = marker.read_text(encoding="utf-8").strip(), made_of.hexdigest()
+    if made != expected:
+        raise EnvironmentMissing(
+            "it was made from other locks or sources",
+            where=folder,
+            expected=expected[:12],
+            found=made[:12] or "nothing",
+            remedy="make directml",
+        )
+    return folder

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
 from phiforge.settings.plan import (
     Plan,
+    blocked_model,
     blocked_row,
     blocked_runtime,
     blocked_variant,
@@ -258,15 +260,17 @@ class Jobs:
             gates=self._gates(names),
             tools=self._tools(self.settings.devices[names.device].detect.tool),
             synthetic=model.synthetic,
-            blocked=self._blocked(names.variant, names.device),
+            blocked=self._blocked(names.model, names.variant, names.device),
         )
 
-    def _blocked(self, variant: str, row: str) -> Blocked | None:
+    def _blocked(self, model: str, variant: str, row: str) -> Blocked | None:
         """Say why a check cannot run here; a variant that is not made is blocked on every row."""
+        device = self.settings.devices[row]
         return (
             self._variants[variant]
-            or blocked_runtime(self.settings.devices[row], self.settings.variants[variant])
+            or blocked_runtime(device, self.settings.variants[variant])
             or self._rows[row]
+            or blocked_model(device, self.settings.models[model])
         )
 
     def _gates(self, names: Names) -> dict[str, Any]:
@@ -309,7 +313,7 @@ class Jobs:
         return [file for path in files for file in inbox.companions(path)]
 
     def check_memory(self, names: Names) -> int:
-        if self._blocked(names.variant, names.device) is not None:
+        if self._blocked(names.model, names.variant, names.device) is not None:
             return BLOCKED_MEMORY_MB
         device, variant = self.settings.devices[names.device], self._variant(names)
         if device.ssh:
@@ -318,7 +322,7 @@ class Jobs:
         return check_memory_mb(self._model(names), variant, runtime)
 
     def check_threads(self, names: Names) -> int:
-        here = self._blocked(names.variant, names.device) is None
+        here = self._blocked(names.model, names.variant, names.device) is None
         return 2 if here and not self.settings.devices[names.device].ssh else 1
 
     def kit(self, names: Names) -> jobs.Kit:
@@ -344,7 +348,9 @@ class Jobs:
         return sorted({one.key for one in self._policies(names).values() if one.key is not None})
 
     def _policies(self, names: Names) -> dict[str, jobs.RowPolicy]:
-        return row_policies(self._variant(names), self.settings, self._blocked)
+        return row_policies(
+            self._variant(names), self.settings, partial(self._blocked, names.model)
+        )
 
     def gate(self, names: Names) -> jobs.Gate:
         channel, gates = self.settings.channel, self._gates(names)

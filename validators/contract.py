@@ -86,12 +86,14 @@ class Limits:
     Attributes:
         prompt_tokens: longest prompt; None: no limit.
         total_tokens: longest prompt with its answer; None: no limit.
+        answer_tokens: longest answer of the reference; None: no limit.
         full_attention: every token attends to all before it. An artifact of a source with a
             sliding window is then faithful only up to the window's length.
     """
 
     prompt_tokens: int | None = None
     total_tokens: int | None = None
+    answer_tokens: int | None = None
     full_attention: bool = False
 
 

@@ -44,6 +44,15 @@ def read_profile(file: Path) -> Ran:
     return {provider: dict(sorted(counts.items())) for provider, counts in sorted(ran.items())}
 
 
+def genai_device(device_type: str) -> str:
+    """Name the device of GenAI's ``device_type`` as rows do.
+
+    >>> genai_device("DirectML"), genai_device("CPU")
+    ('DML', 'CPU')
+    """
+    return "DML" if device_type == "DirectML" else device_type.upper()
+
+
 def heavy(operators: Iterable[str]) -> dict[str, list[str]]:
     """Return the operators among these that are nearly all the work, by kind.
 

@@ -222,6 +222,9 @@ def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> st
         return f"{length} tokens, the artifact takes prompts of {limits.prompt_tokens}"
     if limits.total_tokens is not None and total > limits.total_tokens:
         return f"{total} tokens with its answer, the artifact holds {limits.total_tokens}"
+    answer = len(prompt.answer_ids)
+    if limits.answer_tokens is not None and answer > limits.answer_tokens:
+        return f"its answer has {answer} tokens, this row answers up to {limits.answer_tokens}"
     if limits.full_attention and window is not None and total > window:
         return (
             f"{total} tokens with its answer; the artifact attends to all of them, the source to "

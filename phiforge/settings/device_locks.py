@@ -1,4 +1,4 @@
-"""envs/device-*.lock: the small environments in which devices elsewhere run checks.
+"""envs/device-*.lock: the small environments in which devices elsewhere run checks; directml.lock.
 
     python -m phiforge.settings.device_locks        (part of ``make lock``)
 
@@ -42,6 +42,7 @@ CUT: Mapping[str, tuple[str, ...]] = {
 
 WINDOWS: Mapping[str, Mapping[str, str]] = {
     "device-directml": {"onnxruntime-genai-winml": "0.18.0"},  # bundles onnxruntime and DirectML
+    "directml": {"onnxruntime-genai-winml": "0.18.0"},  # of which `make directml` takes the DLLs
 }
 """Lock to what only Windows has: distribution to version."""
 
@@ -49,7 +50,7 @@ _HEAD = "# Made by 'make lock'. Install with: pip install --no-deps --require-ha
 
 
 def main() -> None:
-    for name in CUT:
+    for name in {**CUT, **WINDOWS}:
         windows = [
             LockedDistribution(only, pin, (_windows_sha256(only, pin),))
             for only, pin in WINDOWS.get(name, {}).items()
@@ -64,14 +65,14 @@ def lock_text(name: str, windows: Iterable[LockedDistribution]) -> str:
         ConfigurationError: the main lock does not pin what is asked for.
     """
     main = read_lock(LOCK)
-    for distribution in CUT[name]:
+    for distribution in CUT.get(name, ()):
         if distribution not in main:
             raise ConfigurationError(
                 f"{name} needs '{distribution}', which is not pinned here",
                 where=LOCK,
                 remedy="run 'make lock', or correct phiforge/settings/device_locks.py",
             )
-    pins = [*(main[distribution] for distribution in CUT[name]), *windows]
+    pins = [*(main[distribution] for distribution in CUT.get(name, ())), *windows]
     return _HEAD + "".join(str(pin) for pin in sorted(pins, key=lambda pin: pin.name))
 
 

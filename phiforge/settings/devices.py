@@ -92,14 +92,15 @@ class Detect(Block):
 
     Attributes:
         platform: what Python's sys.platform starts with; e.g. win32
-        files: absolute glob patterns that must each match a file; e.g. ["/dev/accel/accel*"]
+        files: glob patterns, absolute or below the project folder, that must each match a file;
+            e.g. ["/dev/accel/accel*"]
         containing: texts, one of which a matched file must contain; e.g. ["0x8086"]
         distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
         tool: what must be set up here (make npu-compiler) or named in config/config.yaml
     """
 
     platform: str | None = None
-    files: Items[Annotated[str, Field(pattern="^/")]] = ()
+    files: Items[Text] = ()
     containing: Items[str] = ()
     distributions: Items[str] = ()
     tool: Literal["npu_compiler"] | None = None
@@ -137,7 +138,8 @@ class Device(Block):
 
     Attributes:
         summary: what the row is, in a few words that fit 'no … here'; e.g. Intel NPU
-        kind: device: the artifact's real target; standin: the same pipeline on another processor;
+        kind: device: the artifact's real target; standin: the same pipeline on another processor,
+            or the device's own runtime in software;
             compiler: the device's compiler, which takes the artifact and executes nothing
         stands_for: the device rows that a stand-in or a compiler speaks for; a compiler names one;
             e.g. ["npu-4000"]
@@ -152,6 +154,8 @@ class Device(Block):
             local need it
         remedy: how to get this device's receipt where the device is not; e.g. run this on a Linux
             machine with an NPU
+        parameters: a model with more parameters is too slow here, and its receipt is blocked; null:
+            no limit; e.g. 1.0e+8
         runtimes: artifact format to the runtime that runs it on this row
     """
 
@@ -176,6 +180,7 @@ class Device(Block):
     ssh: LabHost | None = None
     detect: Detect = Field(default_factory=Detect)
     remedy: str = ""
+    parameters: float | None = Field(None, gt=0)
     runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -187,8 +192,9 @@ class Device(Block):
         if self.runner == "local" and "detect" not in self.model_fields_set:
             remedy = "say what must be here for the row to run; {} means always"
             raise mistake("is missing", remedy, key="detect")
-        if self.kind == "standin" and self.executes != "CPU":
-            raise mistake("is not CPU", "a stand-in runs on the CPU", key="executes")
+        if self.kind == "standin" and self.executes not in ("CPU", "DML"):
+            remedy = "a stand-in runs on the CPU, or as DML on a software adapter"
+            raise mistake("is neither CPU nor DML", remedy, key="executes")
         if self.kind == "compiler" and (self.runner != "local" or len(self.stands_for) != 1):
             remedy = "a compiler runs here (runner: local), for one device row (stands_for)"
             raise mistake("does not fit the row", remedy, key="kind")

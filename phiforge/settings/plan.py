@@ -103,6 +103,17 @@ def blocked_runtime(device: Device, variant: Variant) -> Blocked | None:
     )
 
 
+def blocked_model(device: Device, model: Model) -> Blocked | None:
+    """Say that a row is too slow for the model."""
+    if device.parameters is None or model.parameters <= device.parameters:
+        return None
+    return Blocked(
+        f"{device.summary}: too slow for {model.parameters / 1e6:.0f} million parameters, "
+        f"it takes up to {device.parameters / 1e6:.0f} million",
+        "check it on the device (docs/devices.md)",
+    )
+
+
 def _missing_here(device: Device, tools: Mapping[str, object]) -> str | None:
     detect = device.detect
     if detect.platform is not None and not sys.platform.startswith(detect.platform):
@@ -122,7 +133,7 @@ def _missing_here(device: Device, tools: Mapping[str, object]) -> str | None:
 
 def _remedy(device: Device) -> str:
     """The ways to this row's receipt; a kit needs the device's locked environment."""
-    if device.kind == "compiler":
+    if device.kind != "device":
         return device.remedy
     ways = [] if device.runner == "courier" else [device.remedy, "name a lab host in its row (ssh)"]
     if any(runtime.lock for runtime in device.runtimes.values()):
@@ -133,8 +144,12 @@ def _remedy(device: Device) -> str:
     return ", or ".join(filter(None, ways)) + " (docs/devices.md)"
 
 
+def _anchor(pattern: str) -> Path:
+    return Path("/") if pattern.startswith("/") else Path()
+
+
 def _matches(pattern: str, containing: Collection[str]) -> bool:
-    for path in Path("/").glob(pattern.lstrip("/")):
+    for path in _anchor(pattern).glob(pattern.lstrip("/")):
         if not containing:
             return True
         try:
@@ -159,8 +174,7 @@ def blocked_variant(variant: Variant, settings: Settings) -> Blocked | None:
 
 def _missing(requires: Requires, tools: Mapping[str, Mapping[str, Any] | None]) -> str | None:
     for pattern in requires.files:
-        anchor = Path("/") if pattern.startswith("/") else Path()
-        if not any(anchor.glob(pattern.lstrip("/"))):
+        if not any(_anchor(pattern).glob(pattern.lstrip("/"))):
             return f"what makes it is not here: {pattern} is missing"
     if requires.tool is not None and tools[requires.tool] is None:
         return f"what makes it is not here: no {requires.tool.replace('_', ' ')} is installed"

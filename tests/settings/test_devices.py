@@ -34,7 +34,7 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
         ({"runner": "local", "ssh": None}, "key 'npu-4000.detect' is missing"),
         ({"executes": "TPU"}, "key 'npu-4000.executes' has a value that is not allowed"),
         ({"executes": None}, "key 'npu-4000.executes' is missing"),
-        ({"kind": "standin"}, "key 'npu-4000.executes' is not CPU"),
+        ({"kind": "standin"}, "key 'npu-4000.executes' is neither CPU nor DML"),
         ({"kind": "compiler", "stands_for": ["gpu"]}, "key 'npu-4000.kind' does not fit the row"),
         ({"key": "absent.pub"}, "key 'npu-4000.key' names 'absent.pub', and"),
         ({"key": "id"}, "which is not a public key in PEM"),

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime_genai as og
 
-from phiforge.artifact.payload_files import GENAI_CONFIG
 from validators.contract import (
     CheckError,
     ExecutionEvidence,
@@ -34,8 +32,9 @@ from validators.contract import (
     shown,
 )
 from validators.cpu_info import cpu_info
+from validators.genai_build import read_build
 from validators.metrics import log_probabilities
-from validators.ort_profile import Ran, executor, proofs, read_profile
+from validators.ort_profile import Ran, executor, genai_device, proofs, read_profile
 
 TOOLCHAIN = ("onnx", "onnxruntime", "onnxruntime-genai", "numpy")
 
@@ -60,20 +59,6 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
             found=provider,
         )
     return _OnnxGenaiRuntime(artifact, provider)
-
-
-def attends_to_all(graph: Any) -> bool:
-    """Whether a graph's attention has no sliding window (``local_window_size``).
-
-    The model builder leaves the window out of Phi-3's DirectML builds, so that they leave the
-    reference on sequences longer than the source's window.
-    """
-    windows = [
-        next((field.i for field in node.attribute if field.name == "local_window_size"), -1)
-        for node in graph.node
-        if node.op_type.endswith("Attention")
-    ]
-    return not windows or min(windows) < 0
 
 
 class ProfiledSession:
@@ -120,17 +105,7 @@ def _generator(model: Any, token_ids: Sequence[int], max_length: int) -> Any:
 class _OnnxGenaiRuntime:
     def __init__(self, artifact: Path, provider: str) -> None:
         self._artifact, self._provider = artifact, provider
-        built = json.loads((artifact / GENAI_CONFIG).read_text(encoding="utf-8"))["model"]
-        decoder = built["decoder"]
-        self._built_for = [
-            name
-            for entry in decoder["session_options"].get("provider_options", [])
-            for name in entry
-        ]
-        graph = onnx.load(str(artifact / decoder["filename"]), load_external_data=False).graph
-        self._full_attention = attends_to_all(graph)
-        self._operators = sorted({node.op_type for node in graph.node})
-        self._context_length = int(built["context_length"])
+        self._build = read_build(artifact)
         self._answering: Any = None
         self._scoring: ProfiledSession | None = None
         self._tokenizer: Any = og.Tokenizer(og.Config(str(artifact)))
@@ -138,13 +113,13 @@ class _OnnxGenaiRuntime:
         self._stop_ids = frozenset(int(token) for token in self._tokenizer.eos_token_ids)
 
     def limits(self) -> Limits:
-        return Limits(total_tokens=self._context_length, full_attention=self._full_attention)
+        return self._build.limits
 
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        total = min(len(token_ids) + max_new_tokens, self._context_length)
+        total = min(len(token_ids) + max_new_tokens, self._build.context_length)
         new: list[int] = []
         first_token_s = None
         if self._answering is None:
@@ -178,7 +153,7 @@ class _OnnxGenaiRuntime:
 
     def executed_on(self) -> ExecutionEvidence:
         session, self._scoring = self._profiled(), None
-        device_type = str(session.model.device_type).upper()
+        device_type = genai_device(str(session.model.device_type))
         wanted = self._provider.upper()
         ran = session.close(self._last_asked[:_PROFILED_PROMPT])
         by_profile = executor(ran)
@@ -187,10 +162,10 @@ class _OnnxGenaiRuntime:
             how=f"device_type is {device_type}, the profile of the session says {by_profile}",
             proof=(
                 shown("device_type of the model that ran", device_type, device_type == wanted),
-                *proofs(ran, wanted, self._operators),
+                *proofs(ran, wanted, self._build.operators),
             ),
             details={
-                "built_for": self._built_for or ["cpu"],
+                "built_for": list(self._build.built_for),
                 "providers": "cleared" if self._provider == "cpu" else "as built",
                 "profile": ran,
                 "cpu": cpu_info(),

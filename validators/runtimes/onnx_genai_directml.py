@@ -1,0 +1,111 @@
+"""An ONNX Runtime GenAI build on Microsoft's own DirectML, on this CPU (`make directml`).
+
+Settings: ``job_limit_s``, in which a prompt must be answered or scored, else DirectML has hung;
+``answer_tokens``, the longest answer that is asked for: a token takes half a second.
+
+DirectML, its execution provider and GenAI are Microsoft's, from the Windows wheel that users
+install; they run under wine, on libvkd3d and Mesa's software Vulkan (envs/directml). No GPU and no
+driver of one is involved: whether DirectML takes the build and computes it right is seen here, how
+a GPU does is not. One session answers and scores, and is profiled throughout
+(`validators.ort_profile`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from validators.contract import (
+    ExecutionEvidence,
+    Generation,
+    Limits,
+    LogProbabilities,
+    Runtime,
+    only_known,
+    shown,
+)
+from validators.cpu_info import cpu_info
+from validators.directml_process import DirectmlProcess, words
+from validators.genai_build import read_build
+from validators.metrics import log_probabilities
+from validators.ort_profile import executor, genai_device, proofs, read_profile
+
+TOOLCHAIN = ("numpy", "onnx")
+JOB_LIMIT_S = 900.0
+
+
+def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
+    """Open the build in ``artifact``.
+
+    Raises:
+        CheckError: an unknown setting, or the process does not start.
+        EnvironmentMissing: `make directml` was not run.
+        ArtifactError: DirectML or GenAI refuses the build.
+    """
+    only_known(settings, ["job_limit_s", "answer_tokens"], "onnx_genai_directml")
+    limit_s = float(settings.get("job_limit_s", JOB_LIMIT_S))
+    return _DirectmlRuntime(artifact, limit_s, settings.get("answer_tokens"))
+
+
+class _DirectmlRuntime:
+    def __init__(self, artifact: Path, job_limit_s: float, answer_tokens: int | None) -> None:
+        self._build = read_build(artifact)
+        self._answer_tokens = answer_tokens
+        self._process = DirectmlProcess(artifact, job_limit_s)
+        opened = self._process.ask("open")
+        self._about = dict(line.split(" ", 1) for line in opened if line)
+
+    def limits(self) -> Limits:
+        return replace(self._build.limits, answer_tokens=self._answer_tokens)
+
+    def encode(self, text: str) -> list[int]:
+        [ids, *_] = self._process.ask("encode", text)
+        return list(words(ids))
+
+    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+        most = min(max_new_tokens, self._build.context_length - len(token_ids))
+        ids, stopped, first, last, *text = self._process.ask(
+            "generate", _line(token_ids), str(most)
+        )
+        tokens = tuple(words(ids))
+        return Generation(tokens, stopped == "1", "\n".join(text), float(first), float(last))
+
+    def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
+        [vocabulary, *_] = self._process.ask("score", _line(token_ids), _line(positions))
+        logits = np.fromfile(self._process.logits_file(), dtype="<f4")
+        self._process.logits_file().unlink()
+        return log_probabilities(logits.reshape(len(positions), int(vocabulary)))
+
+    def executed_on(self) -> ExecutionEvidence:
+        self._process.ask("close")
+        self._process.end()
+        (file,) = self._process.jobs.glob("profile*.json")
+        ran = read_profile(file)
+        by_profile, device_type = executor(ran), genai_device(self._about["device_type"])
+        version, adapter = self._about["directml"], self._about["adapter"]
+        return ExecutionEvidence(
+            device=by_profile if by_profile == device_type else "unknown",
+            how=f"device_type is {device_type}, the profile of the session says {by_profile}; "
+            f"DirectML {version} on the software adapter {adapter}",
+            proof=(
+                shown("device_type of the model that ran", device_type, device_type == "DML"),
+                shown("version of the DirectML.dll that was loaded", version, version[0].isdigit()),
+                *proofs(ran, "DML", self._build.operators),
+            ),
+            details={
+                "adapter": adapter,
+                "software": True,
+                "directml": version,
+                "onnxruntime": self._about["onnxruntime"],
+                "onnxruntime-genai": self._about["onnxruntime-genai"],
+                "built_for": list(self._build.built_for),
+                "profile": ran,
+                "cpu": cpu_info(),
+            },
+        )
+
+
+def _line(numbers: Sequence[int]) -> str:
+    return " ".join(map(str, numbers))
