@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from converters.contract import BuildRecord, ConvertError
 from converters.source_files import refuse_other_source
 from converters.streaming_hasher import StreamingHasher
@@ -25,6 +23,7 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import fresh_tree, make_read_only
 from phiforge.checkout import ROOT
 from phiforge.jobs import Convert, read_job
+from phiforge.memory import refuse_too_little_memory
 from phiforge.offline import go_offline
 from phiforge.project import project_state
 
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     job = read_job(Convert, arguments.job)
     if job.blocked is None:
-        _refuse_too_little_memory(arguments.memory_mb)
+        refuse_too_little_memory(f"converting {job.model} to {job.variant}", arguments.memory_mb)
         convert(job, arguments.source, arguments.base, arguments.into)
         return
     blocked = {"model": job.model, "variant": job.variant, "blocked": asdict(job.blocked)}
@@ -87,18 +86,6 @@ def convert(job: Convert, source_path: Path, base_path: Path | None, into: Path)
     peak_mb = peak_kib * 1024 // 1_000_000
     print(f"built {job.model} {job.variant}: {artifact_sha256}")
     print(f"peak resident memory, mapped files included: {peak_mb} MB", flush=True)
-
-
-def _refuse_too_little_memory(needed_mb: int) -> None:
-    """Refuse what the machine cannot hold; Snakemake only caps a job at its budget."""
-    machine_mb = psutil.virtual_memory().total // 1_000_000
-    if needed_mb > machine_mb:
-        raise ConvertError(
-            "this conversion does not fit this machine",
-            expected=f"{needed_mb} MB of memory",
-            found=f"{machine_mb} MB",
-            remedy="run it on a larger machine, or leave the variant out with --config variants=",
-        )
 
 
 def _add_licence(source: Path, payload: Path) -> None:

@@ -28,6 +28,7 @@ from phiforge.settings.plan import (
     blocked_variant,
     check_memory_mb,
     convert_memory_mb,
+    kept_versions,
     plan,
     promoted_and_revoked,
     reference_memory_mb,
@@ -68,8 +69,7 @@ class Jobs:
         notes: what to tell the person before the run.
 
     Raises:
-        ConfigurationError: Snakemake would take a part of a path for a wildcard, or there is a
-            mistake in the gates or the golden prompts.
+        ConfigurationError: a path has a wildcard in it, or gates or golden prompts a mistake.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Jobs:
         notes: Sequence[str] = (),
     ) -> None:
         self.settings = settings
-        self.notes = notes
         self.plan: Plan = plan(settings, inbox or ())
+        self.notes = (*notes, *kept_versions(settings, self.plan))
         self._inbox = inbox or {}
         self._dry_run = dry_run
         self._signing = release_signing(settings)
@@ -241,12 +241,12 @@ class Jobs:
             return BLOCKED_MEMORY_MB
         return convert_memory_mb(self._model(names), self._variant(names))
 
-    def needed_memory(self, wildcards: Names, resources: Any) -> int:
-        """Return what a conversion needs, of which Snakemake grants no more than its budget.
-
-        It asks for ``resources`` so that Snakemake does not compare it with the last run's.
-        """
+    # Snakemake does not compare with the last run's what asks for ``resources``.
+    def convert_needs_memory(self, wildcards: Names, resources: Any) -> int:
         return self.convert_memory(wildcards)
+
+    def check_needs_memory(self, wildcards: Names, resources: Any) -> int:
+        return self.check_memory(wildcards)
 
     # Checks
 

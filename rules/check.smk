@@ -22,6 +22,7 @@ rule check:
         job=param(JOBS.check),
         code=JOBS.check_code,
         toolchain=JOBS.check_toolchain,
+        memory_mb=JOBS.check_needs_memory,
         artifact=subpath(input.build, parent=True),
         reference=subpath(input.reference, parent=True),
     message:
@@ -29,5 +30,5 @@ rule check:
     shell:
         "python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
         " --reference {params.reference:q} --golden {input.golden:q}"
-        " --acceptance {input.acceptance:q} --key {input.key:q} --lock {input.lock:q}"
-        " --inbox {input.inbox:q} --receipt {output.receipt:q} > {log:q} 2>&1"
+        " --acceptance {input.acceptance:q} --memory-mb {params.memory_mb} --key {input.key:q}"
+        " --lock {input.lock:q} --inbox {input.inbox:q} --receipt {output.receipt:q} > {log:q} 2>&1"

@@ -20,7 +20,7 @@ rule convert:
         job=param(JOBS.convert),
         code=JOBS.converter_code,
         toolchain=JOBS.converter_toolchain,
-        memory_mb=JOBS.needed_memory,
+        memory_mb=JOBS.convert_needs_memory,
         into=subpath(output.record, parent=True),
     message:
         "convert {wildcards.model} to {wildcards.variant}"

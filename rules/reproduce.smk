@@ -15,7 +15,7 @@ rule rebuild:
         code=JOBS.converter_code,
         own=modules_digest("phiforge.reproduce.rebuild"),
         toolchain=JOBS.converter_toolchain,
-        memory_mb=JOBS.needed_memory,
+        memory_mb=JOBS.convert_needs_memory,
         into=subpath(output.record, parent=True),
     message:
         "rebuild {wildcards.model} to {wildcards.variant}"

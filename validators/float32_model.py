@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from phiforge.artifact.safetensors_header import read_header
+from phiforge.memory import limit_of_container
 from validators.contract import CheckError
 
 TOOLCHAIN = ("torch", "transformers", "safetensors")
 
 _SPARE_BYTES = 1_500_000_000  # libraries, activations and the logits of a long prompt
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,4 @@ def _size(source: Path) -> tuple[int, int]:
 def _free_bytes() -> int:
     """Return the free memory of this machine or of the control group that we run in."""
     free = psutil.virtual_memory().available
-    try:
-        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return free
-    return min(free, int(limit)) if limit.isdigit() else free
+    return min(free, limit_of_container() or free)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from phiforge.jobs import Blocked, Check, Row, read_job
+from phiforge.memory import refuse_too_little_memory
 from phiforge.receipts.receipt_files import ENVELOPE
 from validators import check
 from validators.check import CheckFiles
@@ -26,10 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", nargs="?", type=Path, help="public key that signs the receipts")
     parser.add_argument("--lock", nargs="?", type=Path, help="the device's locked environment")
     parser.add_argument("--inbox", nargs="*", type=Path, default=[], help="files of the inbox")
+    parser.add_argument("--memory-mb", type=int, default=0, help="memory that the check needs")
 
 
 def run(arguments: argparse.Namespace) -> None:
     job, files = read_job(Check, arguments.job), CheckFiles.of(arguments)
+    # Never a verdict: a runtime that the kernel kills would pass for one that crashed.
+    work = f"checking {job.model} {job.variant} on {job.row.name}"
+    refuse_too_little_memory(work, arguments.memory_mb)
     if job.blocked is not None and arguments.inbox:
         _from_inbox(job, job.blocked, files, arguments)
     elif job.blocked is None and job.row.runner == "ssh":

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,24 @@ def promoted_and_revoked(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         revoked = []
     return tuple(promoted), tuple(revoked)
+
+
+def kept_versions(settings: Settings, planned: Plan) -> list[str]:
+    """Say of which stable releases another version is configured: they stay as they are."""
+    notes = []
+    for model, variant in planned.releases:
+        wanted = settings.models[model].version or settings.version
+        release = Path("artifacts/release") / model / variant
+        if not (release / "evidence/promotion.dsse.json").is_file():
+            continue
+        with suppress(OSError, ValueError, LookupError, TypeError):  # for verify to report
+            record = (release / "evidence/release.json").read_text(encoding="utf-8")
+            if (version := json.loads(record)["version"]) != wanted:
+                notes.append(
+                    f"{release} is stable as {version} and stays so; to release {wanted}, move the"
+                    " folder away and run again"
+                )
+    return notes
 
 
 def row_of(device: Device, variant: Variant) -> Row:

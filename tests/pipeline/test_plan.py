@@ -1,5 +1,7 @@
 """What a fresh checkout plans, and what it says when it cannot."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,41 @@ def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_pa
     assert not any(job.startswith(("gate", "release", "index")) for job in planned)
 
 
+def test_a_stable_release_of_another_version_is_noted(fresh: Checkout) -> None:
+    release = fresh.release("openvino-int4")
+    try:
+        (release / "evidence").mkdir(parents=True)
+        (release / "evidence/promotion.dsse.json").write_text("{}")
+        (release / "evidence/release.json").write_text('{"version": "0.1.0"}')
+        same, other = (
+            fresh.snakemake("-n", "all", "--config", f"version={one}").stderr
+            for one in ("0.1.0", "0.2.0")
+        )
+    finally:
+        shutil.rmtree(release.parents[1])
+    assert "note:" not in same
+    told = "openvino-int4 is stable as 0.1.0 and stays so; to release 0.2.0, move the folder away"
+    assert other.count(told) == 1
+
+
+def test_work_that_does_not_fit_is_refused_before_it_begins(
+    fresh: Checkout, tmp_path: Path
+) -> None:
+    """The estimate reaches the job, whatever budget Snakemake shares among jobs."""
+    golden = str(ROOT / "models/phi3-tiny/golden.yaml")
+    source = {"path": str(ROOT / "models/phi3-tiny"), "checksums": "SHA256SUMS"}
+    file = model_file(tmp_path, "huge", golden=golden, source=source, parameters=10**14)
+    build = "artifacts/build/huge/openvino-fp16/BUILD.json"
+    options = ("--config", f"model_files={file}", "models=huge", "variants=openvino-fp16")
+    done = fresh.snakemake("--cores", "1", build, *options, check=False)
+    log = (fresh.folder / "artifacts/logs/convert/huge.openvino-fp16.log").read_text()
+    assert done.returncode != 0 and len(log.splitlines()) == 1
+    assert re.match("error: converting huge to openvino-fp16 does not fit this machine; exp", log)
+    planned = fresh.snakemake("-n", "-p", "all", *options).stdout
+    (needed,) = set(re.findall(r"phiforge check .*cpu.json.*? --memory-mb (\d+)", planned))
+    assert int(needed) > 10**8
+
+
 def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> None:
     done = fresh.snakemake("--cores", "4", "all", "--config", "models=phi3-tinny", check=False)
     assert done.returncode != 0
@@ -74,7 +111,7 @@ def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> 
     assert len(lines) == 1
     assert lines[0].startswith("error: config/config.yaml or --config: key 'models' names")
     assert "Traceback" not in done.stdout + done.stderr
-    assert not (fresh.folder / "artifacts/source").exists()
+    assert not (fresh.folder / "artifacts/source/phi3-tiny").exists()
 
 
 @pytest.mark.parametrize(
