@@ -9,13 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from phiforge import jobs, rule_params
-from phiforge.artifact.checksums import ChecksumsError, parse_checksums
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
 from phiforge.settings.models import LocalSource, Model
@@ -39,6 +37,7 @@ from phiforge.settings.plan import (
 )
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Variant
+from phiforge.sources.local_digests import local_digests
 from validators.acceptance import read_acceptance
 from validators.code_digest import check_modules
 from validators.golden import load_golden
@@ -165,23 +164,18 @@ class Jobs:
         return [f"{model}/{variant}" for model, variant in self.plan.checks]
 
     # Models
-
     def _model(self, names: Names) -> Model:
         return self.settings.models[names.model]
 
     def fetch(self, names: Names) -> jobs.Fetch:
         return jobs.Fetch(names.model, self._model(names).source.plain())
 
-    def local_source_files(self, names: Names) -> list[str]:
-        """Name a local source's files; what is missing is reported by fetch, by name."""
-        source = self._model(names).source
+    def local_source(self, names: Names) -> dict[str, Any]:
+        """Digest a local source's files: their times say nothing of what is in them."""
+        source, into = self._model(names).source, Path("artifacts/source") / names.model
         if not isinstance(source, LocalSource):
-            return []
-        folder, files = source.path, [source.checksums]
-        listing = folder / source.checksums
-        with suppress(OSError, UnicodeDecodeError, ChecksumsError):  # for fetch to report
-            files += parse_checksums(listing.read_text(encoding="utf-8"), listing)
-        return [str(folder / name) for name in files if (folder / name).is_file()]
+            return {}
+        return local_digests(source.path, source.checksums, into, keep=not self._dry_run())
 
     def golden(self, names: Names) -> str:
         return str(self._model(names).golden)

@@ -1,7 +1,5 @@
 rule fetch:
     """A pinned Hub commit or a local folder becomes a verified, immutable source tree."""
-    input:
-        local=JOBS.local_source_files,
     output:
         record="artifacts/source/{model}/SOURCE.json",
     log:
@@ -13,6 +11,7 @@ rule fetch:
     params:
         job=param(JOBS.fetch),
         code=modules_digest("phiforge.sources.fetch"),
+        local=JOBS.local_source,
         toolchain=pinned_toolchain("phiforge.sources.fetch"),
         into=subpath(output.record, parent=True),
     message:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from phiforge.artifact.tree import fresh_tree, make_read_only
 from phiforge.jobs import Fetch, read_job
-from phiforge.sources.local import copy_local
+from phiforge.sources.local import copy_local, listed_states
+from phiforge.sources.local_digests import remember
 from phiforge.sources.source import LocalSource, Source, SourceError, parse_source
 from phiforge.sources.tree import SourceFile, SourceTree
 
@@ -40,10 +41,13 @@ def fetch(model: str, source: Source, into: Path) -> None:
         raise SourceError("not a folder", where=into)
     into.mkdir(parents=True, exist_ok=True)
     tree = SourceTree(into)
+    before = listed_states(source) if isinstance(source, LocalSource) else {}
     with fresh_tree(tree.files) as scratch:
         files = _fill(source, tree, scratch, f"fetch {model}")
         make_read_only(scratch)
         tree.invalidate()
+    if before:
+        remember(into, before)
     tree.save_state(source, files)
     size = sum(file.size for file in files)
     print(f"fetch {model}: {len(files)} verified files, {size / 1e9:.2f} GB", file=sys.stderr)

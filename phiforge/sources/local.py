@@ -1,6 +1,7 @@
 """Copy a checkpoint from a local folder, verified against the folder's own checksums."""
 
 from pathlib import Path
+from typing import Any
 
 from phiforge.artifact.checksums import parse_checksums
 from phiforge.artifact.tree import copy_with_sha256, sha256_file
@@ -11,6 +12,7 @@ from phiforge.sources.checkpoint import (
     is_pickle,
     shards,
 )
+from phiforge.sources.local_digests import states
 from phiforge.sources.source import LocalSource, SourceError
 from phiforge.sources.tree import SourceFile, check_disk
 
@@ -52,6 +54,17 @@ def copy_local(source: LocalSource, scratch: Path) -> list[SourceFile]:
             )
     check_checkpoint({name: scratch / name for name in chosen}, str(folder))
     return [SourceFile(name, (scratch / name).stat().st_size, listed[name]) for name in chosen]
+
+
+def listed_states(source: LocalSource) -> dict[str, dict[str, Any]]:
+    """Return size, time and recorded digest of each file, for `local_digests.remember`.
+
+    Raises:
+        SourceError: see `read_checksums`.
+    """
+    listed = read_checksums(source.path / source.checksums)
+    found = states(source.path, listed)
+    return {name: {**state, "sha256": listed[name]} for name, state in found.items()}
 
 
 def read_checksums(path: Path) -> dict[str, str]:

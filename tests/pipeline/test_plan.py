@@ -104,6 +104,29 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(
     assert int(needed) > 10**8
 
 
+def test_files_of_another_time_are_not_fetched_again(fresh: Checkout, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models/phi3-tiny", tmp_path / "weights")
+    file = model_file(tmp_path, "local", golden=str(ROOT / "models/phi3-tiny/golden.yaml"))
+    target = "artifacts/source/local/SOURCE.json"
+    options = ("--config", f"model_files={file}", "models=local")
+    weights = tmp_path / "weights/model.safetensors"
+    assert fresh.planned(target, *options) == {"fetch local"}
+    fresh.snakemake("--cores", "1", target, *options)
+    assert fresh.planned(target, *options) == set()
+    for path in (tmp_path / "weights").iterdir():
+        path.touch()
+    assert fresh.planned(target, *options) == set()
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # of the same size
+    assert fresh.planned(target, *options) == {"fetch local"}
+    done = fresh.snakemake("--cores", "1", target, *options, check=False)
+    assert done.returncode != 0 and "is not the file that SHA256SUMS records" in done.stdout
+    weights.write_bytes(data)
+    fresh.snakemake("--cores", "1", target, *options)
+    weights.unlink()
+    assert fresh.planned(target, *options) == {"fetch local"}
+
+
 def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> None:
     done = fresh.snakemake("--cores", "4", "all", "--config", "models=phi3-tinny", check=False)
     assert done.returncode != 0
