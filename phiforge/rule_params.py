@@ -1,7 +1,9 @@
 """Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
 
 import inspect
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,13 @@ def forget_deleted(artifacts: Path) -> None:
     for record in (*artifacts.glob("released/*/*.json"), *artifacts.glob("indexed/*.json")):
         if not record.exists():
             record.unlink(missing_ok=True)
+
+
+def report_no_op(workflow: Any, summarized: Sequence[str]) -> None:
+    """Print the table of a run that had nothing to do: Snakemake calls no hook after it."""
+    ran = workflow.is_main_process and not workflow.dryrun and workflow.scheduler is not None
+    if ran and not len(workflow.dag):
+        subprocess.run([sys.executable, "-m", "phiforge", "report", *summarized], check=False)
 
 
 def refuse_wildcards(model: Model) -> None:

@@ -1,10 +1,12 @@
 # The configuration, read once. Rules ask JOBS (phiforge/rules.py), which decides.
+import atexit
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from phiforge import rule_params
 from phiforge.errors import PhiforgeError
 from phiforge.rules import Jobs
 from phiforge.settings.documents import read_yaml
@@ -30,6 +32,7 @@ for note in JOBS.notes:
 SETTINGS = JOBS.settings
 param = JOBS.param
 os.environ.update(JOBS.environment)
+atexit.register(rule_params.report_no_op, workflow, JOBS.summarized)
 
 
 wildcard_constraints:

@@ -1,10 +1,13 @@
 """Print the table of a run: variant, size, verdict per row, and what stable still needs."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +15,7 @@ from rich.text import Text
 from phiforge.artifact.manifest import MANIFEST
 from phiforge.artifact.record import RecordError, read_record
 from phiforge.artifact.tree import sha256_file
+from phiforge.errors import printable
 from phiforge.receipts.policy import is_promoted
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.card import readable_size
@@ -20,6 +24,7 @@ from phiforge.settings.command_line import add_configuration, configuration, spl
 from phiforge.settings.plan import plan
 from phiforge.settings.settings import load
 
+_WIDTH = 80
 _STYLES = {"passed": "green", "compiled": "cyan", "failed": "bold red", "blocked": "yellow"}
 
 
@@ -37,33 +42,66 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def report(pairs: Iterable[tuple[str, str]], root: Path) -> None:
-    """Print one row for each (model, variant), from the records below ``root``."""
-    table = Table(title="phiforge", title_justify="left")
-    for heading in ("model", "variant", "size", "receipts", "release", "missing for stable"):
+    """Print one row for each (model, variant) from the records below ``root``; then what is wrong.
+
+    Nothing is wider than 80 columns, but for a name or a path that is longer by itself.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in ("variant", "size", "release", "receipts"):
         table.add_column(heading, overflow="fold")
-    remedies: dict[str, str] = {}
+    lines: dict[str, None] = {}
+    missing: dict[str, list[str]] = {}
+    titled = ""
     for model, variant in pairs:
+        if model != titled:
+            lines.update(dict.fromkeys(_errors(root / "logs", f"{model}.log")))
+            table.add_row(Text(model, style="bold"))
+            titled = model
         gate = _read(root / "gates" / model / f"{variant}.json")
         receipts = _receipts(root / "checks" / model / variant, gate)
         blocked = _blocked_build(root / "build" / model / variant)
+        size = "blocked" if blocked else _size(root / "build" / model / variant / "payload")
+        table.add_row(variant, size, _release(root, model, variant), _verdicts(receipts))
+        lines.update(dict.fromkeys(_errors(root / "logs", f"{model}.{variant}.log")))
+        lines.update(dict.fromkeys(_errors(root / "logs", f"{model}.{variant}.*.log")))
         if blocked is not None:
-            remedies[variant] = f"{blocked['reason']}. {blocked['remedy']}"
+            lines[f"{variant}: {blocked['reason']}. {blocked['remedy']}"] = None
         for receipt in receipts if blocked is None else []:
             if receipt["verdict"] == "blocked":
-                remedies[receipt["device"]] = f"{receipt['reason']}. {receipt.get('remedy', '')}"
-        table.add_row(
-            model,
-            variant,
-            "blocked" if blocked else _size(root / "build" / model / variant / "payload"),
-            _verdicts(receipts),
-            _release(root, model, variant),
-            ", ".join(_missing_for_stable(gate, receipts)) or "-",
+                lines[f"{receipt['device']}: {receipt['reason']}. {receipt.get('remedy', '')}"] = (
+                    None
+                )
+            if receipt["verdict"] == "failed":
+                log = root / "logs/check" / f"{model}.{variant}.{receipt['device']}.log"
+                lines[f"{variant} on {receipt['device']}: {receipt['reason']} ({log})"] = None
+        for row in _missing_for_stable(gate, receipts):
+            missing.setdefault(row, []).append(variant)
+    Console(width=_WIDTH).print(table)
+    for line in lines:
+        _tell(line)
+    if missing:
+        _tell(
+            "For stable, each device must have passed, signed by the key that its row names; "
+            "'snakemake --cores 4 stable' says how to get there. Missing:"
         )
-    console = Console()
-    # In a log there is no terminal to fit in; wide enough that no name is folded.
-    Console(width=max(console.width, 132)).print(table)
-    for name, remedy in sorted(remedies.items()):
-        console.print(f"{name}: {remedy}", soft_wrap=True, highlight=False)
+        for row, variants in missing.items():
+            _tell(f"  {row}: {', '.join(variants)}")
+
+
+def _tell(line: str) -> None:
+    lines = textwrap.wrap(
+        line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    print("\n".join(lines))
+
+
+def _errors(logs: Path, pattern: str) -> Iterator[str]:
+    """Yield the error in which each log ends; the next run of its job writes the log anew."""
+    for log in sorted(logs.glob(f"*/{pattern}")):
+        with suppress(OSError):
+            last = log.read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
+            if last.startswith("error: "):
+                yield f"{log.parent.name} {log.stem.replace('.', ' ')}: {printable(last)} ({log})"
 
 
 def _blocked_build(folder: Path) -> dict[str, str] | None:
@@ -124,11 +162,11 @@ def _release(root: Path, model: str, variant: str) -> str:
     stable = is_promoted(folder)
     version = read_record(folder / RELEASE)["version"]
     if versions_of(folder.parent, variant)[version]["revoked"] is not None:
-        return "revoked"
+        return f"revoked {version}"
     verdict = root / "gates" / model / f"{variant}.json"
     if not _judged(verdict, build, root / "checks" / model / variant):
-        return "an older stable one" if stable else "an older one"
-    return "stable" if stable else "candidate"
+        return f"{'old, stable' if stable else 'old'} {version}"
+    return f"{'stable' if stable else 'candidate'} {version}"
 
 
 def _receipt_of(row: str, gate: Mapping[str, Any], checks: Path) -> Path:

@@ -79,7 +79,7 @@ def test_a_full_disk_is_named_and_the_next_run_completes(checkout: Checkout, dis
         for variant in ("openvino-fp16", "genai-dml-fp16")
     ]
     done = checkout.snakemake("--cores", "2", *builds, check=False)
-    output = done.stdout + done.stderr
+    output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert "No space left on device" in output or "disk" in output.lower()
     assert "Traceback" not in output

@@ -99,7 +99,15 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(
     log = (fresh.folder / "artifacts/logs/convert/huge.openvino-fp16.log").read_text()
     assert done.returncode != 0 and len(log.splitlines()) == 1
     assert re.match("error: converting huge to openvino-fp16 does not fit this machine; exp", log)
+    told = " ".join((done.stdout + done.stderr).split())
+    assert told.count(log.split(";")[0]) == 1, "the reason, once"
+    assert told.count("(artifacts/logs/convert/huge.openvino-fp16.log)") == 1
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    source = fresh.snakemake("--cores", "1", "artifacts/source/huge/SOURCE.json", *options)
+    assert "Nothing to be done" in source.stderr
+    assert "not built" in source.stdout, "the table, of a run that had nothing to do"
     planned = fresh.snakemake("-n", "-p", "all", *options).stdout
+    assert "not built" not in planned
     (needed,) = set(re.findall(r"phiforge check .*cpu.json.*? --memory-mb (\d+)", planned))
     assert int(needed) > 10**8
 

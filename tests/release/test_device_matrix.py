@@ -151,4 +151,29 @@ def test_the_runs_table_knows_compiled_and_forgets_a_row_that_is_gone(
     report([(MODEL, variant.variant)], root)
     told = capsys.readouterr().out
     assert f"{COMPILER} compiled" in told and "npu-of-old" not in told
-    assert f"cpu, {NPU}" in told
+    assert f"  cpu: {variant.variant}\n  {NPU}: {variant.variant}\n" in told
+
+
+def test_the_runs_table_says_why_something_failed_and_where_it_is_told(
+    blob: SmallBlob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variant, root = blob.base, tmp_path / "artifacts"
+    checks = root / "checks" / MODEL / variant.variant
+    shutil.copytree(variant.folder / "checks", checks)
+    reason = "mean kl is 0.4, and at most 0.01 is accepted: " + "far too much of it " * 4
+    receipt = {**read_record(variant.receipt("cpu")), "verdict": "failed", "reason": reason.strip()}
+    write_record(checks / "cpu.json", receipt)
+    gate_log, old_log = (
+        root / f"logs/{rule}/{MODEL}.{variant.variant}.log" for rule in ("gate", "convert")
+    )
+    for log, text in ((gate_log, "x\nerror: no \x1b[2Jway\n"), (old_log, "error: old\ndone\n")):
+        log.parent.mkdir(parents=True)
+        log.write_text(text)
+    report([(MODEL, variant.variant)], root)
+    told = capsys.readouterr().out
+    assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 80
+    flat = " ".join(told.split())
+    check_log = root / f"logs/check/{MODEL}.{variant.variant}.cpu.log"
+    assert f"{variant.variant} on cpu: {reason.strip()} ({check_log})" in flat
+    assert f"gate {MODEL} {variant.variant}: error: no \ufffd[2Jway ({gate_log})" in flat
+    assert "old" not in flat
