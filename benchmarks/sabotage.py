@@ -1,8 +1,9 @@
 """Break a built artifact the way conversions break: real payloads, edited byte by byte.
 
-Both formats keep their weights as raw tensors in one file, described by another: an OpenVINO IR
-in ``openvino_model.bin`` by the ``Const`` layers of ``openvino_model.xml`` (offset, size), an
-ONNX graph in ``model.onnx.data`` by the external initializers of ``model.onnx``. A sabotage
+All formats keep their weights as raw tensors in one file: an OpenVINO IR in
+``openvino_model.bin``, described by the ``Const`` layers of ``openvino_model.xml`` (offset, size),
+an ONNX graph in ``model.onnx.data``, described by the external initializers of ``model.onnx``,
+Intel's NPU library in a safetensors file. A sabotage
 rewrites some of these bytes and seals the copy again with valid checksums, so that nothing but
 its answers can give it away.
 """
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from phiforge.artifact.payload_files import (
     OPENVINO_IR,
     OPENVINO_WEIGHTS,
 )
+from phiforge.artifact.safetensors_header import read_header
 from validators.lint.openvino_ir import read_ir
 
 Bytes = NDArray[np.uint8]
@@ -94,8 +97,7 @@ def sabotaged(payload: Path, into: Path, sabotage: Sabotage) -> Path:
     """Copy ``payload`` to ``into``, break the copy, and seal it with checksums of its own."""
     shutil.rmtree(into, ignore_errors=True)
     shutil.copytree(payload, into, copy_function=shutil.copyfile)
-    openvino = (into / OPENVINO_IR).is_file()
-    weights_file = into / (OPENVINO_WEIGHTS if openvino else ONNX_WEIGHTS)
+    weights_file = _weights_file(into)
     before = weights_file.read_bytes()
     weights = Weights(
         {tensor.name: tensor for tensor in _tensors(into)},
@@ -112,8 +114,17 @@ def sabotaged(payload: Path, into: Path, sabotage: Sabotage) -> Path:
     return into
 
 
+def _weights_file(payload: Path) -> Path:
+    files = [payload / OPENVINO_WEIGHTS, payload / ONNX_WEIGHTS, *payload.glob("*.safetensors")]
+    return next(file for file in files if file.is_file())
+
+
 def _tensors(payload: Path) -> Iterator[Tensor]:
-    """Yield the constants of a payload of either format."""
+    """Yield the constants of a payload of any format."""
+    if (weights := _weights_file(payload)).suffix == ".safetensors":
+        for name, stored in read_header(weights).items():
+            yield Tensor(name, stored.dtype.lower(), stored.shape, stored.offset, stored.size)
+        return
     if (payload / OPENVINO_IR).is_file():
         for constant in read_ir(payload / OPENVINO_IR).constants:
             yield Tensor(
@@ -180,6 +191,21 @@ def other_weights(weights: Weights) -> None:
         for tensor in weights.layer(index).values():
             view = weights.of(tensor)
             view[:] = np.roll(view, view.size // 2)
+
+
+def rows_of(pattern: str, edit: Callable[[NDArray[Any]], None]) -> Sabotage:
+    """Edit the rows of the tensors that match: floats as such, codes as bytes.
+
+    Args:
+        edit: changes an array of shape (rows, values) in place.
+    """
+
+    def sabotage(weights: Weights) -> None:
+        for tensor in weights.matching(pattern):
+            dtype = {"f16": np.float16, "f32": np.float32, "bf16": np.uint16}.get(tensor.type)
+            edit(weights.of(tensor).view(dtype or np.uint8).reshape(tensor.shape[0], -1))
+
+    return sabotage
 
 
 def rope_base(base: float, original: float = 10000.0) -> Sabotage:

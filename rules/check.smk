@@ -2,6 +2,7 @@ rule check:
     """A receipt says what ran where, and whether it is what the reference says it should be."""
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
+        source="artifacts/source/{model}/SOURCE.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
         golden=JOBS.golden,
         acceptance=SETTINGS.acceptance,
@@ -24,11 +25,13 @@ rule check:
         toolchain=JOBS.check_toolchain,
         memory_mb=JOBS.check_needs_memory,
         artifact=subpath(input.build, parent=True),
+        source=subpath(input.source, parent=True),
         reference=subpath(input.reference, parent=True),
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
         "python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
-        " --reference {params.reference:q} --golden {input.golden:q}"
-        " --acceptance {input.acceptance:q} --memory-mb {params.memory_mb} --key {input.key:q}"
-        " --lock {input.lock:q} --inbox {input.inbox:q} --receipt {output.receipt:q} > {log:q} 2>&1"
+        " --source {params.source:q}/files --reference {params.reference:q}"
+        " --golden {input.golden:q} --acceptance {input.acceptance:q}"
+        " --memory-mb {params.memory_mb} --key {input.key:q} --lock {input.lock:q}"
+        " --inbox {input.inbox:q} --receipt {output.receipt:q} > {log:q} 2>&1"

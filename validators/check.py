@@ -36,6 +36,7 @@ class CheckFiles:
         golden: golden prompts (YAML).
         acceptance: gates (YAML).
         receipt: where the receipt goes, its envelope beside it.
+        source: folder of the source's files; None: they are not on this machine.
     """
 
     artifact: Path
@@ -43,6 +44,7 @@ class CheckFiles:
     golden: Path
     acceptance: Path
     receipt: Path
+    source: Path | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "CheckFiles":
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
     parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
     parser.add_argument("--receipt", required=True, type=Path, help="where the receipt goes")
+    parser.add_argument("--source", type=Path, help="the source's files, where they are here")
     parser.add_argument(
         "--time-limit-s", type=float, default=TIME_LIMIT_S, help="a runtime that hangs is ended"
     )
@@ -113,6 +116,7 @@ def _examined(
         executor=job.row.executes,
         tools=job.tools,
         reference_folder=files.reference,
+        source=files.source,
         golden_file=files.golden,
         acceptance_file=files.acceptance,
         overrides=dict(job.gates),

@@ -15,7 +15,7 @@ from validators.contract import ArtifactError, CheckError
 from validators.evaluation import evaluate
 from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
-from validators.lint.payload import lint
+from validators.lint.payload import lint, not_held
 from validators.redact import redact_paths
 from validators.reference_tree import Reference, load_reference
 
@@ -28,6 +28,7 @@ def run_check(
     executor: str,
     tools: Mapping[str, Any],
     reference_folder: Path,
+    source: Path | None,
     golden_file: Path,
     acceptance_file: Path,
     overrides: dict[str, Any],
@@ -40,6 +41,7 @@ def run_check(
 
     Args:
         variant: the payload's block: format, precision, options.
+        source: the model's files; None: they are not on this machine.
         executor: what must have executed it; the row's ``executes``.
         tools: what a compiler row compiles with.
 
@@ -54,7 +56,7 @@ def run_check(
     basis = Basis(reference.digest, golden.digest, gates.digest, code)
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
-        failures = lint(payload, variant=variant, reference=reference)
+        failures = lint(payload, variant=variant, reference=reference, source=source)
     except PayloadError as error:
         failures = [Failure("damaged-payload", str(error))]
     if failures:
@@ -76,7 +78,11 @@ def run_check(
     return judged(
         subject,
         basis,
-        replace(result, failures=_redacted(result.failures, payload)),
+        replace(
+            result,
+            failures=_redacted(result.failures, payload),
+            notes=(*result.notes, *not_held(source)),
+        ),
         executed_on=run.evidence,
         thresholds={} if subject.synthetic else gates.thresholds,
         toolchain=run.toolchain,

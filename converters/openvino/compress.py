@@ -25,16 +25,15 @@ from converters.openvino.ir import (
     writing,
 )
 from converters.openvino.lint import lint
-from converters.openvino.nf4 import hold_to_source
 from converters.openvino.npu import write_npu_profile
-from converters.openvino.source_weights import (
+from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
+from phiforge.artifact.payload_files import OPENVINO_IR
+from phiforge.sources.weights import (
     SourceTensor,
     as_float32,
     mapped_source_weights,
     tensor_of,
 )
-from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
-from phiforge.artifact.payload_files import OPENVINO_IR
 
 TOOLCHAIN = ("nncf", "numpy", "openvino")
 
@@ -61,7 +60,6 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
         with writing(into / OPENVINO_IR):
             ov.save_model(compressed, into / OPENVINO_IR, compress_to_fp16=False)
         lint(into, options)
-        hold_to_source(into, weights, source)
     irs = [str(Path(name).with_suffix(end)) for name in TOKENIZER_IRS for end in (".xml", ".bin")]
     copy_files(base, into, (*CONFIGURATION, *TOKENIZER_FILES, *irs))
     if "npu" in options:

@@ -4,7 +4,6 @@ Both sides really run: ours as its own process, as rule convert does, and optimu
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
 import pytest
 import torch
@@ -22,10 +20,9 @@ from converters.contract import ConvertError
 from converters.openvino import convert
 from converters.openvino.ir import read_ir, weight_constants
 from converters.openvino.lint import lint
-from converters.openvino.nf4 import hold_to_source
-from converters.openvino.source_weights import mapped_source_weights
 from phiforge.artifact.safetensors_header import SafetensorsError
 from phiforge.artifact.tree import files_under
+from phiforge.sources.weights import mapped_source_weights
 from support.openvino_builds import (
     FP16,
     INT4,
@@ -40,7 +37,6 @@ from support.openvino_builds import (
     run_ours,
 )
 from support.parity import CARRIED, MODEL, changed_model, enormous, mean_kl, reference
-from validators.lint import openvino_ir as lint_ir
 
 BEYOND_SLIDING_WINDOW = 2600
 LAYERS = 4
@@ -275,47 +271,6 @@ def test_lint_refuses_what_the_npu_cannot_run(builds: Builds) -> None:
     """nncf made a mixed IR although the recipe says INT4 throughout."""
     with pytest.raises(ConvertError, match=r"stored-types: .* i4, .* u8: model\.layers\."):
         lint(builds.ours("int4"), NPU)
-
-
-Edit = Callable[[npt.NDArray[np.uint8]], None]
-
-
-def next_level(codes: npt.NDArray[np.uint8]) -> None:
-    """Two weights of a byte: the first takes the neighbouring level."""
-    codes[100] ^= 1
-
-
-def other_scale(scales: npt.NDArray[np.uint8]) -> None:
-    scales.view(np.float16)[0] *= np.float16(1.005)
-
-
-def no_scale(scales: npt.NDArray[np.uint8]) -> None:
-    scales.view(np.float16)[0] = np.nan
-
-
-@pytest.mark.parametrize(
-    ("beside", "edit", "what"),
-    [
-        ("", next_level, "codes"),
-        ("/scale", other_scale, "scales"),
-        ("/scale", no_scale, "scales"),
-    ],
-)
-def test_a_changed_nf4_code_or_scale_is_named(
-    builds: Builds, source: Path, tmp_path: Path, beside: str, edit: Edit, what: str
-) -> None:
-    payload = tmp_path / "payload"
-    shutil.copytree(builds.ours("nf4"), payload)
-    constants = lint_ir.read_ir(payload / "openvino_model.xml").constants
-    pattern = rf".*layers\.1\.mlp\.down_proj\.[^/]*{beside}"
-    one = next(one for one in constants if re.fullmatch(pattern, one.name))
-    with mapped_source_weights(source) as weights:
-        hold_to_source(payload, weights, source)
-        data = np.memmap(payload / "openvino_model.bin", np.uint8, "r+")
-        edit(data[one.offset : one.offset + one.size])
-        data.flush()
-        with pytest.raises(ConvertError, match=rf"NF4 {what} .*: model\.layers\.1\.mlp\.down_proj"):
-            hold_to_source(payload, weights, source)
 
 
 def test_a_truncated_source_or_ir_is_an_error(builds: Builds, source: Path, tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ class Bench:
         """The arguments of command ``check-here`` for ``job``."""
         return [
             str(write_job(self.folder, job)),
-            "--artifact", str(artifact), "--reference", str(self.reference),
-            "--golden", str(self.golden), "--acceptance", str(ROOT / "config/acceptance.yaml"),
-            "--receipt", str(receipt),
+            "--artifact", str(artifact), "--source", str(SOURCE),
+            "--reference", str(self.reference), "--golden", str(self.golden),
+            "--acceptance", str(ROOT / "config/acceptance.yaml"), "--receipt", str(receipt),
         ]  # fmt: skip
 
     def check(

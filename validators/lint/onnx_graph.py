@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -19,13 +18,11 @@ from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.receipt import Failure
 from validators.contract import ArtifactError, some
 from validators.lint.providers import IR_VERSION, OPSETS, PROVIDERS, Provider
-from validators.lint.rounding import Matrix
 
 TOOLCHAIN = ("onnx",)
 
 _BITS = 4
 _WIDTHS = {"FLOAT": 4, "FLOAT16": 2, "UINT8": 1, "INT64": 8, "INT32": 4}
-_NUMPY = {"FLOAT": np.float32, "FLOAT16": np.float16}
 
 
 def read_graph(payload: Path) -> ModelProto:
@@ -104,7 +101,7 @@ def _graphs(graph: ModelProto) -> list[GraphProto]:
     return found
 
 
-def _nodes(graph: ModelProto, operator: str | None = None) -> list[NodeProto]:
+def nodes_of(graph: ModelProto, operator: str | None = None) -> list[NodeProto]:
     """Return every node, those of subgraphs included, or those of one operator."""
     nodes = [node for part in _graphs(graph) for node in part.node]
     return [node for node in nodes if operator in (None, node.op_type)]
@@ -112,7 +109,7 @@ def _nodes(graph: ModelProto, operator: str | None = None) -> list[NodeProto]:
 
 def _lint_operators(graph: ModelProto, provider: Provider, name: str) -> Iterator[Failure]:
     # ONNX has "" and "ai.onnx" for the same domain
-    used = {(node.domain.removeprefix("ai.onnx"), node.op_type) for node in _nodes(graph)}
+    used = {(node.domain.removeprefix("ai.onnx"), node.op_type) for node in nodes_of(graph)}
     unknown = sorted(
         f"{domain or 'ai.onnx'}.{operator}"
         for domain, operator in used
@@ -124,8 +121,8 @@ def _lint_operators(graph: ModelProto, provider: Provider, name: str) -> Iterato
 
 def _lint_attention(graph: ModelProto, provider: Provider, name: str) -> Iterator[Failure]:
     wrong = set()
-    for node in _nodes(graph, "GroupQueryAttention"):
-        given = _attributes(node)
+    for node in nodes_of(graph, "GroupQueryAttention"):
+        given = attributes_of(node)
         for key, value in provider.attention_needs.items():
             if given.get(key, value) != value:
                 wrong.add(f"{key} {given[key]}")
@@ -141,9 +138,9 @@ def _lint_attention(graph: ModelProto, provider: Provider, name: str) -> Iterato
 
 
 def _lint_matrices(graph: ModelProto, options: Mapping[str, Any]) -> Iterator[Failure]:
-    tensors = _tensors(graph)
-    quantized = _nodes(graph, "MatMulNBits")
-    plain = [node for node in _nodes(graph, "MatMul") if node.input[1] in tensors]
+    tensors = initializers(graph)
+    quantized = nodes_of(graph, "MatMulNBits")
+    plain = [node for node in nodes_of(graph, "MatMul") if node.input[1] in tensors]
     if options["precision"] == "fp16":
         if quantized or not plain:
             of = len(quantized) + len(plain)
@@ -167,7 +164,7 @@ def _lint_quantized(
     reads = PROVIDERS[options["execution_provider"]].matmul_inputs
     form, asymmetric, shapes = set(), [], []
     for node in nodes:
-        given = _attributes(node)
+        given = attributes_of(node)
         stored = {key: given.get(key, 0) for key in declared}
         form |= {f"{key} {value}" for key, value in stored.items() if value != declared[key]}
         form |= {f"input {value}" for value in node.input[reads:] if reads and value}
@@ -194,11 +191,11 @@ def _lint_quantized(
 
 
 def _lint_types(graph: ModelProto, provider: Provider, name: str) -> Iterator[Failure]:
-    quantized = _nodes(graph, "MatMulNBits")
+    quantized = nodes_of(graph, "MatMulNBits")
     codes = {node.input[1] for node in quantized}
     zero_points = {value for node in quantized for value in node.input[3:4]}
     wrong = []
-    for tensor_name, tensor in _tensors(graph).items():
+    for tensor_name, tensor in initializers(graph).items():
         kind = TensorProto.DataType.Name(tensor.data_type)
         allowed = {"UINT8"} if tensor_name in codes else {provider.float_type}
         if kind not in allowed | ({"UINT8"} if tensor_name in zero_points else set()):
@@ -213,8 +210,8 @@ def lint_bytes(graph: ModelProto, payload: Path) -> list[Failure]:
     weights = payload / ONNX_WEIGHTS
     length = weights.stat().st_size if weights.is_file() else 0
     wrong, end = [], 0
-    for name, tensor in _tensors(graph).items():
-        place = _place(tensor)
+    for name, tensor in initializers(graph).items():
+        place = place_of(tensor)
         end = max(end, sum(place or ()))
         width = _WIDTHS.get(TensorProto.DataType.Name(tensor.data_type), 0)
         if (
@@ -232,30 +229,11 @@ def lint_bytes(graph: ModelProto, payload: Path) -> list[Failure]:
     return []
 
 
-def mapped_matrices(graph: ModelProto, payload: Path) -> Iterator[Matrix]:
-    """Map the weights of products and look-ups; `lint_bytes` must have found nothing."""
-    data = np.memmap(payload / ONNX_WEIGHTS, dtype=np.uint8, mode="r")
-    tensors = _tensors(graph)
-    packed = {node.input[1] for node in _nodes(graph, "MatMulNBits")}
-    plain = {node.input[1] for node in _nodes(graph, "MatMul")}
-    plain |= {node.input[0] for node in _nodes(graph, "Gather")}
-    for name, tensor in tensors.items():
-        kind = TensorProto.DataType.Name(tensor.data_type)
-        offset, length = _place(tensor) or (0, 0)
-        stored = data[offset : offset + length]
-        if name in packed:
-            yield Matrix(name, stored.reshape(tensor.dims[0], -1), _BITS)
-        elif name in plain and kind in _NUMPY and len(tensor.dims) == 2:
-            dtype = np.dtype(_NUMPY[kind])
-            values = np.frombuffer(stored, dtype=dtype).reshape(tuple(tensor.dims))
-            yield Matrix(name, values, 8 * dtype.itemsize)
-
-
-def _tensors(graph: ModelProto) -> dict[str, TensorProto]:
+def initializers(graph: ModelProto) -> dict[str, TensorProto]:
     return {tensor.name: tensor for part in _graphs(graph) for tensor in part.initializer}
 
 
-def _place(tensor: TensorProto) -> tuple[int, int] | None:
+def place_of(tensor: TensorProto) -> tuple[int, int] | None:
     """Return offset and length in the weights' file; None: it is in another."""
     where = {entry.key: entry.value for entry in tensor.external_data}
     if where.get("location") != ONNX_WEIGHTS:
@@ -263,5 +241,5 @@ def _place(tensor: TensorProto) -> tuple[int, int] | None:
     return int(where.get("offset", "0")), int(where.get("length", "0"))
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
+def attributes_of(node: NodeProto) -> dict[str, Any]:
     return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}

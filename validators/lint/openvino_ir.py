@@ -10,25 +10,23 @@ https://docs.openvino.ai/2026/documentation/openvino-ir-format.html; of compress
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-import numpy as np
-
 from phiforge.artifact.payload_files import source_weight_name
 from phiforge.receipts.receipt import Failure
 from validators.contract import ArtifactError, some
-from validators.lint.rounding import Matrix
 
 # nncf keeps these in the backup mode unless all_layers says otherwise
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
 _4_BITS = ("i4", "u4", "nf4")
-_NUMPY = {"f32": np.float32, "f16": np.float16, "u8": np.uint8, "i8": np.int8}
 _METADATA = ("net", "rt_info", "nncf", "weight_compression")
+_LAYER = ["net", "layers", "layer"]
+_EDGE = ["net", "edges", "edge"]
 _CHAT_TEMPLATE = ("net", "rt_info", "chat_template")
 
 
@@ -63,10 +61,28 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A node of the graph.
+
+    Attributes:
+        attributes: of its ``data``.
+        inputs: by port: the layer (its id) and the port that it reads.
+        constant: of a ``Const``.
+    """
+
+    type: str
+    name: str
+    attributes: Mapping[str, str]
+    inputs: dict[int, tuple[str, int]]
+    constant: Constant | None = None
+
+
+@dataclass(frozen=True)
 class Ir:
     """What an IR describes.
 
     Attributes:
+        layers: by id; those inside the bodies of ``If`` and ``Loop`` are left out.
         nncf_metadata: what nncf says that it did (rt_info ``nncf/weight_compression``).
         chat_template: of a tokenizer's IR.
     """
@@ -74,6 +90,7 @@ class Ir:
     constants: tuple[Constant, ...]
     nncf_metadata: Mapping[str, str]
     chat_template: str | None
+    layers: Mapping[str, Layer] = field(default_factory=dict)
 
     @cached_property
     def matrices(self) -> Mapping[str, Constant]:
@@ -103,14 +120,24 @@ def read_ir(xml: Path) -> Ir:
     templates: list[str | None] = []
     path: list[str] = []
     layer: dict[str, str] = {}
+    layers: dict[str, Layer] = {}
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         path.append(tag)
         if tag == "layer":
             layer.clear()
             layer.update(attributes)
-        elif tag == "data" and path[-2:-1] == ["layer"] and layer.get("type") == "Const":
-            constants.append(_constant(layer, attributes))
+            if path == _LAYER:
+                layers[layer["id"]] = Layer(layer["type"], layer["name"], {}, {})
+        elif tag == "data" and path[-2:-1] == ["layer"]:
+            constant = _constant(layer, attributes) if layer.get("type") == "Const" else None
+            constants.extend([constant] if constant else [])
+            if path[:-1] == _LAYER:
+                known = layers[layer["id"]]
+                layers[layer["id"]] = replace(known, attributes=attributes, constant=constant)
+        elif path == _EDGE:
+            origin = attributes["from-layer"], int(attributes["from-port"])
+            layers[attributes["to-layer"]].inputs[int(attributes["to-port"])] = origin
         elif tuple(path[:-1]) == _METADATA:
             metadata[tag] = attributes.get("value", "")
         elif tuple(path) == _CHAT_TEMPLATE:
@@ -129,9 +156,9 @@ def read_ir(xml: Path) -> Ir:
     try:
         with xml.open("rb") as stream:
             parser.ParseFile(stream)
-    except (expat.ExpatError, OSError, ValueError) as error:
+    except (expat.ExpatError, OSError, ValueError, KeyError) as error:
         raise ArtifactError("unreadable-ir", f"{xml.name}: {error}") from None
-    return Ir(tuple(constants), metadata, templates[0] if templates else None)
+    return Ir(tuple(constants), metadata, templates[0] if templates else None, layers)
 
 
 def _constant(layer: Mapping[str, str], data: Mapping[str, str]) -> Constant:
@@ -256,17 +283,3 @@ def lint_bytes(ir: Ir, weights: Path) -> list[Failure]:
         return []
     what = f"{weights.name} ({length} bytes) does not hold what the IR places there: {some(wrong)}"
     return [Failure("incomplete-weights", what)]
-
-
-def mapped_matrices(ir: Ir, weights: Path) -> Iterator[Matrix]:
-    """Map the matrices' values; `lint_bytes` must have found nothing."""
-    data = np.memmap(weights, dtype=np.uint8, mode="r")
-    for name, one in ir.matrices.items():
-        stored = data[one.offset : one.offset + one.size]
-        rows = one.shape[0]
-        if one.type in _4_BITS:
-            yield Matrix(name, stored.reshape(rows, -1), 4)
-        elif one.type in _NUMPY:
-            dtype = np.dtype(_NUMPY[one.type])
-            aligned = np.frombuffer(stored, dtype=dtype)
-            yield Matrix(name, aligned.reshape(rows, -1), 8 * dtype.itemsize)

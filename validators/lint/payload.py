@@ -4,9 +4,9 @@ An artifact with a failure is not opened. Types, shapes and values are those of 
 whatever a description of them says.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tokenizers import Tokenizer
 
@@ -18,37 +18,113 @@ from phiforge.artifact.payload_files import (
     TOKENIZER,
 )
 from phiforge.artifact.record import RecordError, read_record
-from phiforge.receipts.receipt import Failure
-from validators.contract import ArtifactError, some
-from validators.lint import openvino_ir
-from validators.lint.rounding import Matrix, is_rounded
+from phiforge.receipts.receipt import Failure, Note
+from phiforge.sources.weights import mapped_source_weights
+from validators.contract import ArtifactError
+from validators.lint import ir_weights, npu_library_weights, openvino_ir
+from validators.lint.architecture import Architecture, read_architecture
 from validators.lint.tokenizer import chat_template, lint_vocabulary
+from validators.lint.weights import Stored, hold_to_source
 from validators.reference_tree import Reference
 
 
-def lint(payload: Path, *, variant: Mapping[str, Any], reference: Reference) -> list[Failure]:
-    """Compare a payload with what its variant declares and with its source's tokenizer.
+def lint(
+    payload: Path, *, variant: Mapping[str, Any], reference: Reference, source: Path | None = None
+) -> list[Failure]:
+    """Compare a payload with what its variant declares and with its source.
 
     Args:
         payload: folder whose digests have been verified.
         variant: the variant's block, of which ``format`` and ``options`` are read; of a format
             without a lint of its own only the tokenizer is.
         reference: of the payload's model.
+        source: the model's files, to which the weights are held; None: they are not here.
+
+    Raises:
+        SourceError: the source has no weights, or lacks one.
     """
     lint_format = _LINTS.get(variant["format"])
     try:
-        failures = lint_format(payload, variant["options"]) if lint_format else []
+        failures = lint_format(payload, variant["options"], source) if lint_format else []
         return failures + _lint_tokenizer(payload, reference)
     except ArtifactError as error:
         return [Failure(error.name, str(error))]
 
 
-def _lint_openvino(payload: Path, options: Mapping[str, Any]) -> list[Failure]:
+def not_held(source: Path | None) -> tuple[Note, ...]:
+    """Say in a receipt that the weights were not held to the source, and why."""
+    if source is None:
+        what = "the source is not on this machine; the build machine's receipts held the weights"
+        return (Note("weights-not-held", what),)
+    if read_architecture(source) is None:
+        what = "only the places of a Phi-3's weights are known (model_type phi3)"
+        return (Note("weights-not-held", what),)
+    return ()
+
+
+def _lint_openvino(payload: Path, options: Mapping[str, Any], source: Path | None) -> list[Failure]:
     ir = openvino_ir.read_ir(payload / OPENVINO_IR)
-    weights = payload / OPENVINO_WEIGHTS
     found = openvino_ir.lint_ir(ir, options) + _lint_profile(payload, options)
+    return found + _lint_ir_weights(ir, payload, source)
+
+
+def _lint_npu_blob(payload: Path, options: Mapping[str, Any], source: Path | None) -> list[Failure]:
+    return _lint_ir_weights(openvino_ir.read_ir(payload / OPENVINO_IR), payload, source)
+
+
+def _lint_ir_weights(ir: openvino_ir.Ir, payload: Path, source: Path | None) -> list[Failure]:
+    weights = payload / OPENVINO_WEIGHTS
     missing = openvino_ir.lint_bytes(ir, weights)
-    return found + (missing or _lint_values(openvino_ir.mapped_matrices(ir, weights)))
+    return missing or _hold(lambda model: ir_weights.find_weights(ir, weights, model), source)
+
+
+def _lint_onnx_genai(
+    payload: Path, options: Mapping[str, Any], source: Path | None
+) -> list[Failure]:
+    # these need onnx, which only these payloads' devices have
+    from validators.lint import onnx_graph, onnx_weights
+
+    graph = onnx_graph.read_graph(payload)
+    found = onnx_graph.lint_graph(graph, options) + onnx_graph.lint_config(payload, options)
+    missing = onnx_graph.lint_bytes(graph, payload)
+    searched = options.get("algo_config", "default") != "default"
+    return found + (
+        missing
+        or _hold(
+            lambda model: onnx_weights.find_weights(graph, payload, model, searched=searched),
+            source,
+        )
+    )
+
+
+def _lint_npu_library(
+    payload: Path, options: Mapping[str, Any], source: Path | None
+) -> list[Failure]:
+    if source is None:
+        return []
+    with mapped_source_weights(payload) as tensors:
+        return _hold(lambda model: npu_library_weights.find_weights(tensors, model), source)
+
+
+def _hold(
+    find: Callable[[Architecture], tuple[list[Stored], list[Failure]]], source: Path | None
+) -> list[Failure]:
+    """Hold the weights that ``find`` finds to the source, where there is one of a known model."""
+    architecture = None if source is None else read_architecture(source)
+    if source is None or architecture is None:
+        return []
+    stored, failures = find(architecture)
+    with mapped_source_weights(source) as tensors:
+        return failures + hold_to_source(stored, tensors, source)
+
+
+_Lint: TypeAlias = Callable[[Path, Mapping[str, Any], Path | None], list[Failure]]
+_LINTS: Mapping[str, _Lint] = {
+    "openvino": _lint_openvino,
+    "npu-blob": _lint_npu_blob,
+    "onnx-genai": _lint_onnx_genai,
+    "npu-library": _lint_npu_library,
+}
 
 
 def _lint_profile(payload: Path, options: Mapping[str, Any]) -> list[Failure]:
@@ -63,36 +139,6 @@ def _lint_profile(payload: Path, options: Mapping[str, Any]) -> list[Failure]:
         return []
     what = f"{NPU_PROFILE} says {found}, the variant declares {options['npu']}"
     return [Failure("npu-profile", what)]
-
-
-def _lint_onnx_genai(payload: Path, options: Mapping[str, Any]) -> list[Failure]:
-    from validators.lint import onnx_graph  # needs onnx, which only these payloads' devices have
-
-    graph = onnx_graph.read_graph(payload)
-    found = onnx_graph.lint_graph(graph, options) + onnx_graph.lint_config(payload, options)
-    missing = onnx_graph.lint_bytes(graph, payload)
-    return found + (missing or _lint_values(onnx_graph.mapped_matrices(graph, payload)))
-
-
-_LINTS: Mapping[str, Callable[[Path, Mapping[str, Any]], list[Failure]]] = {
-    "openvino": _lint_openvino,
-    "onnx-genai": _lint_onnx_genai,
-}
-
-
-def _lint_values(matrices: Iterator[Matrix]) -> list[Failure]:
-    kinds: dict[int, list[str]] = {}
-    for matrix in matrices:
-        if is_rounded(matrix):
-            kinds.setdefault(matrix.bits, []).append(matrix.name)
-    return [
-        Failure(
-            "rounded-weights",
-            f"{len(names)} matrices are stored in {bits} bits but hold no more than "
-            f"{'3' if bits == 4 else '4'}: {some(sorted(names))}",
-        )
-        for bits, names in sorted(kinds.items())
-    ]
 
 
 def _lint_tokenizer(payload: Path, reference: Reference) -> list[Failure]:

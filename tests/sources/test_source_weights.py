@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from converters.contract import ConvertError
-from converters.openvino import source_weights
-from converters.openvino.source_weights import SourceTensor, mapped_source_weights
+from phiforge.sources import weights as source_weights
+from phiforge.sources.source import SourceError
+from phiforge.sources.weights import SourceTensor, mapped_source_weights
 
 PERIOD_S = 0.02
 ROWS = 1 << 10
@@ -104,5 +104,5 @@ def test_no_thread_stays(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConvertError, match="no weights"), mapped_source_weights(tmp_path):
+    with pytest.raises(SourceError, match="no weights"), mapped_source_weights(tmp_path):
         pass

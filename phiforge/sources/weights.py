@@ -1,4 +1,4 @@
-"""The source's weights, mapped from their safetensors files: read when used, never copied."""
+"""Weights, mapped from their safetensors files: read when used, never copied."""
 
 import math
 import mmap
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.contract import ConvertError
 from phiforge.artifact.safetensors_header import StoredTensor, read_header
+from phiforge.sources.source import SourceError
 
 _STORAGE: Mapping[str, type[np.generic]] = {
     "BF16": np.uint16,  # numpy has no bfloat16; the bits are what matters here
     "F16": np.float16,
     "F32": np.float32,
+    "I8": np.int8,
+    "U8": np.uint8,
 }
 _PERIOD_S = 0.2
 
@@ -28,7 +30,7 @@ class SourceTensor:
     """One tensor of the source.
 
     Attributes:
-        dtype: safetensors' name of the element type: ``BF16``, ``F16`` or ``F32``.
+        dtype: safetensors' name of the element type: ``BF16``, ``F16``, ``F32``, ``I8`` or ``U8``.
         data: the mapped elements in the tensor's shape; BF16 as its 16 bits in a uint16.
     """
 
@@ -40,16 +42,16 @@ def tensor_of(name: str, tensors: Mapping[str, SourceTensor], source: Path) -> S
     """Find the tensor of a weight; a tied LM head is the embedding.
 
     Raises:
-        ConvertError: ``source`` has no such tensor.
+        SourceError: ``source`` has no such tensor.
     """
     for candidate in (name, "model.embed_tokens.weight" if name == "lm_head.weight" else name):
         if candidate in tensors:
             return tensors[candidate]
-    raise ConvertError(
+    raise SourceError(
         f"the source has no tensor '{name}'",
         where=source,
-        expected="the weights that the FP16 payload was made from",
-        remedy="rebuild the variant named by 'from:'",
+        expected="the weights that the payload was made from",
+        remedy="build the variant again, and what its 'from:' names",
     )
 
 
@@ -63,19 +65,19 @@ def as_float32(tensor: SourceTensor, rows: npt.NDArray[np.intp] | slice) -> npt.
 
 @contextmanager
 def mapped_source_weights(source: Path) -> Iterator[dict[str, SourceTensor]]:
-    """Every floating-point tensor of the ``*.safetensors`` files in ``source``, by name.
+    """Every tensor of a known type in the ``*.safetensors`` files of ``source``, by name.
 
     Until the end of the block the files stay mapped, and no page of them stays resident for long:
     pages that were read are let go again and again, and come back from the page cache if they are
     wanted once more.
 
     Raises:
-        ConvertError: there is no file.
+        SourceError: there is no file.
         SafetensorsError: a file is not in the safetensors format.
     """
     files = sorted(source.glob("*.safetensors"))
     if not files:
-        raise ConvertError(
+        raise SourceError(
             "no weights", where=source, expected="*.safetensors", remedy="fetch the source again"
         )
     mappings: list[mmap.mmap] = []

@@ -1,0 +1,251 @@
+"""What the lint must see before anything runs: one line a sabotage, each with its failure's name.
+
+To add one, yield its name, the broken artifact and the names of the failures.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from benchmarks.sabotage import (
+    fewer_bits,
+    other_weights,
+    roll_groups,
+    rows_of,
+    swap_layers,
+)
+from support.broken import Broken, Edit, files, nothing, replaced, weights
+from support.checkout import ROOT, Checkout, available_variants
+from support.jobs import SETTINGS, check_job
+from validators.lint.payload import lint
+from validators.reference_tree import Reference, load_reference
+
+Array = npt.NDArray[Any]
+Cases = Iterator[tuple[str, Broken, set[str]]]
+
+FP16, INT8, AWQ = "openvino-fp16", "openvino-int8", "openvino-int4-awq"
+MIXED, NPU, CW = "openvino-int4", "openvino-int4-npu", "openvino-int4-npu-cw"
+NF4, DML16, DML, CPU = "openvino-nf4-npu-cw", "genai-dml-fp16", "genai-dml-int4", "genai-cpu-int4"
+LIBRARY8, LIBRARY4 = "npu-library-int8", "npu-library-int4"
+
+
+@pytest.fixture(scope="module")
+def reference(pipeline: Checkout) -> Reference:
+    return load_reference(pipeline.folder / "artifacts/reference/phi3-tiny")
+
+
+def linted(variant: str, payload: Path, reference: Reference) -> set[str]:
+    recipe = check_job(variant, SETTINGS.variants[variant].devices[0]).recipe
+    source = ROOT / "models/phi3-tiny"
+    failures = lint(payload, variant=asdict(recipe), reference=reference, source=source)
+    return {failure.name for failure in failures}
+
+
+def test_every_honest_variant_passes_its_lint(
+    built: Callable[[str], Path], reference: Reference
+) -> None:
+    found = {name: linted(name, built(name), reference) for name in available_variants()}
+    assert len(found) >= 10
+    assert not {name: failures for name, failures in found.items() if failures}
+
+
+# Weights
+
+
+def roll(rows: Array) -> None:
+    rows[:] = np.roll(rows, 1, axis=0)
+
+
+def roll_the_last(rows: Array) -> None:
+    """Tokens that no prompt uses."""
+    rows[1200:1500] = np.roll(rows[1200:1500], 1, axis=0)
+
+
+def zero_some(rows: Array) -> None:
+    rows[700:711] = 0
+
+
+def swap_nibbles(rows: Array) -> None:
+    rows[:] = (rows >> 4) | (rows << 4)
+
+
+def next_code(rows: Array) -> None:
+    """One weight takes the neighbouring code."""
+    rows[5, 7] ^= 1
+
+
+def exchange_heads(rows: Array) -> None:
+    rows[:128] = np.roll(rows[:128], 64, axis=0)
+
+
+def permute_columns(rows: Array) -> None:
+    rows[:, :32] = rows[:, 31::-1]
+
+
+def scaled(by: float, rows: slice = slice(3, 4)) -> Callable[[Array], None]:
+    def edit(values: Array) -> None:
+        values[rows] *= values.dtype.type(by)
+
+    return edit
+
+
+def to_nan(rows: Array) -> None:
+    rows[0] = np.nan
+
+
+def one_weight(rows: Array) -> None:
+    rows[9, 9] *= 8
+
+
+def exchange_edges(first: str, second: str) -> Edit:
+    """Two products read one another's matrix; every name and every byte of the weights stays."""
+
+    def edit(payload: Path) -> None:
+        path = payload / "openvino_model.xml"
+        text = path.read_text(encoding="utf-8")
+        products = [
+            re.search(rf'<layer id="(\d+)" name="{name}"', text) for name in (first, second)
+        ]
+        edges = [
+            re.search(
+                rf'<edge from-layer="(\d+)" from-port="\d+" to-layer="{one[1]}" to-port="1"', text
+            )
+            for one in products
+            if one
+        ]
+        one, other = (edge for edge in edges if edge)
+        swapped = {one[0]: one[0].replace(one[1], other[1], 1)}
+        swapped[other[0]] = other[0].replace(other[1], one[1], 1)
+        for before, after in swapped.items():
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
+
+    return edit
+
+
+def of_weights() -> Cases:
+    codes, scales = {"other-weights"}, {"other-scales"}
+    for variant in (FP16, INT8, NPU, NF4, DML16, DML, LIBRARY8):
+        bits = {"fp16": 7, "int8": 7}.get(SETTINGS.variants[variant].precision, 3)
+        yield f"{variant} in {bits} bits", weights(variant, fewer_bits(bits)), codes
+    for variant in (MIXED, DML, DML16, LIBRARY4):
+        edit = rows_of(r"embed_tokens\S*weight$", roll_the_last)
+        yield f"unused tokens in {variant}", weights(variant, edit), {"other-embedding"}
+    last = r"layers\.15\.attn\.v_proj\.MatMul\.weight_Q4$"
+    for edit in (swap_nibbles, next_code, exchange_heads, permute_columns):
+        yield f"{edit.__name__} in {DML}", weights(DML, rows_of(last, edit)), codes
+    edit = rows_of(last.replace("_Q4", "_scales"), scaled(8))
+    yield "a row's scales x8", weights(DML, edit), codes | scales
+    yield "scales x1.3", weights(CPU, rows_of(r"3\.mlp\.up\S*scales$", scaled(1.3))), codes | scales
+    yield "a scale x1.005", weights(NF4, rows_of(r"1\.mlp\.down\S*/scale$", scaled(1.005))), scales
+    yield "NaN scales", weights(CW, rows_of(r"1\.mlp\.down\S*/scale$", to_nan)), codes | scales
+    yield "a level of NF4", weights(NF4, rows_of(r"1\.mlp\.down\S*weight$", next_code)), codes
+    yield "groups rolled", weights(NPU, roll_groups), codes | scales
+    edit = rows_of(r"2\.self_attn\.o_proj\S*/zero_point$", next_point)
+    yield "a zero point", weights(INT8, edit), {"other-weights", "other-zero-points"}
+    yield (
+        "AWQ's scales",
+        weights(AWQ, rows_of(r"awq_mul/scale$", one_channel)),
+        {"other-awq-scales"},
+    )
+    yield "one weight x8", weights(DML16, rows_of(r"7\.mlp\.up_proj\S*weight$", one_weight)), codes
+    yield "LM head", weights(DML16, rows_of(r"^lm_head\S*weight$", zero_columns)), codes
+    yield "a norm", weights(DML, rows_of(r"4\.input_layernorm", scaled(1.01))), {"other-norms"}
+    yield "library scale", weights(LIBRARY4, rows_of(r"3\.mlp\.down\S*scale$", scaled(2))), scales
+    yield "another's weights", weights(MIXED, other_weights), codes | scales | {"other-zero-points"}
+    yield "layers swapped", weights(NPU, swap_layers(4, 5)), codes | scales
+    edges = exchange_edges(
+        *(f"__module.model.layers.{one}.self_attn.o_proj/ov_ext::linear/MatMul" for one in (2, 9))
+    )
+    yield "edges exchanged", files(FP16, edges), codes
+
+
+def next_point(rows: Array) -> None:
+    rows[0] += 1
+
+
+def one_channel(rows: Array) -> None:
+    rows.reshape(-1)[3] *= 1.01
+
+
+def zero_columns(rows: Array) -> None:
+    """An ONNX graph has a float matrix the other way round."""
+    rows[:, 700:711] = 0
+
+
+# Forms
+
+
+def add_operator(payload: Path) -> None:
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    next(node for node in graph.graph.node if node.op_type == "ReduceSum").op_type = "ReduceL1"
+    onnx.save(graph, payload / "model.onnx")
+
+
+def newer_opset(payload: Path) -> None:
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    graph.opset_import[0].version = 25
+    onnx.save(graph, payload / "model.onnx")
+
+
+def truncate(name: str) -> Edit:
+    def edit(payload: Path) -> None:
+        (payload / name).write_bytes((payload / name).read_bytes()[:-4096])
+
+    return edit
+
+
+OTHER_TURN = ("<|assistant|>", "<|user|>")
+DOCTYPE = '<?xml version="1.0"?>\n<!DOCTYPE net [<!ENTITY a SYSTEM "/etc/hostname">]>'
+
+
+def of_forms() -> Cases:
+    metadata = "nncf-metadata"
+    yield "INT8 as FP16", files(FP16, nothing, of=INT8), {"stored-types", metadata}
+    yield "FP16 as INT8", files(INT8, nothing, of=FP16), {"stored-types", metadata}
+    mixed = {"stored-types", "int4-ratio", metadata, "npu-profile"}
+    yield "mixed as NPU", files(NPU, nothing, of=MIXED), mixed
+    whole = {"group-size", metadata}
+    yield "channel-wise as groups", files(NPU, nothing, of=CW), whole
+    types = {"stored-types", metadata}
+    yield "INT4 as NF4", files(NF4, nothing, of=CW), types
+    yield "NF4 as INT4", files(CW, nothing, of=NF4), types
+    yield "NPU as mixed", files(MIXED, nothing, of=NPU), {"int4-ratio", metadata}
+    lax = replaced(
+        "npu-profile.json", '"MAX_PROMPT_LEN"', '"NPUW_DEVICES": "NPU,CPU", "MAX_PROMPT_LEN"'
+    )
+    yield "options in the profile", files(NPU, lax), {"npu-profile"}
+    yield "truncated IR", files(FP16, truncate("openvino_model.bin")), {"incomplete-weights"}
+    yield "truncated ONNX", files(DML, truncate("model.onnx.data")), {"incomplete-weights"}
+    entity = replaced("openvino_model.xml", '<?xml version="1.0"?>', DOCTYPE)
+    yield "an XML entity", files(FP16, entity), {"unreadable-ir"}
+    yield "unknown operator", files(DML, add_operator), {"unknown-operator"}
+    yield "newer opset", files(DML, newer_opset), {"opset"}
+    cuda = {"wrong-provider", "attention-form"}
+    yield "CUDA as DirectML", files(DML, nothing, of="genai-cuda-int4"), cuda
+    adapter = replaced("genai_config.json", '"enable_graph_capture": "1"', '"device_index": "1"')
+    yield "an adapter's number", files(DML, adapter), {"provider-options"}
+    yield "ONNX FP16 as INT4", files(DML, nothing, of=DML16), {"stored-types"}
+    template = replaced("tokenizer_config.json", *OTHER_TURN)
+    yield "other chat template", files(DML, template), {"chat-template"}
+    in_ir = replaced("openvino_tokenizer.xml", "&lt;|assistant|>", "&lt;|user|>")
+    yield "other template in the IR", files(FP16, in_ir), {"chat-template"}
+
+
+CASES = {name: (broken, names) for name, broken, names in (*of_weights(), *of_forms())}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_not_as_declared_is_named_before_it_runs(
+    built: Callable[[str], Path], reference: Reference, tmp_path: Path, case: str
+) -> None:
+    broken, names = CASES[case]
+    payload = broken.made(built, tmp_path) / "payload"
+    assert linted(broken.variant, payload, reference) == names
