@@ -22,19 +22,25 @@ ASKED = ("guide-introduction", "capital", "sum")
 
 @dataclass(frozen=True)
 class Bench:
-    """Three golden prompts, their reference, and the command that a rule runs."""
+    """Three golden prompts, their reference, and the command that a rule runs.
+
+    Attributes:
+        source: None: the check is done where it is not, as by a kit.
+    """
 
     folder: Path
     golden: Path
     reference: Path
+    source: Path | None = SOURCE
 
     def arguments(self, job: Check, artifact: Path, receipt: Path) -> list[str]:
         """The arguments of command ``check-here`` for ``job``."""
+        source = [] if self.source is None else ["--source", str(self.source)]
         return [
-            str(write_job(self.folder, job)),
-            "--artifact", str(artifact), "--source", str(SOURCE),
-            "--reference", str(self.reference), "--golden", str(self.golden),
-            "--acceptance", str(ROOT / "config/acceptance.yaml"), "--receipt", str(receipt),
+            str(write_job(self.folder, job)), *source,
+            "--artifact", str(artifact), "--reference", str(self.reference),
+            "--golden", str(self.golden), "--acceptance", str(ROOT / "config/acceptance.yaml"),
+            "--receipt", str(receipt),
         ]  # fmt: skip
 
     def check(

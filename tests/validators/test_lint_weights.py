@@ -18,7 +18,7 @@ from validators.reference_tree import load_reference
 FP16 = {"weight_format": "fp16"}
 INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 1.0}
 ASYMMETRIC = {**INT4, "symmetric": False, "group_size": 64}
-NF4 = {"weight_format": "nf4", "group_size": 64, "ratio": 1.0, "all_layers": True}
+NF4 = {"weight_format": "nf4", "ratio": 1.0, "all_layers": True}
 DML = {"precision": "int4", "execution_provider": "dml"}
 
 
@@ -53,8 +53,7 @@ def held(source: Path, pipeline: Checkout) -> Callable[..., dict[str, str]]:
         {"weight_format": "int8"},
         {**ASYMMETRIC, "backup_mode": "int8_sym"},
         {**ASYMMETRIC, "awq": True},
-        {**INT4, "awq": True, "group_size": -1, "all_layers": True},
-        NF4,
+        {**NF4, "group_size": 64},
     ],
 )
 def test_openvino_recipes_pass(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -75,8 +76,21 @@ def exchange_in_ir(name: str, first: int, second: int) -> Edit:
 def test_wrong_weights_fail_by_what_they_answer(
     bench: Bench, built: Callable[[str], Path], tmp_path: Path, row: str, broken: Broken
 ) -> None:
-    found = bench.failures(broken.variant, row, broken.made(built, tmp_path))
-    assert {"mean-kl", "max-kl"} <= set(found), found
+    """Where the source is not at hand, and its receipt says so."""
+    elsewhere = replace(bench, source=None)
+    receipt = elsewhere.receipt(broken.variant, row, broken.made(built, tmp_path))
+    found = {failure["name"] for failure in receipt["failures"]}
+    assert {"mean-kl", "max-kl"} <= found, found
+    assert "weights-not-held" in {note["name"] for note in receipt["lint"]}
+
+
+def test_wrong_weights_are_named_before_they_answer(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    broken = weights("genai-dml-int4", zero_layer(3))
+    receipt = bench.receipt(broken.variant, "dml-standin", broken.made(built, tmp_path))
+    assert {failure["name"] for failure in receipt["failures"]} == {"other-scales"}
+    assert receipt["executed_on"] is None
 
 
 @pytest.mark.parametrize(

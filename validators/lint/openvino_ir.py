@@ -128,13 +128,14 @@ def read_ir(xml: Path) -> Ir:
             layer.clear()
             layer.update(attributes)
             if path == _LAYER:
-                layers[layer["id"]] = Layer(layer["type"], layer["name"], {}, {})
+                name, kind = attributes.get("name", ""), attributes.get("type", "")
+                layers[attributes.get("id", "")] = Layer(kind, name, {}, {})
         elif tag == "data" and path[-2:-1] == ["layer"]:
             constant = _constant(layer, attributes) if layer.get("type") == "Const" else None
             constants.extend([constant] if constant else [])
             if path[:-1] == _LAYER:
-                known = layers[layer["id"]]
-                layers[layer["id"]] = replace(known, attributes=attributes, constant=constant)
+                name = layer.get("id", "")
+                layers[name] = replace(layers[name], attributes=attributes, constant=constant)
         elif path == _EDGE:
             origin = attributes["from-layer"], int(attributes["from-port"])
             layers[attributes["to-layer"]].inputs[int(attributes["to-port"])] = origin

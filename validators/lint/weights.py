@@ -204,7 +204,7 @@ def _are_nearest(
         lowest = np.minimum(blocks.min(axis=-1, keepdims=True), 0)
         offset = zero_points + lowest / own
         close = np.abs(offset) <= 0.5 + (scheme.most + 1) * _FLOAT32
-        found.add("other-zero-points", one.part.name, close | scheme.searched)
+        found.add("other-zero-points", one.part.name, close | (own == 0) | scheme.searched)
         shares = shares + zero_points
     gap = codes - shares
     tolerance = np.abs(codes) + 1
@@ -214,6 +214,10 @@ def _are_nearest(
         tolerance += np.abs(shares) * _BFLOAT16
     if scheme.searched:
         tolerance += (scheme.most - scheme.least + 1) * _HALF
+    if values.scales.dtype == np.float16 and (scheme.searched or not scheme.rounded_after):
+        # float16's smallest scales are so coarse that codes are off; under 0 any code is 0
+        span = scheme.most - scheme.least + 1
+        tolerance = tolerance + span * _SUBNORMAL / np.abs(values.scales.astype(np.float32))
     right = (gap <= tolerance) & (gap >= -tolerance)
     # at its ends a range of codes is cut off
     cut = 0.0 if scheme.rounded_after else (scheme.most - scheme.least + 1) * _HALF
