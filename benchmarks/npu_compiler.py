@@ -88,12 +88,13 @@ def compiled(payload: Path, scratch: Path, platform: str) -> dict[str, Any]:
         print(platform, run, usages[-1], flush=True)
         shutil.rmtree(into)
     first, second = labels
+    digests = [label["blob"]["sha256"] for label in labels]
     return {
         "platform": platform,
         "interface": first["interface"],
         "submodels": first["submodels"],
         "blob_bytes": first["blob"]["size"],
-        "blob_sha256": first["blob"]["sha256"],
+        "blob_sha256": digests,
         "same_bytes_twice": first == second,
         "runs": usages,
     }

@@ -32,6 +32,58 @@ static int (*compiled_model_export_model)(const ov_compiled_model_t *, const cha
 static int (*core_set_property)(const ov_core_t *, const char *, ...);
 static const char *(*get_last_err_msg)(void);
 
+static LPVOID WINAPI zeroed_alloc(HANDLE heap, DWORD flags, SIZE_T size)
+{
+    return HeapAlloc(heap, flags | HEAP_ZERO_MEMORY, size);
+}
+
+static LPVOID WINAPI zeroed_realloc(HANDLE heap, DWORD flags, LPVOID memory, SIZE_T size)
+{
+    return HeapReAlloc(heap, flags | HEAP_ZERO_MEMORY, memory, size);
+}
+
+/* Let the C runtime, and so every DLL of OpenVINO's, get zeroed memory. OpenVINO's NPUW exports a
+ * buffer that it fills only at run time (6 KB of an embedding's row, at Phi-3-mini's width): else
+ * what lay in memory before goes into the blob, and no two blobs are equal (seen with 2026.4.1).
+ * The functions that ucrtbase.dll imports are replaced in its import table.
+ * PE format: https://learn.microsoft.com/windows/win32/debug/pe-format#the-idata-section
+ */
+static void zero_what_is_allocated(void)
+{
+    char *image = (char *)LoadLibraryA("ucrtbase.dll");
+    int replaced = 0;
+    if (image != NULL) {
+        IMAGE_DOS_HEADER *dos = (IMAGE_DOS_HEADER *)image;
+        IMAGE_NT_HEADERS *headers = (IMAGE_NT_HEADERS *)(image + dos->e_lfanew);
+        IMAGE_DATA_DIRECTORY *directory =
+            &headers->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IMPORT];
+        IMAGE_IMPORT_DESCRIPTOR *import =
+            (IMAGE_IMPORT_DESCRIPTOR *)(image + directory->VirtualAddress);
+        HMODULE kernel = GetModuleHandleA("kernel32.dll");
+        void *from[] = {(void *)GetProcAddress(kernel, "HeapAlloc"),
+                        (void *)GetProcAddress(kernel, "HeapReAlloc")};
+        void *to[] = {(void *)zeroed_alloc, (void *)zeroed_realloc};
+        for (; import->Name != 0; import++) {
+            void **slot = (void **)(image + import->FirstThunk);
+            for (; *slot != NULL; slot++) {
+                for (int i = 0; i < 2; i++) {
+                    DWORD before;
+                    if (*slot != from[i] ||
+                        !VirtualProtect(slot, sizeof *slot, PAGE_READWRITE, &before))
+                        continue;
+                    *slot = to[i];
+                    VirtualProtect(slot, sizeof *slot, before, &before);
+                    replaced++;
+                }
+            }
+        }
+    }
+    if (replaced != 2) {
+        fprintf(stderr, "error: ucrtbase.dll does not allocate as it should\n");
+        exit(UNUSABLE);
+    }
+}
+
 static FARPROC function(HMODULE library, const char *name)
 {
     FARPROC found = GetProcAddress(library, name);
@@ -90,6 +142,7 @@ int main(int count, char **arguments)
     for (int i = 0; i < options; i++)
         given[i] = arguments[i + 3];
 
+    zero_what_is_allocated();
     open_openvino();
     ov_core_t *core = NULL;
     ov_model_t *model = NULL;

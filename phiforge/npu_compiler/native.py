@@ -64,7 +64,14 @@ def compile_ir(
     printed = run_compiler(
         [sys.executable, "-m", "phiforge.npu_compiler.native_process", str(job)],
         cwd=scratch,
-        environment={**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join(path)},
+        environment={
+            **os.environ,
+            **OFFLINE,
+            "PYTHONPATH": os.pathsep.join(path),
+            # Allocated memory is zeroed, as envs/npu_compiler/npu_compile.c does it and for the
+            # same reason (mallopt(3), M_PERTURB: it is set to the complement of this byte).
+            "MALLOC_PERTURB_": "255",
+        },
         time_limit_s=time_limit_s,
         platform=properties["NPU_PLATFORM"],
     )
