@@ -1,13 +1,12 @@
 """Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
 
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from phiforge.jobs import to_json
+from phiforge.settings.command_line import split_name
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
 
@@ -81,7 +80,10 @@ def report_no_op(workflow: Any, summarized: Sequence[str]) -> None:
     """Print the table of a run that had nothing to do: Snakemake calls no hook after it."""
     ran = workflow.is_main_process and not workflow.dryrun and workflow.scheduler is not None
     if ran and not len(workflow.dag):
-        subprocess.run([sys.executable, "-m", "phiforge", "report", *summarized], check=False)
+        # Imported here and run in this process: a no-op takes a second, and most runs are none.
+        from phiforge.release.report import report
+
+        report(map(split_name, summarized), Path("artifacts"))
 
 
 def refuse_wildcards(model: Model) -> None:
