@@ -1,12 +1,15 @@
 """The index of a model's releases, and the snippets that load them."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import openvino
 import pytest
 import yaml
 
@@ -26,18 +29,18 @@ NPU_ON_CPU = (
 )
 # What a machine without the device changes in a card's snippet; each must be found in it.
 STANDINS = {
-    "openvino": [('device="GPU.0"', 'device="CPU"')],
+    "openvino": [('device = "GPU.0"', 'device = "CPU"')],
     "openvino-npu": [
         (
             '**profile["pipeline_options"]',
             f'**profile["pipeline_options"], {NPU_ON_CPU}',
         ),
-        ("import openvino_genai", "import openvino\nimport openvino_genai"),
+        ('if "NPU" not in', 'if "CPU" not in'),
     ],
     "onnx-genai": [
         (
             "model = og.Model(folder)",
-            "config = og.Config(folder)\nconfig.clear_providers()\nmodel = og.Model(config)",
+            "config = og.Config(folder); config.clear_providers(); model = og.Model(config)",
         )
     ],
 }
@@ -171,8 +174,27 @@ def test_the_blob_snippet_falls_back_to_the_ir(pipeline: Checkout, tmp_path: Pat
     code = (ROOT / "phiforge/release/snippets/npu-blob.py").read_text()
     old = '**label["pipeline_options"]'
     assert code.count(old) == 1
-    code = code.replace(old, f"{old}, {NPU_ON_CPU}")
-    assert_each_answers([(str(folder), f"import openvino\n{code}")])
+    code = code.replace(old, f"{old}, {NPU_ON_CPU}").replace('if "NPU" not in', 'if "CPU" not in')
+    assert_each_answers([(str(folder), code)])
+
+
+@pytest.mark.parametrize("kind", [*STANDINS, "npu-blob"])
+def test_a_snippet_says_in_one_line_that_its_device_is_not_here(kind: str, tmp_path: Path) -> None:
+    """As printed, in a folder that holds nothing: the device is looked for first."""
+    for device, needed_by in (("GPU", "openvino"), ("NPU", "openvino-npu npu-blob")):
+        if device in str(openvino.Core().available_devices) and kind in needed_by.split():
+            pytest.skip(f"needs a machine without {device}")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / f"phiforge/release/snippets/{kind}.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},  # the snippets' folder has an openvino.py
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert re.match("no (GPU.0|NPU) here, or no driver for it; there is CPU|it does not load", line)
 
 
 def test_every_snippet_has_its_test() -> None:

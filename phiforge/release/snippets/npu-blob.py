@@ -2,9 +2,13 @@
 import json
 from pathlib import Path
 
+import openvino
 import openvino_genai
 
 folder = Path()  # this folder
+available = openvino.Core().available_devices
+if "NPU" not in available:
+    raise SystemExit(f"no NPU here, or no driver for it; there is {', '.join(available)}")
 label = json.loads((folder / "npu-blob.json").read_text())
 blob = {"BLOB_PATH": str(folder / label["blob"]["file"])}
 if label["weightless"]:

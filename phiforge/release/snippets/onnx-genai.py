@@ -3,7 +3,10 @@
 import onnxruntime_genai as og
 
 folder = "."  # this folder
-model = og.Model(folder)
+try:
+    model = og.Model(folder)
+except Exception as error:  # the device, its driver or its package is not here
+    raise SystemExit(f"it does not load here: {str(error).splitlines()[0]}") from None
 tokenizer = og.Tokenizer(model)
 params = og.GeneratorParams(model)
 params.set_search_options(max_length=256, do_sample=False)
