@@ -19,9 +19,14 @@ until [ -S /tmp/.X11-unix/X0 ]; do
 done
 program=/opt/directml/$1
 shift
-# A program whose wine server is gone waits for ever.
+# A program whose wine server is gone waits for ever, so the server is watched. It is started first:
+# a program that finds none starts its own, and ours would end.
 /usr/lib/wine/wineserver64 --foreground --persistent &
 server=$!
+until compgen -G '/tmp/wine-*/server-*/socket' > /dev/null; do
+    kill -0 $server 2> /dev/null || exit 91
+    sleep 0.05
+done
 /usr/lib/wine/wine64 "$program" "$@" &
 wait -n -p ended $! $server
 code=$?

@@ -141,6 +141,21 @@ def test_a_receipt_that_is_not_what_it_seems_is_refused_by_name(
     assert not variant.verdict.exists()
 
 
+def test_directml_in_software_may_be_absent_but_not_fail(variant: SmallVariant) -> None:
+    variant.rows["dml-software"] = row("dml-software", "standin", "DML", ("dml",))
+    variant.block("dml-software")
+    variant.change("dml-software", available=False)
+    assert variant.gate()["receipts"]["dml-software"]["verdict"] == "blocked"
+    variant.change("dml-software", available=True)
+    with pytest.raises(GateError, match="blocked, and yet it can run here"):
+        variant.gate()
+    variant.appear("dml-software")
+    assert variant.gate()["receipts"]["dml-software"]["verdict"] == "passed"
+    variant.put("dml-software", variant.passed("dml-software", **FAILED))
+    with pytest.raises(GateError, match="dml-software"):
+        variant.gate()
+
+
 def test_nothing_is_released_that_nothing_executed(variant: SmallVariant) -> None:
     variant.rows = {NPU: variant.rows[NPU]}
     with pytest.raises(GateError, match="nothing executed or compiled it"):

@@ -13,7 +13,7 @@ from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.report import report
 from phiforge.settings.documents import ConfigurationError
-from phiforge.settings.plan import blocked_variant, plan, row_policies
+from phiforge.settings.plan import blocked_model, blocked_row, blocked_variant, plan, row_policies
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Requires
 from support.checkout import ROOT
@@ -34,6 +34,24 @@ def settings_with(requires: dict[str, Any] | None, library: Path | None = None) 
         "derived": plain.model_copy(update={"name": "derived", "base": plain.name}),
     }
     return replace(settings, variants={**settings.variants, **changed})
+
+
+def test_directml_in_software_is_for_small_models_where_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(CONFIG, ROOT / "config")
+    device, models = settings.devices["dml-software"], settings.models
+    monkeypatch.chdir(tmp_path)
+    missing = blocked_row(device, settings.tools)
+    assert missing is not None
+    assert missing.remedy == "make directml"
+    (tmp_path / ".directml").mkdir()
+    (tmp_path / ".directml/.installed").touch()
+    assert blocked_row(device, settings.tools) is None
+    assert blocked_model(device, models["phi3-tiny"]) is None
+    large = blocked_model(device, models["phi-3-mini-4k"])
+    assert large is not None
+    assert "too slow for 3821 million parameters, it takes up to 100 million" in large.reason
 
 
 def blocked(settings: Settings, name: str = "openvino-int4") -> Blocked | None:

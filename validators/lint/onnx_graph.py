@@ -49,6 +49,7 @@ def lint_graph(graph: ModelProto, options: Mapping[str, Any]) -> list[Failure]:
         *_lint_opsets(graph),
         *_lint_operators(graph, provider, name),
         *_lint_attention(graph, provider, name),
+        *_lint_norms(graph, provider, name),
         *_lint_matrices(graph, options),
         *_lint_types(graph, provider, name),
     ]
@@ -137,6 +138,16 @@ def _lint_attention(graph: ModelProto, provider: Provider, name: str) -> Iterato
         yield Failure("attention-form", what)
 
 
+def _lint_norms(graph: ModelProto, provider: Provider, name: str) -> Iterator[Failure]:
+    if provider.skip_norm_inputs is None:
+        return
+    for node in _nodes(graph, "SkipSimplifiedLayerNormalization"):
+        if any(node.input[provider.skip_norm_inputs :]):
+            what = f"{name} adds the bias of {node.name} after the norm"
+            yield Failure("norm-form", what)
+            return
+
+
 def _lint_matrices(graph: ModelProto, options: Mapping[str, Any]) -> Iterator[Failure]:
     tensors = initializers(graph)
     quantized = nodes_of(graph, "MatMulNBits")
@@ -161,7 +172,8 @@ def _lint_quantized(
     declared = {"bits": _BITS, "block_size": block, "accuracy_level": level}
     # onnxruntime's k_quant gives zero points whatever is_symmetric says
     symmetric = options.get("is_symmetric", True) and options.get("algo_config") != "k_quant"
-    reads = PROVIDERS[options["execution_provider"]].matmul_inputs
+    provider = PROVIDERS[options["execution_provider"]]
+    reads = provider.matmul_inputs
     form, asymmetric, shapes = set(), [], []
     for node in nodes:
         given = attributes_of(node)
@@ -171,6 +183,8 @@ def _lint_quantized(
         if symmetric and any(node.input[3:4]):
             asymmetric.append(node.name)
         blocks = math.ceil(int(given.get("K", 0)) / block)
+        if provider.whole_blocks and given.get("K", 0) % block:
+            form.add(f"K {given['K']}")
         codes, scales = (tensors.get(name) for name in node.input[1:3])
         if (
             codes is None
@@ -198,7 +212,9 @@ def _lint_types(graph: ModelProto, provider: Provider, name: str) -> Iterator[Fa
     for tensor_name, tensor in initializers(graph).items():
         kind = TensorProto.DataType.Name(tensor.data_type)
         allowed = {"UINT8"} if tensor_name in codes else {provider.float_type}
-        if kind not in allowed | ({"UINT8"} if tensor_name in zero_points else set()):
+        if tensor_name in zero_points:
+            allowed = {"UINT8", provider.float_type} & provider.zero_points
+        if kind not in allowed:
             wrong.append(f"{tensor_name} {kind}")
     if wrong:
         what = f"{name} computes in {provider.float_type}, stored are {some(sorted(wrong))}"

@@ -7,12 +7,14 @@ here is refused: a session with graph capture does not start if a node is left t
 without it such a node is copied to and fro for every token. Extend a list only with what that page
 has for the provider.
 
-DirectML's limits are those of its kernels' own source, below
-https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/dml/DmlExecutionProvider/src/Operators/:
-DmlOperatorGroupQueryAttention.cpp takes query, key and value apart, reads the first seven inputs
-only and neither rotates nor has a window; DmlOperatorMatMulNBits.cpp takes 4 and 8 bits and reads
-the first four inputs. Provider options: onnxruntime-genai, src/dml/session_options.cpp; those that
-name one machine's adapter (``device_index``, ``luid``) do not belong into an artifact.
+DirectML's limits are what Microsoft's DirectML did with each form, compared with float64
+(benchmarks/directml_sweep/result.json; repeat it with sweep.py). It ignores a window, a rotation, a
+soft cap and a smooth softmax in GroupQueryAttention, takes float16 zero points for others and adds
+a skip norm's bias after the norm, all without a word; packed queries, ``g_idx``, a bias of
+MatMulNBits and a K that its blocks do not divide it refuses.
+
+Provider options: onnxruntime-genai, src/dml/session_options.cpp; those that name one machine's
+adapter (``device_index``, ``luid``) do not belong into an artifact.
 """
 
 from collections.abc import Mapping
@@ -52,6 +54,10 @@ class Provider:
         attention_inputs: how many of GroupQueryAttention's inputs it reads; None: all.
         attention_needs: attributes of GroupQueryAttention with the only value that it honours.
         matmul_inputs: how many of MatMulNBits's inputs it reads; None: all.
+        whole_blocks: MatMulNBits' K must be a multiple of its block.
+        zero_points: types of zero points that it reads right, as ONNX names them.
+        skip_norm_inputs: how many inputs of SkipSimplifiedLayerNormalization it reads right; None:
+            all.
     """
 
     float_type: str
@@ -60,6 +66,9 @@ class Provider:
     attention_inputs: int | None = None
     attention_needs: Mapping[str, float] = field(default_factory=dict)
     matmul_inputs: int | None = None
+    whole_blocks: bool = False
+    zero_points: frozenset[str] = frozenset({"UINT8", "FLOAT", "FLOAT16"})
+    skip_norm_inputs: int | None = None
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -91,5 +100,8 @@ PROVIDERS: Mapping[str, Provider] = {
             "smooth_softmax": 0,
         },
         matmul_inputs=4,
+        whole_blocks=True,
+        zero_points=frozenset({"UINT8"}),
+        skip_norm_inputs=3,
     ),
 }
