@@ -141,7 +141,7 @@ def _lint_attention(graph: ModelProto, provider: Provider, name: str) -> Iterato
 def _lint_norms(graph: ModelProto, provider: Provider, name: str) -> Iterator[Failure]:
     if provider.skip_norm_inputs is None:
         return
-    for node in _nodes(graph, "SkipSimplifiedLayerNormalization"):
+    for node in nodes_of(graph, "SkipSimplifiedLayerNormalization"):
         if any(node.input[provider.skip_norm_inputs :]):
             what = f"{name} adds the bias of {node.name} after the norm"
             yield Failure("norm-form", what)
