@@ -217,6 +217,10 @@ def _answers(receipt: Receipt, policy: Policy) -> Iterator[str]:
         return
     if not any(one.passed for one in receipt.golden):
         yield "no golden prompt was answered"
+    left_out = [one.id for one in receipt.golden if one.not_run is not None]
+    if 2 * len(left_out) > len(prompts):  # a device may be too small for the longest few
+        few = f"{len(left_out)} of {len(prompts)} golden prompts were not run"
+        yield f"{few}, and at least half must: {', '.join(left_out)}"
     for answer, prompt in zip(receipt.golden, prompts, strict=True):
         if answer.not_run is None:
             problem = _answer_problem(answer, prompt, policy.precision)

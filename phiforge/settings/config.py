@@ -169,7 +169,7 @@ class Config(Block):
             replaces config/devices.yaml's; e.g. ["/lab/devices.yaml"]
         version: semantic version of the releases; a model's own goes before it, and other bytes
             need another version (docs/releases.md)
-        channel: the standard a release must meet; stable comes by promotion, see docs/releases.md
+        channel: the standard a release must meet; stable comes by promotion, see docs/receipts.md
         stable_rows: device rows that stable asks for: of a variant's own, those that are named must
             pass, and all where none is; e.g. ["npu-4000"]
         score_positions: positions per model that are scored against the reference, spread over the

@@ -350,3 +350,12 @@ def test_a_prompt_that_did_not_fit_may_be_left_out(variant: SmallVariant) -> Non
     left_out = {"output": None, "passed": None, "not_run": "too long for this artifact"}
     says("cpu", "golden", 1, **left_out)(variant)
     assert variant.gate()["receipts"]["cpu"]["verdict"] == "passed"
+
+
+def test_a_receipt_that_leaves_most_prompts_out_is_not_believed(variant: SmallVariant) -> None:
+    receipt = variant.passed("cpu")
+    for answer in receipt["golden"]:
+        answer.update({"output": None, "passed": True, "not_run": "too long, honestly"})
+    variant.put("cpu", receipt)
+    with pytest.raises(GateError, match="2 of 2 golden prompts were not run, and at least half"):
+        variant.gate()
