@@ -15,9 +15,12 @@ import onnx
 import pytest
 
 from benchmarks.sabotage import (
+    Sabotage,
+    Weights,
     fewer_bits,
     other_weights,
     roll_groups,
+    rope_base,
     rows_of,
     swap_layers,
 )
@@ -180,6 +183,67 @@ def zero_columns(rows: Array) -> None:
     rows[:, 700:711] = 0
 
 
+# Constants
+
+
+def attention(**changes: Any) -> Edit:
+    def edit(payload: Path) -> None:
+        graph = onnx.load(payload / "model.onnx", load_external_data=False)
+        nodes = [node for node in graph.graph.node if node.op_type == "GroupQueryAttention"]
+        for node in nodes[-1:]:
+            for entry in [one for one in node.attribute if one.name in changes]:
+                node.attribute.remove(entry)
+            node.attribute.extend(onnx.helper.make_attribute(*one) for one in changes.items())
+        onnx.save(graph, payload / "model.onnx")
+
+    return edit
+
+
+def epsilon(payload: Path) -> None:
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    node = next(node for node in graph.graph.node if node.op_type.startswith("Skip"))
+    next(one for one in node.attribute if one.name == "epsilon").f = 1e-3
+    onnx.save(graph, payload / "model.onnx")
+
+
+def zero_from(rows: Array) -> None:
+    rows[2198:] = 0
+
+
+def in_the_window(weights: Weights) -> None:
+    """The window's length becomes another, wherever it stands."""
+    window = np.frombuffer(np.int64(-2047).tobytes(), np.uint8)
+    for tensor in weights.tensors.values():
+        if tensor.size == 8 and (weights.of(tensor) == window).all():
+            weights.of(tensor).view(np.int64)[:] = -128
+
+
+def constant(value: float, other: float) -> Sabotage:
+    """A float32 constant of an IR that stands alone becomes another."""
+
+    def sabotage(weights: Weights) -> None:
+        for tensor in weights.tensors.values():
+            if tensor.type == "f32" and tensor.size == 4:
+                view = weights.of(tensor).view(np.float32)
+                view[view == np.float32(value)] = other
+
+    return sabotage
+
+
+def of_constants() -> Cases:
+    rope = {"other-rope"}
+    yield "RoPE's cache cut", weights(DML, rows_of(r"^cos_cache", zero_from)), rope
+    yield "RoPE's base in a cache", weights(CPU, rope_base(10100)), rope
+    yield "RoPE's base in an IR", weights(NPU, rope_base(10100)), rope
+    yield "no window on the CPU", files(CPU, attention(local_window_size=-1)), {"other-window"}
+    yield "another window in an IR", weights(FP16, in_the_window), {"other-window"}
+    yield "attention's scale", files(DML, attention(scale=0.156)), {"other-attention-scale"}
+    yield "an IR's attention", weights(CW, constant(0.125, 0.156)), {"other-attention-scale"}
+    yield "heads", files(CPU, attention(kv_num_heads=2)), {"other-heads"}
+    yield "epsilon", files(DML, epsilon), {"other-epsilon"}
+    yield "an IR's epsilon", weights(INT8, constant(1e-5, 1e-3)), {"other-epsilon"}
+
+
 # Forms
 
 
@@ -228,7 +292,7 @@ def of_forms() -> Cases:
     yield "an XML entity", files(FP16, entity), {"unreadable-ir"}
     yield "unknown operator", files(DML, add_operator), {"unknown-operator"}
     yield "newer opset", files(DML, newer_opset), {"opset"}
-    cuda = {"wrong-provider", "attention-form"}
+    cuda = {"wrong-provider", "attention-form", "other-window"}
     yield "CUDA as DirectML", files(DML, nothing, of="genai-cuda-int4"), cuda
     adapter = replaced("genai_config.json", '"enable_graph_capture": "1"', '"device_index": "1"')
     yield "an adapter's number", files(DML, adapter), {"provider-options"}
@@ -239,7 +303,9 @@ def of_forms() -> Cases:
     yield "other template in the IR", files(FP16, in_ir), {"chat-template"}
 
 
-CASES = {name: (broken, names) for name, broken, names in (*of_weights(), *of_forms())}
+CASES = {
+    name: (broken, names) for name, broken, names in (*of_weights(), *of_constants(), *of_forms())
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from phiforge.artifact.payload_files import (
@@ -23,6 +24,7 @@ from phiforge.sources.weights import mapped_source_weights
 from validators.contract import ArtifactError
 from validators.lint import ir_weights, npu_library_weights, openvino_ir
 from validators.lint.architecture import Architecture, read_architecture
+from validators.lint.constants import lint_ir_constants
 from validators.lint.tokenizer import chat_template, lint_vocabulary
 from validators.lint.weights import Stored, hold_to_source
 from validators.reference_tree import Reference
@@ -75,25 +77,31 @@ def _lint_npu_blob(payload: Path, options: Mapping[str, Any], source: Path | Non
 def _lint_ir_weights(ir: openvino_ir.Ir, payload: Path, source: Path | None) -> list[Failure]:
     weights = payload / OPENVINO_WEIGHTS
     missing = openvino_ir.lint_bytes(ir, weights)
-    return missing or _hold(lambda model: ir_weights.find_weights(ir, weights, model), source)
+    architecture = _architecture(source)
+    if missing or architecture is None:
+        return missing
+    data = np.memmap(weights, dtype=np.uint8, mode="r")
+    found = lint_ir_constants(ir, data, architecture)
+    return found + _hold(lambda model: ir_weights.find_weights(ir, weights, model), source)
 
 
 def _lint_onnx_genai(
     payload: Path, options: Mapping[str, Any], source: Path | None
 ) -> list[Failure]:
     # these need onnx, which only these payloads' devices have
-    from validators.lint import onnx_graph, onnx_weights
+    from validators.lint import onnx_constants, onnx_graph, onnx_weights
 
     graph = onnx_graph.read_graph(payload)
     found = onnx_graph.lint_graph(graph, options) + onnx_graph.lint_config(payload, options)
     missing = onnx_graph.lint_bytes(graph, payload)
+    architecture = _architecture(source)
+    if missing or architecture is None:
+        return found + missing
+    provider = options["execution_provider"]
+    found += onnx_constants.lint_constants(graph, payload, architecture, provider)
     searched = options.get("algo_config", "default") != "default"
-    return found + (
-        missing
-        or _hold(
-            lambda model: onnx_weights.find_weights(graph, payload, model, searched=searched),
-            source,
-        )
+    return found + _hold(
+        lambda model: onnx_weights.find_weights(graph, payload, model, searched=searched), source
     )
 
 
@@ -110,12 +118,16 @@ def _hold(
     find: Callable[[Architecture], tuple[list[Stored], list[Failure]]], source: Path | None
 ) -> list[Failure]:
     """Hold the weights that ``find`` finds to the source, where there is one of a known model."""
-    architecture = None if source is None else read_architecture(source)
+    architecture = _architecture(source)
     if source is None or architecture is None:
         return []
     stored, failures = find(architecture)
     with mapped_source_weights(source) as tensors:
         return failures + hold_to_source(stored, tensors, source)
+
+
+def _architecture(source: Path | None) -> Architecture | None:
+    return None if source is None else read_architecture(source)
 
 
 _Lint: TypeAlias = Callable[[Path, Mapping[str, Any], Path | None], list[Failure]]
