@@ -5,6 +5,8 @@ INSTALLED := $(VENV)/.installed
 NPU_LIBRARY := .venv-npu-library
 NPU_COMPILER := .npu-compiler
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
+# PyTorch's CPU wheel index: asked for torch and nothing else, and only if pip's own indexes lack it.
+TORCH_INDEX ?=
 
 .PHONY: all test lint lock npu-library npu-compiler directml directml-lock clean clean-directml verify.pyz
 
@@ -24,12 +26,17 @@ lint: $(INSTALLED)
 
 # --no-deps: the lock is complete, and leaves out torchvision and openvino-telemetry on purpose
 # (docs/toolchain.md). pip honours the proxies, CA bundles and indexes of the environment.
+FROM_LOCK := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r
 $(INSTALLED): envs/main.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11. Remedy: make $(or $(MAKECMDGOALS),all) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --no-deps --require-hashes -r envs/main.lock || { \
-	  echo "error: the environment is not complete. If pip found no $(TORCH): name PyTorch's CPU wheel index to pip (README, 'Which torch'); then run again" >&2; exit 1; }
+	@sed -n '/^torch==/,/--hash=[^\\]*$$/p' envs/main.lock > $(VENV)/torch.lock
+	@if [ -n "$(TORCH_INDEX)" ] && ! $(FROM_LOCK) $(VENV)/torch.lock > /dev/null 2>&1; then \
+	  echo "$(TORCH) is on none of pip's indexes: taken from $(TORCH_INDEX)"; \
+	  $(FROM_LOCK) $(VENV)/torch.lock --index-url $(TORCH_INDEX); fi
+	$(FROM_LOCK) envs/main.lock || { \
+	  echo "error: the environment is not complete. If pip found no $(TORCH), which only PyTorch's CPU wheel index has: make $(or $(MAKECMDGOALS),all) TORCH_INDEX=<its address> (docs/toolchain.md, 'Which torch')" >&2; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $(INSTALLED)
 
