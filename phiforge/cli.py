@@ -9,6 +9,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,8 @@ COMMANDS: Mapping[str, Command] = {
     "reproduce": Command("phiforge.reproduce.attest", "require that all builds were reproduced"),
 }
 
+LONG = ("convert", "reference", "check", "rebuild")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that ``argv`` names, and end the process with its exit code."""
@@ -79,7 +82,17 @@ def _run(argv: Sequence[str]) -> None:
             subparser.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     _refuse_another_checkout(Path.cwd())
-    raise SystemExit(arguments.run(arguments))
+    with _progress(arguments.command):
+        code = arguments.run(arguments)
+    raise SystemExit(code)
+
+
+def _progress(command: str) -> AbstractContextManager[None]:
+    if command not in LONG:
+        return nullcontext()
+    from phiforge.heartbeat import heartbeat
+
+    return heartbeat(command)
 
 
 def _refuse_another_checkout(folder: Path) -> None:
