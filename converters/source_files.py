@@ -10,20 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.contract import ConvertError
+from phiforge.artifact.payload_files import CONFIGURATION, TOKENIZER_FILES
 from phiforge.artifact.record import read_record, write_record
-
-CONFIGURATION = ("config.json", "generation_config.json")
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
 
 
 def copy_source_files(source: Path, into: Path) -> None:

@@ -26,8 +26,8 @@ from converters.openvino.ir import (
 )
 from converters.openvino.lint import lint
 from converters.openvino.npu import write_npu_profile
-from converters.source_files import CONFIGURATION, TOKENIZER_FILES, copy_files
-from phiforge.artifact.payload_files import OPENVINO_IR
+from converters.source_files import copy_files
+from phiforge.artifact.payload_files import CONFIGURATION, OPENVINO_IR, TOKENIZER_FILES
 from phiforge.sources.weights import (
     SourceTensor,
     as_float32,

@@ -5,7 +5,20 @@ What writes, checks, compares and releases a payload agrees on these.
 
 import re
 
+LICENSE = "LICENSE"
 TOKENIZER = "tokenizer.json"
+CONFIGURATION = ("config.json", "generation_config.json")
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 
 OPENVINO_IR = "openvino_model.xml"
 OPENVINO_WEIGHTS = "openvino_model.bin"

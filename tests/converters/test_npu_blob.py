@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def blobs(
         facts |= {"precision": "int4", "recipe": dict(record.recipe)}
         sealed = write_manifest(payload, facts, [str(folder), str(base)])
         write_record(payload.parent / "BUILD.json", {**facts, "artifact_sha256": sealed})
-    return Blobs(folder, bench)
+    return Blobs(folder, replace(bench, source=None))
 
 
 def zero_the_matrices(weights: Weights) -> None:

@@ -51,7 +51,8 @@ def test_an_artifact_that_its_runtime_refuses_fails(
     config = artifact / "payload/genai_config.json"
     config.write_text(config.read_text().replace('"type": "phi3"', '"type": "phi333"'))
     reseal(artifact / "payload")
-    assert bench.failures("genai-dml-int4", "dml-standin", artifact) == ["runtime-error"]
+    elsewhere = replace(bench, source=None)  # the lint would name it
+    assert elsewhere.failures("genai-dml-int4", "dml-standin", artifact) == ["runtime-error"]
 
 
 def test_a_runtimes_own_words_name_no_folder_of_this_machine(

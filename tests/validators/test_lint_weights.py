@@ -40,6 +40,7 @@ def held(source: Path, pipeline: Checkout) -> Callable[..., dict[str, str]]:
     reference = load_reference(pipeline.folder / "artifacts/reference/phi3-tiny")
 
     def held(payload: Path, kind: str, options: dict[str, Any]) -> dict[str, str]:
+        shutil.copyfile(source / "LICENSE", payload / "LICENSE")
         variant = {"format": kind, "options": options}
         found = lint(payload, variant=variant, reference=reference, source=source)
         return {failure.name: failure.what for failure in found}

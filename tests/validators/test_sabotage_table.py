@@ -24,6 +24,7 @@ from benchmarks.sabotage import (
     rows_of,
     swap_layers,
 )
+from phiforge.artifact.payload_files import GENAI_CONFIG
 from support.broken import Broken, Edit, files, nothing, replaced, weights
 from support.checkout import ROOT, Checkout, available_variants
 from support.jobs import SETTINGS, check_job
@@ -244,6 +245,40 @@ def of_constants() -> Cases:
     yield "an IR's epsilon", weights(INT8, constant(1e-5, 1e-3)), {"other-epsilon"}
 
 
+# Files
+
+
+def remove(name: str) -> Edit:
+    return lambda payload: (payload / name).unlink()
+
+
+def add(name: str) -> Edit:
+    return lambda payload: (payload / name).write_text("import os\n") and None
+
+
+def of_files() -> Cases:
+    other, settings = {"other-files"}, {"other-configuration"}
+    yield "no LICENSE", files(DML, remove("LICENSE")), {"missing-file"}
+    yield "no generation", files(DML, remove("generation_config.json")), {"missing-file"}
+    yield "a stray program", files(MIXED, add("modeling.py")), {"unexpected-file"}
+    model = replaced("config.json", '"num_hidden_layers": 16', '"num_hidden_layers": 8')
+    yield "another model's config.json", files(FP16, model), other
+    special = replaced("tokenizer.json", '"special": true', '"special": false')
+    yield "added tokens not special", files(DML, special), other
+    padding = replaced("tokenizer_config.json", '"padding_side": "left"', '"padding_side": "right"')
+    yield "padding on the right", files(NPU, padding), other
+    for old, new in (
+        ('"context_length": 4096', '"context_length": 430'),
+        ('"max_length": 4096', '"max_length": 32'),
+        ('"do_sample": false', '"do_sample": true'),
+        ('"repetition_penalty": 1.0', '"repetition_penalty": 1.05'),
+        ("            1547", "            1547,\n            900"),
+        ('"log_id": ', '"intra_op_num_threads": 1, "log_id": '),
+        ('"enable_graph_capture": "1"', '"enable_graph_capture": "0"'),
+    ):
+        yield f"genai_config: {new.strip()}", files(DML, replaced(GENAI_CONFIG, old, new)), settings
+
+
 # Forms
 
 
@@ -274,14 +309,14 @@ def of_forms() -> Cases:
     metadata = "nncf-metadata"
     yield "INT8 as FP16", files(FP16, nothing, of=INT8), {"stored-types", metadata}
     yield "FP16 as INT8", files(INT8, nothing, of=FP16), {"stored-types", metadata}
-    mixed = {"stored-types", "int4-ratio", metadata, "npu-profile"}
+    mixed = {"stored-types", "int4-ratio", metadata, "npu-profile", "missing-file"}
     yield "mixed as NPU", files(NPU, nothing, of=MIXED), mixed
     whole = {"group-size", metadata}
     yield "channel-wise as groups", files(NPU, nothing, of=CW), whole
     types = {"stored-types", metadata}
     yield "INT4 as NF4", files(NF4, nothing, of=CW), types
     yield "NF4 as INT4", files(CW, nothing, of=NF4), types
-    yield "NPU as mixed", files(MIXED, nothing, of=NPU), {"int4-ratio", metadata}
+    yield "NPU as mixed", files(MIXED, nothing, of=NPU), {"int4-ratio", metadata, "unexpected-file"}
     lax = replaced(
         "npu-profile.json", '"MAX_PROMPT_LEN"', '"NPUW_DEVICES": "NPU,CPU", "MAX_PROMPT_LEN"'
     )
@@ -292,19 +327,20 @@ def of_forms() -> Cases:
     yield "an XML entity", files(FP16, entity), {"unreadable-ir"}
     yield "unknown operator", files(DML, add_operator), {"unknown-operator"}
     yield "newer opset", files(DML, newer_opset), {"opset"}
-    cuda = {"wrong-provider", "attention-form", "other-window"}
+    cuda = {"wrong-provider", "attention-form", "other-window", "other-configuration"}
     yield "CUDA as DirectML", files(DML, nothing, of="genai-cuda-int4"), cuda
     adapter = replaced("genai_config.json", '"enable_graph_capture": "1"', '"device_index": "1"')
-    yield "an adapter's number", files(DML, adapter), {"provider-options"}
+    yield "an adapter's number", files(DML, adapter), {"provider-options", "other-configuration"}
     yield "ONNX FP16 as INT4", files(DML, nothing, of=DML16), {"stored-types"}
     template = replaced("tokenizer_config.json", *OTHER_TURN)
-    yield "other chat template", files(DML, template), {"chat-template"}
+    yield "other chat template", files(DML, template), {"chat-template", "other-files"}
     in_ir = replaced("openvino_tokenizer.xml", "&lt;|assistant|>", "&lt;|user|>")
     yield "other template in the IR", files(FP16, in_ir), {"chat-template"}
 
 
 CASES = {
-    name: (broken, names) for name, broken, names in (*of_weights(), *of_constants(), *of_forms())
+    name: (broken, names)
+    for name, broken, names in (*of_weights(), *of_constants(), *of_files(), *of_forms())
 }
 
 

@@ -25,6 +25,7 @@ from validators.contract import ArtifactError
 from validators.lint import ir_weights, npu_library_weights, openvino_ir
 from validators.lint.architecture import Architecture, read_architecture
 from validators.lint.constants import lint_ir_constants
+from validators.lint.source_files import lint_files, lint_genai_config
 from validators.lint.tokenizer import chat_template, lint_vocabulary
 from validators.lint.weights import Stored, hold_to_source
 from validators.reference_tree import Reference
@@ -48,9 +49,13 @@ def lint(
     lint_format = _LINTS.get(variant["format"])
     try:
         failures = lint_format(payload, variant["options"], source) if lint_format else []
+        if source is not None and lint_format is not None:
+            failures += lint_files(payload, source, variant)
         return failures + _lint_tokenizer(payload, reference)
     except ArtifactError as error:
         return [Failure(error.name, str(error))]
+    except RecordError as error:
+        return [Failure("unreadable-config", str(error))]
 
 
 def not_held(source: Path | None) -> tuple[Note, ...]:
@@ -95,10 +100,12 @@ def _lint_onnx_genai(
     found = onnx_graph.lint_graph(graph, options) + onnx_graph.lint_config(payload, options)
     missing = onnx_graph.lint_bytes(graph, payload)
     architecture = _architecture(source)
-    if missing or architecture is None:
+    if missing or source is None or architecture is None:
         return found + missing
     provider = options["execution_provider"]
     found += onnx_constants.lint_constants(graph, payload, architecture, provider)
+    if not any(failure.name == "unreadable-config" for failure in found):
+        found += lint_genai_config(payload, source, architecture, provider)
     searched = options.get("algo_config", "default") != "default"
     return found + _hold(
         lambda model: onnx_weights.find_weights(graph, payload, model, searched=searched), source
