@@ -91,8 +91,10 @@ def lint_ir_constants(ir: Ir, data: Array, architecture: Architecture) -> list[F
             epsilons += [float(one) for one in _scalars(ir, layer, data)]
         elif layer.type == "Greater":
             for origin, _ in layer.inputs.values():
-                if ir.layers[origin].type in ("Add", "Subtract"):
-                    windows += [abs(float(one)) for one in _scalars(ir, ir.layers[origin], data)]
+                # the window is counted back; LongRoPE's switch compares a length, one further on
+                if ir.layers[origin].type == "Add":
+                    back = _scalars(ir, ir.layers[origin], data)
+                    windows += [-float(one) for one in back if one < 0]
     found = compare(
         "other-attention-scale", "attention scale", scales, attention_scale(architecture)
     )

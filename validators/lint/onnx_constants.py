@@ -38,6 +38,8 @@ def lint_constants(
         found += compare("other-heads", key, [given.get(key) for given in attention], heads)
     window = None if provider == "dml" else config.get("sliding_window")
     windows = [given.get("local_window_size", -1) for given in attention]
+    if window is not None and window >= config["max_position_embeddings"]:
+        windows = [one for one in windows if one != -1]  # a window beyond all positions is none
     if "layer_types" not in config:
         found += compare("other-window", "local_window_size", windows, window or -1)
     return found + _lint_caches(graph, payload, architecture)
