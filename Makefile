@@ -6,7 +6,8 @@ NPU_LIBRARY := .venv-npu-library
 NPU_COMPILER := .npu-compiler
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # PyTorch's CPU wheel index: asked for torch and nothing else, and only if pip's own indexes lack it.
-TORCH_INDEX ?=
+# TORCH_INDEX= (empty) switches it off.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: all test lint lock npu-library npu-compiler directml directml-lock clean clean-directml verify.pyz
 
@@ -34,9 +35,9 @@ $(INSTALLED): envs/main.lock pyproject.toml
 	@sed -n '/^torch==/,/--hash=[^\\]*$$/p' envs/main.lock > $(VENV)/torch.lock
 	@if [ -n "$(TORCH_INDEX)" ] && ! $(FROM_LOCK) $(VENV)/torch.lock > /dev/null 2>&1; then \
 	  echo "$(TORCH) is on none of pip's indexes: taken from $(TORCH_INDEX)"; \
-	  $(FROM_LOCK) $(VENV)/torch.lock --index-url $(TORCH_INDEX); fi
+	  $(FROM_LOCK) $(VENV)/torch.lock --index-url $(TORCH_INDEX) || true; fi
 	$(FROM_LOCK) envs/main.lock || { \
-	  echo "error: the environment is not complete. If pip found no $(TORCH), which only PyTorch's CPU wheel index has: make $(or $(MAKECMDGOALS),all) TORCH_INDEX=<its address> (docs/toolchain.md, 'Which torch')" >&2; exit 1; }
+	  echo "error: the environment is not complete. If pip found no $(TORCH), which only PyTorch's CPU wheel index has: make $(or $(MAKECMDGOALS),all) TORCH_INDEX=<an index that has it> (docs/toolchain.md, 'Which torch')" >&2; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $(INSTALLED)
 
