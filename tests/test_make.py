@@ -129,13 +129,13 @@ def test_torch_alone_comes_from_its_own_index_and_only_if_pips_lack_it(tmp_path:
     with index(others) as pip, index(theirs) as pytorch:
         done = make("TORCH_INDEX=")
         assert done.returncode != 0 and not (tmp_path / ".venv/.installed").exists()
-        told = "make .venv/.installed TORCH_INDEX=<an index that has it> (docs/toolchain.md, 'Which torch')"
-        assert told in done.stderr
+        remedy = "make .venv/.installed TORCH_INDEX=<an index that has it> (docs/toolchain.md"
+        assert remedy in done.stderr
         assert pytorch.asked == []
 
         done = make(f"TORCH_INDEX={pip.address}nothing/")
         assert done.returncode != 0 and not (tmp_path / ".venv/.installed").exists()
-        assert told in done.stderr
+        assert remedy in done.stderr
 
         done = make(f"TORCH_INDEX={pytorch.address}")
         assert done.returncode == 0, done.stderr
