@@ -173,7 +173,7 @@ REFUSALS: list[tuple[str, str, Callable[[Path], None], dict[str, str], str, str]
     ("truncated, its label agrees", "OPTIMIZE_SIZE", truncate_and_relabel, ON_CPU,
      "blob-truncated", WORKS),
     ("no weights file", "OPTIMIZE_SIZE", without_weights, ON_CPU,
-     "blob-weights-missing", WORKS_NOT),
+     "incomplete-weights", "(0 bytes) does not hold what the IR places there"),
     ("another weights file", "OPTIMIZE_SIZE", with_other_weights, ON_CPU,
      "blob-weights-missing", WORKS),
     ("made for the CPU", "OPTIMIZE_SPEED", unchanged, ON_NPU, "blob-made-for-cpu", WORKS_NOT),
