@@ -18,6 +18,8 @@ OPENVINO = {
     "openvino-int4-npu-cw",
     "openvino-nf4-npu-cw",
 }
+# Derived from one of them, and blocked where there is no compiler.
+OPENVINO |= {name for name in available_variants() if name.startswith("npu-blob-")}
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
 
 

@@ -123,7 +123,7 @@ def test_a_receipt_and_its_card_say_how_far_the_check_reached(pipeline: Checkout
     reached = {}
     for path in pipeline.receipts():
         receipt = read_record(path)
-        if receipt["verdict"] == "blocked":
+        if receipt["verdict"] in ("blocked", "compiled"):
             continue
         where = f"{receipt['variant']} on {receipt['device']}"
         left_out = {entry["id"]: entry["not_run"] for entry in receipt["golden"]}

@@ -109,7 +109,8 @@ def test_two_exchanged_ids_are_named(
     pair = answer[:2] if name == "wrong-text" else unasked(bench)
     edit = exchange_in_tokenizer if place == "tokenizer" else partial(exchange_in_ir, place)
     artifact = files(variant, edit(*pair)).made(built, tmp_path)
-    assert bench.failures(variant, "cpu", artifact) == [name]
+    # The lint of files sees other bytes than the source's as well.
+    assert set(bench.failures(variant, "cpu", artifact)) - {"other-files"} == {name}
 
 
 def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
@@ -121,6 +122,7 @@ def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(
     options = {"weight_format": "int4", "symmetric": False, "group_size": 128, "ratio": 1.0}
     convert(SOURCE, payload, options=options, base=built("openvino-fp16"))
     shutil.copy(built("openvino-int4-npu") / "npu-profile.json", payload)
+    shutil.copy(SOURCE / "LICENSE", payload)
     replaced("openvino_model.xml", "int4_asym", "int4_sym")(payload)
     reseal(payload)
     receipt = bench.receipt("openvino-int4-npu", "npu-standin", payload.parent)
