@@ -48,20 +48,20 @@ verify.pyz: $(INSTALLED)
 # Optional: the environment of the variants npu-library-* (docs/npu-library.md). Needs cmake and a C++ compiler.
 npu-library: $(NPU_LIBRARY)/.installed
 
-$(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/npu_library/build.py envs/npu_library/toolchain.cmake
+$(NPU_LIBRARY)/.installed: envs/npu-library.lock envs/install.py envs/npu_library/build.py envs/npu_library/toolchain.cmake
 	$(PYTHON) envs/npu_library/build.py $(NPU_LIBRARY)
 
 # Optional: Intel's NPU compiler, for the variants npu-blob-* (docs/npu-blob.md). Needs wine and mingw-w64.
 npu-compiler: $(NPU_COMPILER)/.installed
 
-$(NPU_COMPILER)/.installed: envs/npu-compiler.lock envs/npu_compiler/build.py envs/npu_compiler/npu_compile.c
+$(NPU_COMPILER)/.installed: envs/npu-compiler.lock envs/install.py envs/npu_compiler/build.py envs/npu_compiler/npu_compile.c
 	$(PYTHON) envs/npu_compiler/build.py $(NPU_COMPILER)
 
 # Optional: Microsoft's DirectML on this CPU, for the row dml-software (docs/validation.md). Root, or user
 # namespaces; 5 GB. `clean-directml` removes all of it.
 directml: .directml/.installed
 
-.directml/.installed: envs/directml.lock $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c enter.sh packages.lock run.sh runner.cpp)
+.directml/.installed: envs/directml.lock envs/install.py $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c enter.sh packages.lock run.sh runner.cpp)
 	$(PYTHON) envs/directml/build.py .directml
 
 directml-lock:

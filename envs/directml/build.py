@@ -22,8 +22,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from install import InstallError, download_windows_wheels, run, run_main
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = HERE / "packages.lock"
@@ -66,10 +69,6 @@ echo open > /tmp/jobs/1.job
 bash /opt/directml/run.sh runner.exe Z:/nothing Z:/tmp/jobs
 cat /tmp/jobs/1.answer
 """
-
-
-class InstallError(Exception):
-    """What is wrong and what to do about it, in one line."""
 
 
 def main() -> None:
@@ -209,21 +208,8 @@ def fetch_wheels(into: Path) -> None:
     """Fetch the locked Windows wheels with pip, as it is configured."""
     with tempfile.TemporaryDirectory(prefix="phiforge-directml-") as scratch:
         run([sys.executable, "-m", "venv", scratch], "no environment for pip can be made")
-        windows = ["--platform", "win_amd64", "--python-version", "3.11", "--only-binary=:all:"]
-        options = ["--quiet", "--no-deps", "--require-hashes", "--dest", str(into)]
-        run(
-            [
-                f"{scratch}/bin/python",
-                "-m",
-                "pip",
-                "download",
-                *options,
-                *windows,
-                "-r",
-                str(WHEELS),
-            ],
-            f"pip did not fetch the wheels of envs/{WHEELS.name}; read above, then run again",
-        )
+        failure = f"pip did not fetch the wheels of envs/{WHEELS.name}; read above, then run again"
+        download_windows_wheels(f"{scratch}/bin/python", WHEELS, into, failure)
 
 
 def unpack(packages: Path, tree: Path) -> None:
@@ -251,23 +237,6 @@ def digest() -> str:
     for file in (*(HERE / name for name in SOURCES), WHEELS):
         found.update(file.read_bytes())
     return found.hexdigest()
-
-
-def run(command: list[str], failure: str) -> None:
-    if subprocess.run(command, check=False).returncode != 0:
-        raise InstallError(failure)
-
-
-def run_main(main: Callable[[], None]) -> None:
-    """Call ``main``; an error is one line."""
-    try:
-        main()
-    except InstallError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build import PACKAGES, InstallError, mirror, run_main
+from build import PACKAGES, mirror
+from install import InstallError, run_main
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 RELEASE, UNSTABLE_RELEASE = "trixie", "sid"
@@ -53,8 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="phiforge-directml-lock-") as name:
         configuration = _configure(Path(name), site)
         _apt(configuration, "update", "--quiet=2")
-        told = _apt(configuration, "install", "--yes", "--print-uris", *WANTED)
-    entries = [_entry(line, site) for line in told.splitlines() if line.startswith("'")]
+        listed = _apt(configuration, "install", "--yes", "--print-uris", *WANTED)
+    entries = [_entry(line, site) for line in listed.splitlines() if line.startswith("'")]
     head = "# Made by 'make directml-lock': package, version, SHA-256, path on any Debian mirror.\n"
     PACKAGES.write_text(head + "".join(sorted(entries)), encoding="utf-8")
     print(f"{PACKAGES}: {len(entries)} packages")

@@ -5,8 +5,7 @@
 The NPU compiler comes through pip in OpenVINO's Windows wheel, hash required
 (``envs/npu-compiler.lock``), and runs under wine. Of the wheel only the DLLs that compile an IR are
 taken. ``npu_compile.c`` is built with mingw-w64 and put beside them. The marker ``.installed`` is
-written last, when the compiler has said its version; without it the compiler counts as missing. Run
-again after any failure.
+written last; without it the compiler counts as missing. Run again after any failure.
 
 Python's standard library only: this runs before anything is installed.
 """
@@ -20,6 +19,10 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from install import InstallError, download_windows_wheels, run, run_main
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE.parent / "npu-compiler.lock"
@@ -51,10 +54,6 @@ SYSTEM32 = (
     "/opt/wine-stable/lib64/wine/x86_64-windows",
 )
 PACKAGES = "apt install --no-install-recommends wine64 gcc-mingw-w64-x86-64"
-
-
-class InstallError(Exception):
-    """What is wrong and what to do about it, in one line."""
 
 
 def main() -> None:
@@ -114,11 +113,9 @@ def existing(what: str, places: tuple[str, ...]) -> str:
 
 
 def wheel_into(folder: Path) -> Path:
-    """Download the locked wheel; pip refuses one with another digest."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += ["--platform", "win_amd64", "--python-version", "3.11", "--only-binary", ":all:"]
-    command += ["--requirement", str(LOCK), "--dest", str(folder)]
-    run(command, "pip did not download OpenVINO's Windows wheel; read above, then run again")
+    """Download the locked wheel."""
+    failure = "pip did not download OpenVINO's Windows wheel; read above, then run again"
+    download_windows_wheels(sys.executable, LOCK, folder, failure)
     [wheel] = folder.glob("openvino-*-win_amd64.whl")
     return wheel
 
@@ -162,17 +159,5 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def run(command: list[str], failure: str) -> None:
-    if subprocess.run(command, check=False).returncode != 0:
-        raise InstallError(failure)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except InstallError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    run_main(main)

@@ -19,6 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from install import InstallError, run, run_main
+
 HERE = Path(__file__).resolve().parent
 LOCK = HERE.parent / "npu-library.lock"
 LIBRARY = "intel-npu-acceleration-library"
@@ -26,10 +30,6 @@ MARKER = ".installed"
 OLDEST_CMAKE = (3, 21)  # the first that reads CMAKE_TOOLCHAIN_FILE from the environment
 PACKAGES = "lib/python3.11/site-packages"
 TRY = "import intel_npu_acceleration_library as library; print(library.__version__)"
-
-
-class InstallError(Exception):
-    """What is wrong and what to do about it, in one line."""
 
 
 def main() -> None:
@@ -141,18 +141,5 @@ def link_openvino(packages: Path) -> None:
     (folder / "libopenvino.so").symlink_to(core.name)
 
 
-def run(command: list[str], failure: str, **environment: str) -> None:
-    done = subprocess.run(command, env={**os.environ, **environment}, check=False)
-    if done.returncode != 0:
-        raise InstallError(failure)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except InstallError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    run_main(main)
