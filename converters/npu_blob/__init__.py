@@ -101,7 +101,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=into) as folder:
         made_by = compile_ir(base, into / BLOB, properties, compiler=compiler, scratch=Path(folder))
     header, code = read_header(into / BLOB), read_code(into / BLOB)
-    _refuse_unfit(into / BLOB, options, made_for)
+    _refuse_unfit(into / BLOB, code, options, made_for)
     write_record(into / LABEL, _label(options, made_for, ir, made_by, into / BLOB, header, code))
     return BuildRecord(
         toolchain={name: version(name) for name in TOOLCHAIN},
@@ -118,11 +118,11 @@ def _is_licence(name: Path) -> bool:
     return name.name.startswith(("LICENSE", "NOTICE"))
 
 
-def _refuse_unfit(blob: Path, options: Options, made_for: str) -> None:
+def _refuse_unfit(blob: Path, code: NpuCode, options: Options, made_for: str) -> None:
     """Hold what was written against what was asked for; the compiler's word does not count."""
     weightless = options["cache_mode"] == "OPTIMIZE_SIZE"
     platform = options["platform"] if made_for == "NPU" else None
-    against = list(objections(blob, platform=platform, weightless=weightless))
+    against = list(objections(blob, code, platform=platform, weightless=weightless))
     if against:
         raise ConvertError(
             f"the compiler wrote another blob than it was asked for: {'; '.join(against)}",

@@ -127,10 +127,13 @@ def read_code(blob: Path) -> NpuCode:
     return NpuCode(submodels, tuple(sorted(platforms)), tuple(sorted(interfaces)))
 
 
-def objections(blob: Path, *, platform: str | None, weightless: bool) -> Iterator[str]:
+def objections(
+    blob: Path, code: NpuCode, *, platform: str | None, weightless: bool
+) -> Iterator[str]:
     """Yield what in a blob's bytes is not as it was asked for.
 
     Args:
+        code: of the blob (`read_code`).
         platform: NPU platform that every submodel must be compiled for; None: it is for the CPU,
             as tests make it.
         weightless: whether its weights stay in the IR.
@@ -147,7 +150,6 @@ def objections(blob: Path, *, platform: str | None, weightless: bool) -> Iterato
     if (objection := not_npu_code(blob)) is not None:
         yield f"{MADE_FOR_CPU}: {objection}"
         return
-    code = read_code(blob)
     if code.platforms != (platform,):
         found = ", ".join(code.platforms) or "none"
         yield f"its submodels should be for NPU {platform}, and are for {found}"

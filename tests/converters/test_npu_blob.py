@@ -19,7 +19,7 @@ import pytest
 from benchmarks.sabotage import Weights, sabotaged
 from converters.npu_blob import build, convert
 from phiforge.artifact.manifest import write_manifest
-from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, objections, read_header
+from phiforge.artifact.npu_blob import BLOB, LABEL, not_npu_code, objections, read_code, read_header
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
@@ -229,10 +229,11 @@ def test_a_blob_of_cpu_code_is_never_released_however_good_its_receipts_are(
 @pytest.mark.parametrize("mode", MODES)
 def test_a_blob_is_held_against_what_was_asked_for(blobs: Blobs, mode: str) -> None:
     blob, weightless = blobs.payload(mode) / BLOB, mode == "OPTIMIZE_SIZE"
-    assert list(objections(blob, platform=None, weightless=weightless)) == []
-    [objection] = objections(blob, platform="4000", weightless=weightless)
+    code = read_code(blob)
+    assert list(objections(blob, code, platform=None, weightless=weightless)) == []
+    [objection] = objections(blob, code, platform="4000", weightless=weightless)
     assert objection.startswith("blob-made-for-cpu: its bytes hold code of the CPU plugin")
-    [objection] = objections(blob, platform=None, weightless=not weightless)
+    [objection] = objections(blob, code, platform=None, weightless=not weightless)
     assert f"weightless {not weightless}" in objection
 
 

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.npu_blob import BLOB, LABEL, objections, read_code, read_label
+from phiforge.artifact.npu_blob import (
+    BLOB,
+    LABEL,
+    NpuCode,
+    objections,
+    read_code,
+    read_label,
+)
 from phiforge.artifact.payload_files import NPU_PROFILE, OPENVINO_IR, OPENVINO_WEIGHTS
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
@@ -73,8 +80,9 @@ def compile_artifact(
             raise ArtifactError(IR_REFUSED, str(error)) from None
         except CompilerError as error:
             raise CheckError(str(error)) from None
-        _refuse_outcome(blob, artifact, platform, properties["CACHE_MODE"])
-        code, sha256 = read_code(blob), sha256_file(blob)
+        code = read_code(blob)
+        _refuse_outcome(blob, code, artifact, platform, properties["CACHE_MODE"])
+        sha256 = sha256_file(blob)
         if label is not None and sha256 != sha256_file(artifact / BLOB):
             raise ArtifactError(
                 OTHER_BYTES,
@@ -95,10 +103,12 @@ def compile_artifact(
         )
 
 
-def _refuse_outcome(blob: Path, artifact: Path, platform: str, cache_mode: str) -> None:
+def _refuse_outcome(
+    blob: Path, code: NpuCode, artifact: Path, platform: str, cache_mode: str
+) -> None:
     """Hold what the compiler wrote against what it was asked for."""
     weightless = cache_mode == "OPTIMIZE_SIZE"
-    against = list(objections(blob, platform=platform, weightless=weightless))
+    against = list(objections(blob, code, platform=platform, weightless=weightless))
     if against:
         raise ArtifactError(WRONG_OUTCOME, "; ".join(against))
     if not weightless:
