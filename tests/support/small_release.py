@@ -27,6 +27,7 @@ from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.gate import gate
 from phiforge.release.signing import ReleaseKey
 from phiforge.trust import keys
+from phiforge.verify.verification import Verification
 from validators.code_digest import validator_digest
 from validators.golden import load_golden
 
@@ -290,3 +291,10 @@ def _answer(prompt: Mapping[str, Any]) -> dict[str, Any]:
         "not_run": None,
         "answer": None,
     }
+
+
+def refusals(verification: Verification) -> list[str]:
+    """Names of what stands against a release; each is one line of plain text."""
+    for finding in verification.findings:
+        assert finding.line().isascii() and "\n" not in finding.line()
+    return [finding.name for finding in verification.findings if finding.refuses]
