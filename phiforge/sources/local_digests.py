@@ -56,8 +56,8 @@ def states(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         with suppress(OSError):
-            told = (folder / name).stat()
-            found[name] = {"size": told.st_size, "time_ns": told.st_mtime_ns}
+            stat = (folder / name).stat()
+            found[name] = {"size": stat.st_size, "time_ns": stat.st_mtime_ns}
     return found
 
 
