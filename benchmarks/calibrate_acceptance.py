@@ -112,12 +112,16 @@ def _yaml(value: float | str) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """A built variant and how it is scored: the module and settings of each row."""
+    """A built variant and how it is scored: the module and settings of each row.
+
+    ``skipped``: prompt id to why it is left out.
+    """
 
     name: str
     precision: str
     payload: Path
     rows: Mapping[str, tuple[str, Mapping[str, Any]]]
+    skipped: Mapping[str, str]
 
 
 def measure(
@@ -186,9 +190,12 @@ def _settings() -> Any:
 
 
 def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterator[Subject]:
+    from phiforge.settings.limits import declared_limits
     from phiforge.settings.plan import blocked_row, row_of
+    from validators.left_out import left_out
 
     settings = _settings()
+    record = read_record(artifacts / "reference" / model / "REFERENCE.json")
     for name, variant in settings.variants.items():
         payload = artifacts / "build" / model / name / "payload"
         if not payload.is_dir() or (only and name not in only):
@@ -202,7 +209,8 @@ def _subjects(artifacts: Path, model: str, only: Sequence[str] | None) -> Iterat
             if runs and chosen.environment is None:
                 rows[row] = (chosen.runtime, chosen.settings)
         if rows:
-            yield Subject(name, variant.precision, payload, rows)
+            skipped = left_out(record, declared_limits(variant.options, {}))
+            yield Subject(name, variant.precision, payload, rows, skipped)
 
 
 Score = Callable[[Any], dict[str, Any]]
@@ -211,16 +219,17 @@ Score = Callable[[Any], dict[str, Any]]
 def _runs(subject: Subject, reference: Any) -> Iterator[tuple[str, str, str, Score]]:
     """What, kind, row and how to score it, of every run of one variant."""
     for row, (module, settings) in subject.rows.items():
-        yield HONEST, HONEST, row, _scorer(subject.payload, module, settings, reference)
+        yield HONEST, HONEST, row, _scorer(subject, module, settings, reference)
     first, (module, settings) = next(iter(subject.rows.items()))
     if module == "openvino_npu":
         first, module, settings = "cpu", "openvino", {"device": "CPU"}
     if module == "openvino":
-        native = _scorer(subject.payload, module, settings, reference, pinned=False)
+        native = _scorer(subject, module, settings, reference, pinned=False)
         yield "honest, own numerics", HONEST, first, native
     with tempfile.TemporaryDirectory(prefix="phiforge-sabotage-") as scratch:
         for what, kind, path in _sabotaged(subject.payload, Path(scratch), reference):
-            yield what, kind, first, _scorer(path, module, settings, reference)
+            broken = replace(subject, payload=path)
+            yield what, kind, first, _scorer(broken, module, settings, reference)
 
 
 def _sabotaged(payload: Path, scratch: Path, reference: Any) -> Iterator[tuple[str, str, Path]]:
@@ -254,7 +263,7 @@ def _sabotaged(payload: Path, scratch: Path, reference: Any) -> Iterator[tuple[s
 
 
 def _scorer(
-    payload: Path,
+    subject: Subject,
     module_name: str,
     settings: Mapping[str, Any],
     reference: Any,
@@ -274,8 +283,8 @@ def _scorer(
         try:
             with tempfile.TemporaryDirectory() as doing:
                 seen = run_prompts(
-                    module.open_runtime, {}, payload, settings, reference, golden,
-                    Path(doing) / "DOING",
+                    module.open_runtime, {}, subject.payload, settings, reference, golden,
+                    Path(doing) / "DOING", skipped=subject.skipped,
                 )  # fmt: skip
         finally:
             if not pinned:

@@ -37,6 +37,7 @@ from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import run_command
 from phiforge.offline import OFFLINE, go_offline
 from phiforge.settings.documents import read_yaml
+from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import Model
 from phiforge.settings.plan import blocked_row, row_of
 from phiforge.settings.settings import Settings, load
@@ -139,7 +140,8 @@ def one(
     from validators.acceptance import load_gates
     from validators.evaluation import evaluate
     from validators.golden import load_golden
-    from validators.reference_tree import load_reference
+    from validators.left_out import left_out
+    from validators.reference_tree import RECORD, load_reference
     from validators.worker import run_prompts
 
     device = row_of(settings.devices[row], variant)
@@ -147,6 +149,8 @@ def one(
     payload = artifacts / "build" / model.name / variant.name / "payload"
     reference = load_reference(artifacts / "reference" / model.name)
     golden = load_golden(model.golden)
+    record = read_record(artifacts / "reference" / model.name / RECORD)
+    limits = declared_limits(variant.options, device.settings)
     minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
     gates = load_gates(
         settings.acceptance, variant.precision, {**model.acceptance.plain(), **minimum}
@@ -154,7 +158,8 @@ def one(
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
         seen = run_prompts(
             module.open_runtime, {}, payload, device.settings, reference, golden,
-            Path(scratch) / "DOING",
+            Path(scratch) / "DOING", skipped=left_out(record, limits),
+            longest=limits.total_tokens,
         )  # fmt: skip
     found = evaluate(
         seen, reference, golden, precision=variant.precision, executor=device.executes, gates=gates

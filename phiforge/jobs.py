@@ -72,6 +72,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How long a prompt a variant takes on a row; a longer one is left out and named, not failed.
+
+    Attributes:
+        prompt_tokens: longest prompt; None: no limit.
+        total_tokens: longest prompt with its answer; None: no limit.
+        answer_tokens: longest answer of the reference; None: no limit.
+        full_attention: every token attends to all before it. A variant of a source with a sliding
+            window is then faithful only up to the window's length.
+    """
+
+    prompt_tokens: int | None = None
+    total_tokens: int | None = None
+    answer_tokens: int | None = None
+    full_attention: bool = False
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class RowPolicy:
     """A row as it is configured, for judging its receipt.
 
@@ -80,6 +101,7 @@ class RowPolicy:
         key: PEM file of the public key that must sign the receipt; None: no key is named.
         required: stable needs this device row.
         base: the variant whose receipt it is, from which this one was compiled; None: its own.
+        limits: what the variant that ran there declares.
     """
 
     row: Row
@@ -87,6 +109,7 @@ class RowPolicy:
     key: str | None
     required: bool = True
     base: str | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -141,6 +164,7 @@ class Check:
     """Check a variant's payload on a device row.
 
     Attributes:
+        limits: what the variant declares; which prompts are left out follows from it.
         gates: the model's own gates, over those of config/acceptance.yaml.
         tools: what a compiler row compiles with, as `Convert.tools`; other rows: nothing.
         blocked: nothing is run, and the receipt says why.
@@ -150,6 +174,7 @@ class Check:
     variant: str
     recipe: Recipe
     row: Row
+    limits: Limits
     gates: Mapping[str, Any]
     tools: Mapping[str, Any]
     synthetic: bool

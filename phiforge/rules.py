@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from phiforge import jobs, rule_params
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
+from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
 from phiforge.settings.plan import (
@@ -245,12 +246,14 @@ class Jobs:
     # Checks
 
     def check(self, names: Names) -> jobs.Check:
-        model = self._model(names)
+        model, variant = self._model(names), self._variant(names)
+        row = row_of(self.settings.devices[names.device], variant)
         return jobs.Check(
             model=names.model,
             variant=names.variant,
             recipe=self._recipe(names),
-            row=row_of(self.settings.devices[names.device], self._variant(names)),
+            row=row,
+            limits=declared_limits(variant.options, row.settings),
             gates=self._gates(names),
             tools=self._tools(self.settings.devices[names.device].detect.tool),
             synthetic=model.synthetic,

@@ -121,6 +121,7 @@ def _examined(
         acceptance_file=files.acceptance,
         overrides=dict(job.gates),
         time_limit_s=time_limit_s,
+        limits=job.limits,
         environment=job.row.environment,
     )
     write_signed(files.receipt, receipt, signer)

@@ -79,24 +79,6 @@ def shown(what: str, observed: object, holds: bool, otherwise: str = UNPROVEN) -
     return Proof(what, str(observed), None if holds else otherwise)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an artifact was built for; a prompt beyond it is left out and named, not failed.
-
-    Attributes:
-        prompt_tokens: longest prompt; None: no limit.
-        total_tokens: longest prompt with its answer; None: no limit.
-        answer_tokens: longest answer of the reference; None: no limit.
-        full_attention: every token attends to all before it. An artifact of a source with a
-            sliding window is then faithful only up to the window's length.
-    """
-
-    prompt_tokens: int | None = None
-    total_tokens: int | None = None
-    answer_tokens: int | None = None
-    full_attention: bool = False
-
-
 class OpenRuntime(Protocol):
     """The public function of a runtime's module."""
 
@@ -111,15 +93,22 @@ class OpenRuntime(Protocol):
 class Runtime(Protocol):
     """An opened artifact. The caller generates first and scores after.
 
+    `decode` and `stream` are asked where `decodes`.
+
     At full size two compiled copies of a model do not fit into memory, so an implementation
     may drop what `generate` needs when `score` is called, and the other way round.
     """
 
-    def limits(self) -> Limits:
-        """How long a prompt, and a prompt with its answer, may be."""
+    decodes: bool
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text`` by the runtime's own tokenizer, special tokens recognised."""
+
+    def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of sequences of ids by the runtime's own tokenizer, special tokens left out."""
+
+    def stream(self, token_ids: Sequence[int]) -> str:
+        """The text of ``token_ids`` as it streams, one token at a time, joined."""
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         """Greedy tokens after ``token_ids``, ended by the artifact's own stop tokens."""

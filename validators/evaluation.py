@@ -31,6 +31,7 @@ from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import CheckResult, Failure, Note
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
+from validators.lint.detokenizer import same_text
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import compare, concatenate
 from validators.reference_tree import Reference, ReferencePrompt
@@ -83,6 +84,7 @@ def evaluate(
     if run.corpus is not None:
         permuted, notes = judge_corpus(run.corpus, reference.tokenizer)
         failures += permuted
+    failures += [Failure(one.name, one.what) for one in run.texts]
     if run.evidence is not None:
         failures += judge_device(run.evidence, executor)
     return CheckResult(
@@ -189,7 +191,7 @@ def _judge_answer(
     precision: str,
 ) -> list[Failure]:
     found = []
-    if _letters(answer.text) != _letters(output):
+    if not same_text(answer.text, output):
         what = f"the runtime's own text is {answer.text[:120]!r}, its tokens say {output[:120]!r}"
         found.append(Failure("wrong-text", what, prompt.id))
     if known.answer_ids and not output.strip():
@@ -209,11 +211,6 @@ def _judge_answer(
         what = f"the answer {output[:120]!r} lacks {prompt.must_contain!r}"
         found.append(Failure("missing-fact", what, prompt.id))
     return found
-
-
-def _letters(text: str) -> str:
-    """Remove what detokenizers differ in: white space, and half a character at the end."""
-    return "".join(text.split()).rstrip("\ufffd")
 
 
 def _judge_end(prompt: GoldenPrompt, answer: Generation, known: ReferencePrompt) -> list[Failure]:

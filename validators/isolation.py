@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.record import read_record
 from phiforge.checkout import ROOT
 from phiforge.environment import interpreter
+from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.offline import OFFLINE
 from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
 from validators import worker
@@ -34,6 +36,7 @@ def run_in_subprocess(
     golden: Path,
     *,
     time_limit_s: float,
+    limits: Limits = NO_LIMITS,
     environment: str | None = None,
 ) -> RunResult:
     """Run the golden prompts through ``payload`` in a child process (`validators.worker`).
@@ -42,6 +45,7 @@ def run_in_subprocess(
     ``runtime-crashed`` or ``runtime-timeout``.
 
     Args:
+        limits: what the variant declares.
         environment: the locked environment that the child runs in (`phiforge.environment`);
             None: this one.
 
@@ -60,6 +64,7 @@ def run_in_subprocess(
             "reference": str(reference.resolve()),
             "golden": str(golden.resolve()),
             "into": str(folder),
+            "limits": asdict(limits),
         }
         job_file = folder / "JOB.json"
         job_file.write_text(json.dumps(job), encoding="utf-8")

@@ -100,6 +100,8 @@ class IrRuntime:
     score and what proves the device.
     """
 
+    decodes = True
+
     def __init__(
         self,
         artifact: Path,
@@ -124,6 +126,19 @@ class IrRuntime:
     def _tokenizer(self) -> Any:
         """The tokenizer, compiled once: a check encodes hundreds of texts."""
         return openvino_genai.Tokenizer(self.artifact)
+
+    def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """See `validators.contract.Runtime.decode`."""
+        return [str(text) for text in self._tokenizer.decode([list(ids) for ids in batch])]
+
+    def stream(self, token_ids: Sequence[int]) -> str:
+        """See `validators.contract.Runtime.stream`."""
+        parts: list[str] = []
+        streamer = openvino_genai.TextStreamer(self._tokenizer, parts.append)
+        for token in token_ids:
+            streamer.write(token)
+        streamer.end()
+        return "".join(parts)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         """See `validators.contract.Runtime.generate`."""

@@ -70,17 +70,13 @@ class Reference:
     Attributes:
         prompts: in the golden set's order; prompts that were left out are not among them.
         scored: positions by prompt id.
-        left_out: prompt id to reason.
-        sliding_window: to how many tokens the source attends; None: to all.
         digest: SHA-256 of REFERENCE.json, which names the other files' digests.
         chat_template: the source's (`validators.lint.tokenizer.chat_template`); None: none.
     """
 
     prompts: tuple[ReferencePrompt, ...]
     scored: Mapping[str, Scored]
-    left_out: Mapping[str, str]
     golden_sha256: str
-    sliding_window: int | None
     synthetic: bool
     digest: str
     tokenizer: Path
@@ -155,9 +151,7 @@ def load_reference(folder: Path) -> Reference:
             prompt.id: _scored(arrays, arrays["sequence"] == index)
             for index, prompt in enumerate(prompts)
         },
-        left_out={entry["id"]: entry["reason"] for entry in record["left_out"]},
         golden_sha256=record["golden_sha256"],
-        sliding_window=record["sliding_window"],
         synthetic=record["synthetic"],
         digest=sha256_file(folder / RECORD),
         tokenizer=folder / TOKENIZER,

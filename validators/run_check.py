@@ -8,7 +8,8 @@ from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
 from phiforge.artifact.record import RecordError
-from phiforge.receipts.receipt import Basis, Failure, Subject, compiled, judged, unusable
+from phiforge.jobs import NO_LIMITS, Limits
+from phiforge.receipts.receipt import Basis, Failure, Note, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
 from validators.contract import ArtifactError, CheckError
@@ -33,6 +34,7 @@ def run_check(
     acceptance_file: Path,
     overrides: dict[str, Any],
     time_limit_s: float,
+    limits: Limits = NO_LIMITS,
     environment: str | None = None,
 ) -> dict[str, Any]:
     """Lint ``payload``, run it in a child process and evaluate it; nothing is signed or written.
@@ -44,6 +46,7 @@ def run_check(
         source: the model's files; None: they are not on this machine.
         executor: what must have executed it; the row's ``executes``.
         tools: what a compiler row compiles with.
+        limits: what the variant declares.
 
     Raises:
         CheckError: no verdict can be given.
@@ -62,7 +65,7 @@ def run_check(
     if failures:
         return unusable(subject, basis, *_redacted(failures, payload))
     if subject.kind == "compiler":
-        return _compiled(subject, basis, payload, tools, time_limit_s)
+        return _compiled(subject, basis, payload, tools, time_limit_s, not_held(source))
     run = run_in_subprocess(
         payload,
         subject.runtime,
@@ -70,6 +73,7 @@ def run_check(
         reference_folder,
         golden_file,
         time_limit_s=time_limit_s,
+        limits=limits,
         environment=environment,
     )
     result = evaluate(
@@ -96,6 +100,7 @@ def _compiled(
     payload: Path,
     tools: Mapping[str, Any],
     time_limit_s: float,
+    notes: tuple[Note, ...],
 ) -> dict[str, Any]:
     [(_, compiler)] = tools.items()
     module = importlib.import_module(f"validators.runtimes.{subject.runtime}")
@@ -106,8 +111,8 @@ def _compiled(
     except (ArtifactError, RecordError) as error:
         name = error.name if isinstance(error, ArtifactError) else "unreadable-artifact"
         failures = _redacted([Failure(name, str(error))], payload)
-        return compiled(subject, basis, None, {}, *failures)
-    return compiled(subject, basis, evidence, {"openvino": evidence.openvino})
+        return compiled(subject, basis, None, {}, *failures, notes=notes)
+    return compiled(subject, basis, evidence, {"openvino": evidence.openvino}, notes=notes)
 
 
 def _redacted(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:

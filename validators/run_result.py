@@ -55,6 +55,7 @@ class RunResult:
         failure: what ended the run before all prompts were done.
         performance: how fast it answered (`validators.performance`), in the receipt's form.
         corpus: what the runtime's tokenizer made of the corpus; None if `failure` came first.
+        texts: what is wrong with the text that the runtime makes of ids.
     """
 
     prompts: tuple[PromptResult, ...]
@@ -63,6 +64,7 @@ class RunResult:
     failure: RuntimeFailure | None = None
     performance: Mapping[str, Any] | None = None
     corpus: CorpusEncodings | None = None
+    texts: tuple[RuntimeFailure, ...] = ()
 
 
 def write_run_result(folder: Path, result: RunResult) -> None:
@@ -88,6 +90,7 @@ def read_run_result(folder: Path) -> RunResult:
         failure=failure and RuntimeFailure(**failure),
         performance=value["performance"],
         corpus=corpus,
+        texts=tuple(RuntimeFailure(**entry) for entry in value["texts"]),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import TextStreamer
 
 from validators.contract import Generation, cut_at_stop
 from validators.device_counters import DeviceCounters
@@ -12,6 +13,8 @@ from validators.device_counters import DeviceCounters
 
 class TransformersRuntime:
     """A model and its tokenizer; the runtime adds how to score and what proves the device."""
+
+    decodes = True
 
     def __init__(
         self, model: Any, tokenizer: Any, counters: DeviceCounters, **options: Any
@@ -23,6 +26,18 @@ class TransformersRuntime:
     def encode(self, text: str) -> list[int]:
         """See `validators.contract.Runtime.encode`."""
         return [int(token) for token in self._tokenizer(text)["input_ids"]]
+
+    def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """See `validators.contract.Runtime.decode`."""
+        return [str(self._tokenizer.decode(ids, skip_special_tokens=True)) for ids in batch]
+
+    def stream(self, token_ids: Sequence[int]) -> str:
+        """See `validators.contract.Runtime.stream`."""
+        streamer = _Joined(self._tokenizer, skip_special_tokens=True)
+        for token in token_ids:
+            streamer.put(torch.tensor([token]))
+        streamer.end()
+        return "".join(streamer.parts)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         """See `validators.contract.Runtime.generate`."""
@@ -44,6 +59,18 @@ class TransformersRuntime:
         tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return Generation(tokens, stopped, text, first_token.seconds, total_s)
+
+
+class _Joined(TextStreamer):  # type: ignore[misc]
+    """Keeps the text that it would print."""
+
+    def __init__(self, tokenizer: Any, **options: Any) -> None:
+        super().__init__(tokenizer, **options)
+        self.parts: list[str] = []
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Keep ``text``."""
+        self.parts.append(text)
 
 
 class _FirstToken:

@@ -18,18 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from phiforge.artifact.record import RecordError, write_record
+from phiforge.artifact.record import RecordError, read_record, write_record
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError, run_command
+from phiforge.jobs import Limits
 from phiforge.receipts.golden import GoldenSet
-from validators.contract import ArtifactError, CheckError, Limits, OpenRuntime, Runtime
+from validators.contract import ArtifactError, CheckError, OpenRuntime, Runtime
 from validators.golden import load_golden
+from validators.left_out import left_out
+from validators.lint.detokenizer import judge_decoding, judge_streaming
 from validators.lint.tokenizer import encode_corpus
 from validators.metrics import truncate_top_k
 from validators.performance import LONGEST_ANSWER, RUNS, performance
 from validators.redact import redact_paths
-from validators.reference_tree import Reference, ReferencePrompt, load_reference
+from validators.reference_tree import RECORD, Reference, ReferencePrompt, load_reference
 from validators.run_result import (
     PromptResult,
     RunResult,
@@ -60,7 +64,12 @@ def main() -> None:
     payload, settings = Path(job["payload"]), job["settings"]
     reference, doing = load_reference(Path(job["reference"])), into / DOING
     golden = load_golden(Path(job["golden"]))
-    run = run_prompts(module.open_runtime, toolchain, payload, settings, reference, golden, doing)
+    limits = Limits(**job["limits"])
+    skipped = left_out(read_record(Path(job["reference"]) / RECORD), limits)
+    run = run_prompts(
+        module.open_runtime, toolchain, payload, settings, reference, golden, doing,
+        skipped=skipped, longest=limits.total_tokens,
+    )  # fmt: skip
     if run.failure is None:
         run = add_performance(module, run, payload, settings, reference, doing)
     write_run_result(into, run)
@@ -103,17 +112,22 @@ def run_prompts(
     reference: Reference,
     golden: GoldenSet,
     doing: Path,
+    *,
+    skipped: Mapping[str, str],
+    longest: int | None = None,
 ) -> RunResult:
     """Answer every prompt, then score every prompt; stop at the first failure.
 
     Args:
         doing: a file that names each step before it is taken.
+        skipped: prompt id to why it is left out (`validators.left_out`).
+        longest: most tokens of a prompt with its answer; None: no limit.
 
     Raises:
         CheckError: the runtime was asked for something that it does not know.
     """
     results = {
-        prompt.id: PromptResult(prompt.id, not_run=reference.left_out.get(prompt.id))
+        prompt.id: PromptResult(prompt.id, not_run=skipped.get(prompt.id))
         for prompt in golden.prompts
     }
 
@@ -124,26 +138,29 @@ def run_prompts(
         doing.write_text(what, encoding="utf-8")
 
     evidence = corpus = None
+    texts: tuple[RuntimeFailure, ...] = ()
     failure: RuntimeFailure | None = None
     try:
         step("opening the artifact")
         runtime = open_runtime(payload, settings=settings)
-        limits = runtime.limits()
         prompts = {prompt.id: prompt for prompt in golden.prompts}
-        running = []
-        for prompt in reference.prompts:
-            if too_long := _too_long(prompt, limits, reference.sliding_window):
-                add(prompt, not_run=too_long)
-            else:
-                running.append(prompt)
+        running = [prompt for prompt in reference.prompts if prompt.id not in skipped]
         for prompt in running:
             step(f"encoding prompt '{prompt.id}'")
             add(prompt, own_encoding=tuple(runtime.encode(prompts[prompt.id].text)))
         step("encoding the tokenizer corpus")
         corpus = encode_corpus(runtime.encode, reference.tokenizer)
+        if runtime.decodes:
+            step("decoding the tokenizer corpus")
+            tokenizer = Tokenizer.from_file(str(reference.tokenizer))
+            found = (
+                *judge_decoding(runtime.decode, tokenizer),
+                *judge_streaming(runtime.decode, runtime.stream, tokenizer),
+            )
+            texts = tuple(RuntimeFailure(*one) for one in found)
         for prompt in running if not reference.synthetic else []:
             step(f"answering prompt '{prompt.id}'")
-            room = (limits.total_tokens or sys.maxsize) - len(prompt.prompt_ids)
+            room = (longest or sys.maxsize) - len(prompt.prompt_ids)
             length = min(prompts[prompt.id].max_new_tokens, room)
             add(prompt, generation=runtime.generate(prompt.prompt_ids, length))
         for prompt in running:
@@ -153,7 +170,8 @@ def run_prompts(
         evidence = runtime.executed_on()
     except Exception as error:
         failure = _failure(error, doing, payload)
-    return RunResult(tuple(results.values()), evidence, toolchain, failure, corpus=corpus)
+    prompts_seen = tuple(results.values())
+    return RunResult(prompts_seen, evidence, toolchain, failure, corpus=corpus, texts=texts)
 
 
 def add_performance(
@@ -213,24 +231,6 @@ def _failure(error: Exception, doing: Path, payload: Path) -> RuntimeFailure:
 
 def _while(doing: Path) -> str:
     return f"while {doing.read_text(encoding='utf-8')}"
-
-
-def _too_long(prompt: ReferencePrompt, limits: Limits, window: int | None) -> str | None:
-    """Say why ``prompt`` does not fit what the artifact was built for; None: it fits."""
-    length, total = len(prompt.prompt_ids), len(prompt.sequence)
-    if limits.prompt_tokens is not None and length > limits.prompt_tokens:
-        return f"{length} tokens, the artifact takes prompts of {limits.prompt_tokens}"
-    if limits.total_tokens is not None and total > limits.total_tokens:
-        return f"{total} tokens with its answer, the artifact holds {limits.total_tokens}"
-    answer = len(prompt.answer_ids)
-    if limits.answer_tokens is not None and answer > limits.answer_tokens:
-        return f"its answer has {answer} tokens, this row answers up to {limits.answer_tokens}"
-    if limits.full_attention and window is not None and total > window:
-        return (
-            f"{total} tokens with its answer; the artifact attends to all of them, the source to "
-            f"the last {window}"
-        )
-    return None
 
 
 def _score(runtime: Runtime, prompt: ReferencePrompt, reference: Reference) -> dict[str, Any]:

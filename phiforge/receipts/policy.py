@@ -49,6 +49,7 @@ class Row:
         validator_sha256: digest of the code that checks on this row.
         required: stable needs this device row.
         base: the artifact that the receipt is about; None: the variant's own.
+        left_out: prompt id to why it does not run there, as the variant declares.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class Row:
     validator_sha256: Digest
     required: bool
     base: Base | None
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
     if receipt.validated_tokens < gates.minimum_validated_tokens:
         what = f"{receipt.validated_tokens} tokens, {gates.minimum_validated_tokens} must have run"
         yield "failing-numbers", f"'passed', but its longest sequence has {what}"
-    for what in _answers(receipt, policy):
+    for what in _answers(receipt, row, policy):
         yield "failing-answers", f"'passed', but {what}"
     if receipt.executed_on.device != row.executes:
         device = receipt.executed_on.device
@@ -210,7 +212,7 @@ def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
         yield "other-generation", f"'passed', but of another generation: {what}"
 
 
-def _answers(receipt: Receipt, policy: Policy) -> Iterator[str]:
+def _answers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[str]:
     prompts = policy.golden.prompts
     if [(one.id, one.prompt) for one in receipt.golden] != [(one.id, one.text) for one in prompts]:
         yield "not every golden prompt is in it"
@@ -222,7 +224,10 @@ def _answers(receipt: Receipt, policy: Policy) -> Iterator[str]:
         few = f"{len(left_out)} of {len(prompts)} golden prompts were not run"
         yield f"{few}, and at least half must: {', '.join(left_out)}"
     for answer, prompt in zip(receipt.golden, prompts, strict=True):
-        if answer.not_run is None:
+        if answer.not_run is not None and answer.not_run != row.left_out.get(prompt.id):
+            reason = "declares no reason for it"
+            yield f"golden prompt {prompt.id} did not run ({answer.not_run}), the variant {reason}"
+        elif answer.not_run is None:
             problem = _answer_problem(answer, prompt, policy.precision)
             if problem is not None:
                 yield f"golden prompt {prompt.id} {problem}"

@@ -367,6 +367,7 @@ def compiled(
     evidence: CompileEvidence | None,
     toolchain: Mapping[str, str],
     *failures: Failure,
+    notes: tuple[Note, ...] = (),
 ) -> dict[str, Any]:
     """Return the receipt of an artifact that the device's compiler took, or refused.
 
@@ -379,6 +380,7 @@ def compiled(
         verdict="failed" if failures else "compiled",
         reason=_reason(failures),
         failures=failures,
+        lint=notes,
         toolchain=dict(toolchain),
         compiled=evidence,
     )

@@ -33,6 +33,8 @@ from phiforge.trust.keys import read_public
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
 from validators.golden import load_golden
+from validators.left_out import left_out
+from validators.lint.architecture import read_architecture
 
 
 class GateError(PhiforgeError):
@@ -106,7 +108,7 @@ def gate(
         reference_sha256=sha256_file(reference),
         golden=load_golden(golden),
         gates=load_gates(acceptance, build["precision"], overrides),
-        rows={name: _row(row, base_path) for name, row in rows.items()},
+        rows={name: _row(row, base_path, read_record(reference)) for name, row in rows.items()},
     )
     payload = build_path.parent / "payload"
     digests = read_checksums(payload)
@@ -121,6 +123,7 @@ def gate(
             against.append(f"{path.stem}: {error.what}")
     if not against:  # a receipt that is not believed says nothing about the channel
         against += map(str, check_channel(receipts.values(), channel, policy.rows))
+        against += _not_held(payload, receipts.values())
     if against:
         raise _refusal(build, channel, against, receipt_paths[0].parent)
     verdict = Verdict(
@@ -148,7 +151,7 @@ def _refusal(
     )
 
 
-def _row(policy: RowPolicy, base_path: Path | None) -> Row:
+def _row(policy: RowPolicy, base_path: Path | None, reference: Mapping[str, Any]) -> Row:
     row, base = policy.row, None
     if policy.base is not None and base_path is not None:
         base = Base(policy.base, read_record(base_path)["artifact_sha256"])
@@ -163,6 +166,7 @@ def _row(policy: RowPolicy, base_path: Path | None) -> Row:
         validator_sha256=validator_digest(row.runtime),
         required=policy.required,
         base=base,
+        left_out=left_out(reference, policy.limits),
     )
 
 
@@ -172,6 +176,18 @@ def _unfit(build: Mapping[str, Any], payload: Path) -> tuple[str, ...]:
         return ()
     objection = not_made_for_npu(payload, read_label(payload))
     return () if objection is None else (f"{MADE_FOR_CPU}: {objection}",)
+
+
+def _not_held(payload: Path, receipts: Collection[Receipt]) -> Iterator[str]:
+    """Say that no receipt held the weights to the source, although its kind is known."""
+    ran = [one for one in receipts if one.verdict in ("passed", "compiled")]
+    said = ["weights-not-held" in {note.name for note in one.lint} for one in ran]
+    known = (payload / "config.json").is_file() and read_architecture(payload) is not None
+    if known and said and all(said):
+        yield (
+            "weights-not-held: no receipt's check had the source, which is here; add a row that "
+            "runs on this machine, such as a stand-in"
+        )
 
 
 def _other_ir(build: Mapping[str, Any], payload: Path, base_path: Path | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from phiforge.jobs import Blocked, Row, RowPolicy
 from phiforge.settings.devices import Device
+from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import Model
 from phiforge.settings.settings import Settings
 from phiforge.settings.variants import Requires, Variant
@@ -267,13 +268,14 @@ def row_policies(
     needed = real & {*settings.stable_rows} or real
 
     def policy(row: str, of: Variant) -> RowPolicy:
-        key = devices[row].key
+        key, described = devices[row].key, row_of(devices[row], of)
         return RowPolicy(
-            row=row_of(devices[row], of),
+            row=described,
             available=blocked(of.name, row) is None,
             key=None if key is None else str(key),
             required=of is variant and row in needed,
             base=None if of is variant else of.name,
+            limits=declared_limits(of.options, described.settings),
         )
 
     policies = {row: policy(row, variant) for row in variant.devices}

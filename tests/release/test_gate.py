@@ -9,6 +9,7 @@ import pytest
 
 from phiforge.artifact.npu_blob import LABEL
 from phiforge.artifact.record import read_record, write_record
+from phiforge.jobs import Limits
 from phiforge.receipts.coverage import DeviceState
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.release.gate import GateError
@@ -347,8 +348,24 @@ def test_a_blob_whose_policy_asks_no_stand_in_is_refused_by_its_readers(blob: Sm
 
 
 def test_a_prompt_that_did_not_fit_may_be_left_out(variant: SmallVariant) -> None:
-    left_out = {"output": None, "passed": None, "not_run": "too long for this artifact"}
+    """For the reason that the variant declares, and for no other."""
+    reason = "9 tokens, the variant takes prompts of 8"
+    left_out = {"output": None, "passed": None, "not_run": reason}
     says("cpu", "golden", 1, **left_out)(variant)
+    with pytest.raises(GateError, match=r"sum did not run .*, the variant declares no reason"):
+        variant.gate()
+    variant.change("cpu", limits=Limits(prompt_tokens=8))
+    assert variant.gate()["receipts"]["cpu"]["verdict"] == "passed"
+
+
+def test_weights_that_no_check_held_to_the_source_are_not_released(variant: SmallVariant) -> None:
+    (variant.payload / "config.json").write_text('{"model_type": "phi3"}')
+    note = {"name": "weights-not-held", "what": "the source is not on this machine"}
+    for name in ("cpu", "npu-standin"):
+        variant.put(name, variant.passed(name, lint=[note]))
+    with pytest.raises(GateError, match="weights-not-held: no receipt's check had the source"):
+        variant.gate()
+    variant.put("cpu", variant.passed("cpu"))
     assert variant.gate()["receipts"]["cpu"]["verdict"] == "passed"
 
 

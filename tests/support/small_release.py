@@ -37,6 +37,14 @@ PROMPTS = [
     {"id": "sum", "text": "One and two?", "max_new_tokens": 8, "must_contain": "three"},
 ]
 ANSWERS = {"capital": "Oslo.", "sum": "That is three."}
+REFERENCE = {
+    "left_out": [],
+    "sliding_window": None,
+    "prompts": [
+        {"id": "capital", "prompt_ids": [5] * 4, "answer_ids": [6], "stop_id": 2},
+        {"id": "sum", "prompt_ids": [5] * 9, "answer_ids": [7] * 2, "stop_id": 2},
+    ],
+}
 ACCEPTANCE = """
 fp16: &gates
   top1_agreement: {worst_honest: 1.0, mildest_sabotage: 0.5, gate: 0.75}
@@ -91,7 +99,7 @@ class SmallVariant:
         self.folder.mkdir(parents=True)
         self.golden.write_text(yaml.safe_dump({"prompts": PROMPTS}))
         self.acceptance.write_text(ACCEPTANCE)
-        write_record(self.reference, {"what": "a reference"})
+        write_record(self.reference, REFERENCE)
         self.payload.mkdir(parents=True)
         facts = {
             "model": MODEL,

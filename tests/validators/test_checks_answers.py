@@ -50,7 +50,7 @@ def failures(
     ) -> set[str]:
         golden = GoldenSet((capital,), "0" * 64)
         seen = run_prompts(
-            open_runtime, {}, payload, settings, reference, golden, tmp_path / "DOING"
+            open_runtime, {}, payload, settings, reference, golden, tmp_path / "DOING", skipped={}
         )
         gates = Gates({"mean_kl": 1e-3}, "0" * 64, minimum_validated_tokens=0)
         found = evaluate(seen, reference, golden, precision="fp16", executor="CPU", gates=gates)
@@ -131,7 +131,7 @@ def test_a_receipt_and_its_card_say_how_far_the_check_reached(pipeline: Checkout
         reached[receipt["variant"]] = receipt["validated_tokens"]
         assert receipt["thresholds"]["validated_tokens"] == minimum, where
         if receipt["runtime"] == "openvino_npu":
-            assert "the artifact takes prompts of 1024" in reason, where
+            assert "the variant takes prompts of 1024" in reason, where
         elif "-dml-" in receipt["variant"]:
             assert f"the source to the last {window}" in reason, where
         elif receipt["device"] in ("cpu", "gpu-standin", "cuda-standin"):

@@ -17,6 +17,7 @@ from onnx import ModelProto
 from phiforge import environment
 from phiforge.environment import EnvironmentMissing, directml
 from phiforge.receipts.receipt import CheckResult
+from phiforge.settings.limits import declared_limits
 from support.bench import Bench, copied
 from support.checkout import ROOT
 from support.directml_graphs import (
@@ -56,8 +57,9 @@ def ran(bench: Bench, row: str, payload: Path) -> CheckResult:
     """What a check says after lint, which refuses most of these graphs unseen."""
     module, settings, executor = ROWS[row]
     reference, golden = load_reference(bench.reference), load_golden(bench.golden)
+    limits = declared_limits({"execution_provider": "dml"}, settings)
     run = run_in_subprocess(
-        payload, module, settings, bench.reference, bench.golden, time_limit_s=600
+        payload, module, settings, bench.reference, bench.golden, time_limit_s=600, limits=limits
     )
     gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {})
     return evaluate(run, reference, golden, precision="int4", executor=executor, gates=gates)

@@ -1,13 +1,16 @@
 """What a runtime's tokenizer may do otherwise, and what not."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from support.checkout import ROOT
 from validators.lint.corpus import corpus
+from validators.lint.detokenizer import judge_streaming
 from validators.lint.tokenizer import (
     CorpusEncodings,
     chat_template,
@@ -25,8 +28,8 @@ def tokenizer() -> Tokenizer:
 
 
 def test_the_corpus_spells_what_can_be_spelled_out(tokenizer: Tokenizer) -> None:
-    texts = corpus(SOURCE)
-    assert texts == corpus(SOURCE)
+    texts = corpus(tokenizer)
+    assert texts == corpus(tokenizer)
     seen = {number for text in texts for number in tokenizer.encode(text).ids}
     unseen = [tokenizer.id_to_token(n) for n in range(tokenizer.get_vocab_size()) if n not in seen]
     # bytes that are characters of their own are never byte tokens
@@ -36,7 +39,7 @@ def test_the_corpus_spells_what_can_be_spelled_out(tokenizer: Tokenizer) -> None
 
 def test_equal_tokenizers_say_nothing(tokenizer: Tokenizer) -> None:
     seen = encode_corpus(lambda text: tokenizer.encode(text).ids, SOURCE)
-    assert seen == CorpusEncodings(len(corpus(SOURCE)), {})
+    assert seen == CorpusEncodings(len(corpus(tokenizer)), {})
     assert judge_corpus(seen, SOURCE) == ((), ())
 
 
@@ -49,7 +52,7 @@ def test_differences_at_the_edges_are_reported(tokenizer: Tokenizer) -> None:
     failures, (note,) = judge_corpus(encode_corpus(without_control_characters, SOURCE), SOURCE)
     assert failures == ()
     assert note.name == "tokenizer-corpus"
-    assert f"of {len(corpus(SOURCE))} corpus texts encode otherwise" in note.what
+    assert f"of {len(corpus(tokenizer))} corpus texts encode otherwise" in note.what
     assert "first 'def f(x):" in note.what
 
 
@@ -69,6 +72,21 @@ def test_ids_that_changed_places_fail_by_name(
         assert f"{tokenizer.id_to_token(number)!r} ({number}) is {moved[number]}" in failure.what
 
 
+def test_text_that_streams_is_the_text_at_once(tokenizer: Tokenizer) -> None:
+    def joined(ids: Sequence[int]) -> str:
+        """Each token decoded alone: its space is gone."""
+        return "".join(tokenizer.decode([number]) for number in ids)
+
+    def honest(ids: Sequence[int]) -> str:
+        stream = DecodeStream(skip_special_tokens=True)
+        return "".join(stream.step(tokenizer, number) or "" for number in ids)
+
+    assert list(judge_streaming(tokenizer.decode_batch, honest, tokenizer)) == []
+    [(name, what)] = judge_streaming(tokenizer.decode_batch, joined, tokenizer)
+    assert name == "wrong-streaming"
+    assert "becomes 'Thequickbrown" in what
+
+
 def test_a_vocabulary_of_its_own_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     document = json.loads(SOURCE.read_text(encoding="utf-8"))
     (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
@@ -80,6 +98,10 @@ def test_a_vocabulary_of_its_own_is_named(tokenizer: Tokenizer, tmp_path: Path) 
     (finding,) = lint_vocabulary(tmp_path, tokenizer)
     assert finding.name == "permuted-token-ids"
     assert f"{words[500]!r} has 900, not 500" in finding.what
+    document = json.loads(SOURCE.read_text(encoding="utf-8"))
+    document["decoder"]["decoders"][0]["content"] = ""
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    assert [one.name for one in lint_vocabulary(tmp_path, tokenizer)] == ["wrong-detokenizer"]
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     assert [one.name for one in lint_vocabulary(tmp_path, tokenizer)] == ["unreadable-tokenizer"]
 

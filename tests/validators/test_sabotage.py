@@ -98,19 +98,47 @@ def test_wrong_weights_are_named_before_they_answer(
     [
         ("genai-cpu-int4", "tokenizer", "permuted-token-ids"),
         ("openvino-int4", "openvino_tokenizer", "permuted-token-ids"),
-        ("openvino-int4", "openvino_detokenizer", "wrong-text"),
+        ("openvino-int4", "openvino_detokenizer", "wrong-detokenizer"),
     ],
 )
 def test_two_exchanged_ids_are_named(
     bench: Bench, built: Callable[[str], Path], tmp_path: Path, variant: str, place: str, name: str
 ) -> None:
-    """No golden prompt holds either of a tokenizer's two; a detokenizer's are of an answer."""
-    answer = read_record(bench.reference / "REFERENCE.json")["prompts"][0]["answer_ids"]
-    pair = answer[:2] if name == "wrong-text" else unasked(bench)
+    """No golden prompt and no answer holds either of the two."""
+    pair = unasked(bench)
     edit = exchange_in_tokenizer if place == "tokenizer" else partial(exchange_in_ir, place)
     artifact = files(variant, edit(*pair)).made(built, tmp_path)
     # The lint of files sees other bytes than the source's as well.
     assert set(bench.failures(variant, "cpu", artifact)) - {"other-files"} == {name}
+
+
+def in_detokenizer(before: bytes, after: bytes) -> Edit:
+    """One string of the detokenizer's IR becomes another of its length, wherever it stands."""
+
+    def edit(payload: Path) -> None:
+        path = payload / "openvino_detokenizer.bin"
+        data = path.read_bytes()
+        assert before in data
+        path.write_bytes(data.replace(before, after))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        in_detokenizer(b"\xe2\x96\x81 ^ ", b"\xe2\x96\x81\t^ "),
+        in_detokenizer(b"\x81 ^ ", b"\x81  +"),
+        in_detokenizer(b"Santiago", b"xxxxxxxx"),
+    ],
+    ids=["tabs for spaces", "no spaces", "a word that no prompt asks for"],
+)
+def test_a_runtimes_own_text_is_the_sources(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path, edit: Edit
+) -> None:
+    artifact = files("openvino-int4", edit).made(built, tmp_path)
+    found = set(bench.failures("openvino-int4", "cpu", artifact))
+    assert found - {"wrong-text"} == {"wrong-detokenizer"}
 
 
 def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(

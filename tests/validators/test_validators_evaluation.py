@@ -43,9 +43,7 @@ def reference(tmp_path: Path) -> Reference:
     return Reference(
         prompts=(prompt,),
         scored={"capital": Scored((0, 1), distribution(0.8))},
-        left_out={},
         golden_sha256="1" * 64,
-        sliding_window=None,
         synthetic=False,
         digest="2" * 64,
         tokenizer=file,

@@ -7,7 +7,6 @@ that no id can change its meaning unseen.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -68,9 +67,8 @@ _WORDS = 32  # of the vocabulary in one text
 _UNFIT = frozenset("\ufffd\0")  # half a character; a runtime may end a text at a NUL
 
 
-def corpus(tokenizer_file: Path) -> tuple[str, ...]:
-    """The texts for the tokenizer in ``tokenizer_file``, the same on every machine."""
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+def corpus(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The texts for a tokenizer, the same on every machine."""
     return (*LITERAL, *_added(tokenizer), *_vocabulary(tokenizer))
 
 

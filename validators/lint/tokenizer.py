@@ -12,6 +12,7 @@ from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.receipt import Failure, Note
 from validators.contract import some
 from validators.lint.corpus import corpus
+from validators.lint.detokenizer import judge_decoding
 
 
 def chat_template(folder: Path) -> Any:
@@ -30,11 +31,13 @@ def chat_template(folder: Path) -> Any:
 
 
 def lint_vocabulary(payload: Path, reference: Tokenizer) -> list[Failure]:
-    """Compare the ids that ``tokenizer.json`` gives its tokens with the source's."""
+    """Compare the ids that ``tokenizer.json`` gives its tokens, and its text of them, with the
+    source's."""
     try:
-        found = Tokenizer.from_file(str(payload / TOKENIZER)).get_vocab(with_added_tokens=True)
+        tokenizer = Tokenizer.from_file(str(payload / TOKENIZER))
     except Exception as error:  # the package raises bare exceptions
         return [Failure("unreadable-tokenizer", f"{TOKENIZER}: {error}")]
+    found = tokenizer.get_vocab(with_added_tokens=True)
     known = reference.get_vocab(with_added_tokens=True)
     moved = sorted(token for token in known.keys() & found.keys() if known[token] != found[token])
     if moved:
@@ -45,7 +48,7 @@ def lint_vocabulary(payload: Path, reference: Tokenizer) -> list[Failure]:
         different = some(sorted(map(repr, known.keys() ^ found.keys())))
         what = f"{TOKENIZER} and the source's differ in {different}"
         return [Failure("vocabulary-mismatch", what)]
-    return []
+    return [Failure(*one) for one in judge_decoding(tokenizer.decode_batch, reference)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class CorpusEncodings:
 def encode_corpus(encode: Callable[[str], Sequence[int]], reference: Path) -> CorpusEncodings:
     """Encode the corpus of the tokenizer in ``reference`` by a runtime's ``encode``."""
     other: dict[int, tuple[int, ...] | None] = {}
-    texts = corpus(reference)
-    expected = _expected(texts, Tokenizer.from_file(str(reference)))
+    tokenizer = Tokenizer.from_file(str(reference))
+    texts = corpus(tokenizer)
+    expected = _expected(texts, tokenizer)
     for index, text in enumerate(texts):
         own: tuple[int, ...] | None
         try:
@@ -86,8 +90,8 @@ def judge_corpus(
     What no edge explains is that ids are permuted: wherever the source has one of them, the
     runtime has another, and in turn.
     """
-    texts = corpus(reference)
     tokenizer = Tokenizer.from_file(str(reference))
+    texts = corpus(tokenizer)
     expected = _expected(texts, tokenizer)
     permuted = _permuted([(ids, seen.other.get(index, ids)) for index, ids in enumerate(expected)])
     if permuted:

@@ -26,7 +26,6 @@ from phiforge.child import refuse_pickles
 from validators.contract import (
     ArtifactError,
     ExecutionEvidence,
-    Limits,
     LogProbabilities,
     Proof,
     Runtime,
@@ -113,9 +112,6 @@ class _LibraryRuntime(TransformersRuntime):
             DeviceCounters(busy={"npu_busy_time_us": npu_busy_time_us}),
             use_cache=True,
         )
-
-    def limits(self) -> Limits:
-        return Limits(total_tokens=self._layout["max_length"])
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         with torch.no_grad(), self.counters.watch("it was scored"):

@@ -24,7 +24,6 @@ from validators.contract import (
     CheckError,
     ExecutionEvidence,
     Generation,
-    Limits,
     LogProbabilities,
     Runtime,
     cut_at_stop,
@@ -103,6 +102,8 @@ def _generator(model: Any, token_ids: Sequence[int], max_length: int) -> Any:
 
 
 class _OnnxGenaiRuntime:
+    decodes = True
+
     def __init__(self, artifact: Path, provider: str) -> None:
         self._artifact, self._provider = artifact, provider
         self._build = read_build(artifact)
@@ -112,11 +113,15 @@ class _OnnxGenaiRuntime:
         self._last_asked: Sequence[int] = ()
         self._stop_ids = frozenset(int(token) for token in self._tokenizer.eos_token_ids)
 
-    def limits(self) -> Limits:
-        return self._build.limits
-
     def encode(self, text: str) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text)]
+
+    def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        return [str(self._tokenizer.decode(np.array(ids, dtype=np.int32))) for ids in batch]
+
+    def stream(self, token_ids: Sequence[int]) -> str:
+        stream = self._tokenizer.create_stream()
+        return "".join(str(stream.decode(token)) for token in token_ids)
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         total = min(len(token_ids) + max_new_tokens, self._build.context_length)

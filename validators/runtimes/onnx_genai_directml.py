@@ -11,7 +11,6 @@ a GPU does is not. One session answers and scores, and is profiled throughout
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import numpy as np
 from validators.contract import (
     ExecutionEvidence,
     Generation,
-    Limits,
     LogProbabilities,
     Runtime,
     only_known,
@@ -46,23 +44,27 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     """
     only_known(settings, ["job_limit_s", "answer_tokens"], "onnx_genai_directml")
     limit_s = float(settings.get("job_limit_s", JOB_LIMIT_S))
-    return _DirectmlRuntime(artifact, limit_s, settings.get("answer_tokens"))
+    return _DirectmlRuntime(artifact, limit_s)
 
 
 class _DirectmlRuntime:
-    def __init__(self, artifact: Path, job_limit_s: float, answer_tokens: int | None) -> None:
+    decodes = False  # by its runner; row dml-standin decodes with the same tokenizer
+
+    def __init__(self, artifact: Path, job_limit_s: float) -> None:
         self._build = read_build(artifact)
-        self._answer_tokens = answer_tokens
         self._process = DirectmlProcess(artifact, job_limit_s)
         opened = self._process.ask("open")
         self._about = dict(line.split(" ", 1) for line in opened if line)
 
-    def limits(self) -> Limits:
-        return replace(self._build.limits, answer_tokens=self._answer_tokens)
-
     def encode(self, text: str) -> list[int]:
         [ids, *_] = self._process.ask("encode", text)
         return list(words(ids))
+
+    def decode(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        raise NotImplementedError
+
+    def stream(self, token_ids: Sequence[int]) -> str:
+        raise NotImplementedError
 
     def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
         most = min(max_new_tokens, self._build.context_length - len(token_ids))

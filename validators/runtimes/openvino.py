@@ -17,7 +17,6 @@ import openvino
 from validators.contract import (
     CheckError,
     ExecutionEvidence,
-    Limits,
     LogProbabilities,
     Runtime,
     only_known,
@@ -73,9 +72,6 @@ class _OpenvinoRuntime(IrRuntime):
             core=core,
             counters=gpu_counters(core, device),
         )
-
-    def limits(self) -> Limits:
-        return Limits()
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         compiled = self.compiled()

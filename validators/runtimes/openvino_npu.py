@@ -8,7 +8,7 @@ The pipeline's options are those of the artifact's own ``npu-profile.json``, so 
 what is shipped; only `PROFILE_OPTIONS` may be there, because others name devices too
 (``NPUW_DEVICES``, ``++GENERATE_CONFIG``, ``NPUW_SUBMODEL_DEVICE``). A prompt longer than its
 MAX_PROMPT_LEN does not run here; past MAX_PROMPT_LEN + MIN_RESPONSE_LEN tokens the pipeline does
-not fail, it forgets, so `limits` gives both numbers.
+not fail, it forgets, so both are limits (`phiforge.settings.limits`).
 
 The pipeline gives no logits. They come from the same model compiled as the pipeline compiles it
 (NPUW_LLM=YES, openvino.genai src/cpp/src/utils.cpp, compile_decoder_for_npu); that model gives
@@ -34,11 +34,11 @@ import openvino
 from phiforge.artifact.payload_files import NPU_PROFILE
 from phiforge.artifact.record import read_record
 from phiforge.npu_compiler.properties import ON_CPU
+from phiforge.settings.limits import NPU_LENGTHS
 from validators.contract import (
     ArtifactError,
     CheckError,
     ExecutionEvidence,
-    Limits,
     LogProbabilities,
     Proof,
     Runtime,
@@ -53,8 +53,6 @@ from validators.openvino_pipeline import IrRuntime, described, inputs_of, listed
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 
 PROFILE_OPTIONS = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT")
-# OpenVINO GenAI's defaults, where a profile leaves them out.
-DEFAULT_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}
 
 STAND_IN_TOKENS = 64
 """What the stand-in scores at once."""
@@ -132,7 +130,7 @@ def pipeline_options(artifact: Path) -> dict[str, Any]:
                 f"{NPU_PROFILE} asks for {name}={value!r}; only plain values of "
                 f"{', '.join(PROFILE_OPTIONS)} may come with an artifact",
             )
-    return {**DEFAULT_LENGTHS, **options}
+    return {**NPU_LENGTHS, **options}
 
 
 class NpuRuntime(IrRuntime):
@@ -162,11 +160,6 @@ class NpuRuntime(IrRuntime):
             core=core,
             counters=_npu_counters(core),
         )
-
-    def limits(self) -> Limits:
-        """Return what the profile's lengths allow."""
-        prompt = int(self.options["MAX_PROMPT_LEN"])
-        return Limits(prompt, prompt + int(self.options["MIN_RESPONSE_LEN"]))
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         """See `validators.contract.Runtime.score`; stepwise."""

@@ -16,7 +16,7 @@ from optimum.intel import OVModelForCausalLM
 from optimum.intel.openvino.modeling_base import core
 from transformers import AutoConfig, AutoTokenizer
 
-from validators.contract import ExecutionEvidence, Limits, LogProbabilities, Runtime, only_known
+from validators.contract import ExecutionEvidence, LogProbabilities, Runtime, only_known
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import compiled_evidence, gpu_counters, one_device
 from validators.runtimes.openvino import PINNED
@@ -53,9 +53,6 @@ class _OptimumRuntime(TransformersRuntime):
         )
         tokenizer = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
         super().__init__(model, tokenizer, counters)
-
-    def limits(self) -> Limits:
-        return Limits()
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         inputs = torch.tensor([list(token_ids)])
