@@ -1,0 +1,110 @@
+"""Every page holds: a reader writes its files, runs its commands, and sees what it says."""
+
+from pathlib import Path
+
+import pytest
+
+from support.checkout import Checkout
+from support.pages import PAGES, PageFault, Reader, blocks_of, first_missing, page_text
+from support.reader import make_reader
+from support.stand_ins import STAND_INS, stand_ins
+
+WITH_BLOCKS = [page for page in PAGES if list(blocks_of(page_text(page), page))]
+
+# What is not run, or only as a dry run, and why.
+MARKED = [
+    "DESIGN.md: not run: no command, a table of folders",
+    "README.md: dry run: the first runs these very tests, the others fetch and build for minutes",
+    "README.md: dry run: needs 24 GiB of memory, a download of 7.6 GB, and an hour",
+    "docs/devices.md: dry run: needs a lab host with an Intel NPU",
+    "docs/devices.md: not run: needs Windows",
+    "docs/npu-blob.md: dry run: fetches and installs for minutes",
+    "docs/npu-blob.md: not run: needs Intel's native libraries",
+    "docs/npu-blob.md: not run: needs a laptop with an Intel NPU",
+    "docs/npu-library.md: dry run: builds a library from its sources for minutes",
+    "docs/releases.md: not run: no command, a table of files",
+    "docs/upgrading.md: dry run: resolves against a package index, and runs these very tests",
+]
+
+
+@pytest.fixture
+def reader(pipeline: Checkout, tmp_path: Path) -> Reader:
+    return make_reader(pipeline, tmp_path)
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_a_page_holds(reader: Reader, page: str) -> None:
+    with stand_ins(page)(reader) as equipped:
+        equipped.follow(page_text(page), page)
+
+
+def test_every_stand_in_has_a_page() -> None:
+    assert STAND_INS.keys() <= set(WITH_BLOCKS)
+
+
+def test_no_block_is_left_out_silently() -> None:
+    found = [
+        f"{block.page}: {block.mark}: {block.reason}"
+        for page in WITH_BLOCKS
+        for block in blocks_of(page_text(page), page)
+        if block.mark
+    ]
+    assert found == MARKED
+
+
+GOOD = """\
+# A page
+
+```yaml
+# file: config/there.yaml
+more: {b: 2}
+```
+
+```sh
+cat config/there.yaml
+echo "to be seen"; exit 3
+```
+
+```text
+b: 2
+to … seen
+exit code 3
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", None),
+        ("cat config/there", "cat config/their", "page.md:9: cat config/their.yaml: ended with 1"),
+        ("exit 3", "true", "page.md:10: "),
+        ("to … seen", "to … sewn", "page.md:15: not seen"),
+        ("b: 2\nto", "to … seen\nb", "page.md:15: not seen"),  # in another order
+        ("# file: config/there.yaml\n", "", "page.md:4: no first line '# file: PATH'"),
+        ("```sh", "```", "page.md:8: it is not known"),
+        ("```sh\n", "<!-- a remark -->\n```fish\n", "page.md:9: it is not known"),
+        ("```sh\ncat config/there.yaml", "```yaml\n# file: a.yaml\na: 1", "page.md:14: it is not"),
+        ("```sh\ncat", "    cat", "page.md:8: a block is fenced"),
+    ],
+)
+def test_a_wrong_page_fails_by_page_and_line(
+    old: str, new: str, message: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/there.yaml").write_text("more: {a: 1}\n")
+    reader = Reader(tmp_path, tmp_path / "home", {"PATH": "/usr/bin:/bin"})
+    try:
+        reader.follow(GOOD.replace(old, new, 1), "page.md")
+    except PageFault as fault:
+        assert message is not None and str(fault).startswith(message), fault
+    else:
+        assert message is None
+    if message is None:
+        assert "a: 1" in (tmp_path / "config/there.yaml").read_text()
+
+
+def test_lines_are_found_in_their_order() -> None:
+    assert first_missing("a\n…\nc d\n", "a\nb\n  c   d\n") == 0
+    assert first_missing("a…\nc", "c\nabc\n") == 2
