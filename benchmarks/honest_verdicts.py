@@ -3,11 +3,12 @@
     .venv/bin/snakemake --cores 4 all
     .venv/bin/python -m benchmarks.honest_verdicts
 
-Observes and judges every built variant on every row that is here, as ``validators.check`` does, in
-each of `ENVIRONMENTS`; verdicts and metrics go to benchmarks/acceptance/honest-verdicts.json. A
-verdict that depends on the agent's processor would show here. Left out are the lint, which does
-not depend on it, and the speed, which is not judged: it runs with the runtime's own numerics, and
-OpenVINO asks the processor itself for bfloat16, which a held-back oneDNN does not have.
+Observes and judges every built variant on every row that executes it on the CPU, as
+``validators.check`` does, in each of `ENVIRONMENTS`; verdicts and metrics go to
+benchmarks/acceptance/honest-verdicts.json. A verdict that depends on the agent's processor would
+show here. Left out are the lint, which does not depend on it, and the speed, which is not judged:
+it runs with the runtime's own numerics, and OpenVINO asks the processor itself for bfloat16, which
+a held-back oneDNN does not have.
 
 The NPU's stand-in is held back to AVX2 with VNNI, which every Core Ultra has: with plain AVX2,
 OpenVINO asks oneDNN for a product that it then does not have, and does not compile the model.
@@ -119,8 +120,8 @@ def _checks(artifacts: Path, settings: Settings, model: Model) -> Iterator[tuple
             for row in variant.devices:
                 device = settings.devices[row]
                 elsewhere = row_of(device, variant).environment
-                runs = device.kind != "compiler" and blocked_row(device, settings.tools) is None
-                if runs and elsewhere is None:
+                runs = blocked_row(device, settings.tools) is None
+                if runs and device.executes == "CPU" and elsewhere is None:
                     yield variant, row
 
 

@@ -4,7 +4,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError
@@ -71,42 +72,48 @@ def run_compiler(
         IrRefused: it refused, or crashed.
         CompilerError: it was killed, took too long, or could not do its work.
     """
-    try:
-        ended = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=time_limit_s,
-            check=False,
-            preexec_fn=prepare,
-        )
-    except subprocess.TimeoutExpired:
-        raise CompilerError(
-            f"the NPU compiler did not end within {time_limit_s:.0f} s (platform {platform})",
-            remedy="run it on a faster machine, or leave this out",
-        ) from None
-    lines = ended.stderr.strip().splitlines()
+    # Files, not pipes: a wineserver that outlives the compiler would keep a pipe open for ever.
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        try:
+            code = subprocess.run(
+                command,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                timeout=time_limit_s,
+                check=False,
+                preexec_fn=prepare,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise CompilerError(
+                f"the NPU compiler did not end within {time_limit_s:.0f} s (platform {platform})",
+                remedy="run it on a faster machine, or leave this out",
+            ) from None
+        printed, complaint = _text(output), _text(errors)
+    lines = complaint.strip().splitlines()
     said = next((line for line in reversed(lines) if line.startswith(_ERROR)), "")
     said = _short(said.removeprefix(_ERROR))
-    if ended.returncode == 0:
-        return ended.stdout
-    if ended.returncode == REFUSED:
+    if code == 0:
+        return printed
+    if code == REFUSED:
         raise IrRefused(f"the NPU compiler does not take this IR for platform {platform}: {said}")
     if said:
         raise CompilerError(f"the NPU compiler cannot work: {said}", remedy=_REMEDY)
     raise CompilerError(
-        f"the NPU compiler's process ended with {_ending(ended.returncode)} "
+        f"the NPU compiler's process ended with {_ending(code)} "
         f"({' '.join(lines[-1:]) or 'it said nothing'})",
         remedy="run again; if it was out of memory, on a machine with more",
     )
 
 
 _REMEDY = "see docs/npu-blob.md, 'The compiler'"
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
 
 
 def _short(message: str) -> str:

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ DIGEST = "installed_sha256"
 _INPUTS = (Path("envs/npu-compiler.lock"), Path("envs/npu_compiler/npu_compile.c"))
 _BLOB = "model.blob"
 _REMEDY = "make npu-compiler"
+_SERVER_START_S = 30.0
 
 
 def installed() -> dict[str, str] | None:
@@ -89,24 +92,21 @@ def compile_ir(
     command = [record["wine"], str(ROOT / FOLDER / "libs" / PROGRAM), OPENVINO_IR, _BLOB]
     command += [text for pair in properties.items() for text in pair]
     try:
-        printed = run_compiler(
-            command,
-            cwd=work,
-            environment=environment,
-            time_limit_s=time_limit_s,
-            platform=properties["NPU_PLATFORM"],
-            prepare=_alone,
-        )
+        with _server(record["wineserver"], prefix, environment):
+            printed = run_compiler(
+                command,
+                cwd=work,
+                environment=environment,
+                time_limit_s=time_limit_s,
+                platform=properties["NPU_PLATFORM"],
+                prepare=_alone,
+            )
     except IrRefused as error:
         if "bad alloc" in str(error):
             raise CompilerError(
                 "the NPU compiler ran out of memory", remedy="run it on a machine with more"
             ) from None
         raise
-    finally:
-        # It ends by itself after its last client, but must not write into a folder that goes.
-        server = [record["wineserver"], "--kill"]
-        subprocess.run(server, env=environment, capture_output=True, check=False)
     (work / _BLOB).replace(blob)
     said = dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
     return CompilerRecord(
@@ -120,6 +120,33 @@ def compile_ir(
 def _alone() -> None:
     die_with_parent()
     without_network()
+
+
+@contextmanager
+def _server(program: str, prefix: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run the prefix's wineserver, which ends with this process.
+
+    One that the compiler starts itself would be nobody's child, and would wait for ever for the
+    first client if the compiler was killed before it had connected.
+    """
+    server = subprocess.Popen(
+        [program, "--foreground"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (no lock is taken in it)
+    )
+    try:
+        deadline = time.monotonic() + _SERVER_START_S
+        while not any(prefix.glob(".wine-*/server-*/socket")):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise CompilerError("wineserver does not start", where=program, remedy=_REMEDY)
+            time.sleep(0.005)
+        yield
+    finally:
+        server.kill()
+        server.wait()
 
 
 def _make_prefix(prefix: Path, system32: Path) -> None:

@@ -61,17 +61,17 @@ def left_over(folder: Path) -> list[str]:
     names = [
         path.name for path in folder.iterdir() if path.name in (BLOB, LABEL) or path.name[0] == "."
     ]
-    return names + [f"process {pid}" for pid in compilers(folder)]
+    return names + [f"process {pid}" for pid in compilers(folder) + compilers(folder, "wineserver")]
 
 
-def compilers(folder: Path) -> list[int]:
-    """The processes of the compiler that work below a folder."""
+def compilers(folder: Path, program: str = "npu-compile.exe") -> list[int]:
+    """The processes of the compiler, or of its wineserver, that work below a folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (process / "cmdline").read_text(errors="replace")
             works_in = (process / "cwd").readlink()
-            if "npu-compile.exe" in command and works_in.is_relative_to(folder.resolve()):
+            if program in command and works_in.is_relative_to(folder.resolve()):
                 found.append(int(process.name))
     return found
 
@@ -161,7 +161,7 @@ def test_a_compiler_ends_with_its_parent(
 ) -> None:
     compiling.send_signal(signal.SIGKILL)
     compiling.wait()
-    wait_for(lambda: compilers(tmp_path) == [])
+    wait_for(lambda: compilers(tmp_path) + compilers(tmp_path, "wineserver") == [])
     shutil.rmtree(tmp_path / "payload")
     compile_into(tmp_path / "payload", ir)
     assert (tmp_path / "payload" / BLOB).is_file()

@@ -349,5 +349,7 @@ def test_what_is_not_as_declared_is_named_before_it_runs(
     built: Callable[[str], Path], reference: Reference, tmp_path: Path, case: str
 ) -> None:
     broken, names = CASES[case]
+    if broken.variant in (LIBRARY8, LIBRARY4) and not built(broken.variant).is_dir():
+        pytest.skip("needs the environment of the NPU library: make npu-library")
     payload = broken.made(built, tmp_path) / "payload"
     assert linted(broken.variant, payload, reference) == names

@@ -18,7 +18,6 @@ from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
 from benchmarks.honest_verdicts import RECORD as VERDICTS
 from phiforge.artifact.record import read_record
 from phiforge.receipts.gates import Gates, Metrics
-from phiforge.settings.plan import blocked_row
 from support.checkout import ROOT
 from support.jobs import SETTINGS
 
@@ -68,11 +67,6 @@ def test_every_honest_measurement_passes_and_every_sabotage_fails(precision: str
             assert bool(broken) != (entry["kind"] == "honest"), (entry, broken)
 
 
-def _runs_here(row: str) -> bool:
-    device = SETTINGS.devices[row]
-    return device.kind != "compiler" and blocked_row(device, SETTINGS.tools) is None
-
-
 def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
     """As committed: one and two processors, and two instruction sets where a runtime obeys."""
     record = read_record(ROOT / VERDICTS)
@@ -85,7 +79,7 @@ def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
     assert len(variants) >= 10
     for name in variants:
         for row in SETTINGS.variants[name].devices:
-            if _runs_here(row):
+            if SETTINGS.devices[row].executes == "CPU":
                 for where in ((name, row, environment) for environment in ENVIRONMENTS):
                     assert where in verdicts or left_out[where] == NOT_HELD_BACK, where
 
