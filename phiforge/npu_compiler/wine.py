@@ -10,6 +10,7 @@ the prefix with copies of them (wine programs/wineboot/wineboot.c, update_winepr
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ DIGEST = "installed_sha256"
 _INPUTS = (Path("envs/npu-compiler.lock"), Path("envs/npu_compiler/npu_compile.c"))
 _BLOB = "model.blob"
 _REMEDY = "make npu-compiler"
-_SERVER_START_S = 5.0
+_SERVER_START_S, _SERVER_END_S = 5.0, 10.0
 
 
 def installed() -> dict[str, str] | None:
@@ -145,8 +146,12 @@ def _server(program: str, prefix: Path, environment: Mapping[str, str]) -> Itera
             time.sleep(0.005)
         yield
     finally:
-        server.kill()
-        server.wait()
+        server.send_signal(signal.SIGINT)  # it ends its clients first (wine server/signal.c)
+        try:
+            server.wait(_SERVER_END_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _listens(prefix: Path) -> bool:
