@@ -71,18 +71,19 @@ class Bench:
         return sorted({failure["name"] for failure in failures})
 
 
-def make_bench(folder: Path) -> Bench:
-    """Ask the source three golden prompts."""
+def make_bench(folder: Path, source: Path = SOURCE, *prompts: dict[str, Any]) -> Bench:
+    """Ask a source three golden prompts of phi3-tiny, and other ``prompts``."""
     document = yaml.safe_load((SOURCE / "golden.yaml").read_text(encoding="utf-8"))
     chosen = [prompt for prompt in document["prompts"] if prompt["id"] in ASKED]
     golden = folder / "golden.yaml"
-    golden.write_text(yaml.safe_dump({"prompts": chosen}, allow_unicode=True), encoding="utf-8")
-    assert len(load_golden(golden).prompts) == len(ASKED)
+    asked = {"prompts": [*chosen, *prompts]}
+    golden.write_text(yaml.safe_dump(asked, allow_unicode=True), encoding="utf-8")
+    assert len(load_golden(golden).prompts) == len(ASKED) + len(prompts)
     reference = folder / "reference"
     job = write_job(folder, Reference("phi3-tiny", 256, 2560, synthetic=False))
-    done = run("reference", job, "--source", SOURCE, "--golden", golden, "--into", reference)
+    done = run("reference", job, "--source", source, "--golden", golden, "--into", reference)
     assert done.returncode == 0, done.stderr
-    return Bench(folder, golden, reference)
+    return Bench(folder, golden, reference, source)
 
 
 def copied(payload: Path, into: Path) -> Path:

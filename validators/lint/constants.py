@@ -1,7 +1,7 @@
 """Hold a graph's constants to what the source's configuration makes of them, by formula."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,12 @@ from phiforge.receipts.receipt import Failure
 from validators.contract import some
 from validators.lint.architecture import Architecture
 from validators.lint.openvino_ir import Constant, Ir, Layer
+from validators.lint.rope import OTHER_ROPE, Rope, close, rope_of
 
 Array = npt.NDArray[Any]
 
 _FLOAT32 = 2.0**-20  # a few roundings, as a share
-_HALF = 2.0**-11
 _NUMPY = {"f32": np.float32, "f16": np.float16, "i64": np.int64, "i32": np.int32}
-
-
-def inverse_frequencies(architecture: Architecture) -> Array | None:
-    """RoPE's, shape (rotated dimensions / 2); None: LongRoPE, which has no single formula here."""
-    config = architecture.config
-    if config.get("rope_scaling"):
-        return None
-    dimensions = int(architecture.head_size * config.get("partial_rotary_factor", 1.0))
-    exponents = np.arange(0, dimensions, 2, dtype=np.float64) / dimensions
-    return np.asarray(float(config.get("rope_theta", 10000.0)) ** -exponents)
 
 
 def attention_scale(architecture: Architecture) -> float:
@@ -48,43 +38,14 @@ def _same(found: float | None, expected: Any) -> bool:
     return bool(abs(found - expected) <= abs(expected) * _FLOAT32)
 
 
-def lint_cache(name: str, values: Array, architecture: Architecture) -> list[Failure]:
-    """Compare a cache of cosines or sines with the formula, over its whole length.
-
-    Args:
-        name: ``cos_cache`` or ``sin_cache``.
-        values: shape (positions, rotated dimensions / 2).
-    """
-    frequencies = inverse_frequencies(architecture)
-    if frequencies is None:
-        return []
-    length = int(architecture.config["max_position_embeddings"])
-    if values.shape != (length, len(frequencies)):
-        what = f"{name} has shape {list(values.shape)}, not {[length, len(frequencies)]}"
-        return [Failure("other-rope", what)]
-    positions = np.arange(length, dtype=np.float64)[:, None]
-    angles = positions * frequencies
-    exact = np.cos(angles) if name.startswith("cos") else np.sin(angles)
-    # float32's angles are off by a share of the position
-    right = np.abs(values - exact) <= angles * 2.0**-21 + (_HALF if values.itemsize == 2 else 1e-6)
-    rows = np.flatnonzero(~right.all(axis=1))
-    if not len(rows):
-        return []
-    what = f"{name} is not RoPE's at {len(rows)} of {length} positions, first {rows[0]}"
-    return [Failure("other-rope", what)]
-
-
 def lint_ir_constants(ir: Ir, data: Array, architecture: Architecture) -> list[Failure]:
     """Compare an IR's frequencies, epsilons, attention scales and window."""
     config = architecture.config
-    frequencies: list[Array] = []
     scales: list[float | None] = []
     windows: list[float | None] = []
     epsilons: list[float | None] = []
     for layer in ir.layers.values():
-        if layer.type == "MatMul" and (constant := _constant(ir, layer, 0)):
-            frequencies.append(_values(constant, data))
-        elif layer.type == "ScaledDotProductAttention":
+        if layer.type == "ScaledDotProductAttention":
             scale = _constant(ir, layer, 4)
             scales.append(float(_values(scale, data)[0]) if scale else None)
         elif layer.type == "Add" and _reads(ir, layer, "ReduceMean"):
@@ -102,14 +63,85 @@ def lint_ir_constants(ir: Ir, data: Array, architecture: Architecture) -> list[F
     window = config.get("sliding_window")
     if "layer_types" not in config:
         found += compare("other-window", "sliding window", windows or [None], window)
-    expected = inverse_frequencies(architecture)
-    if expected is not None and not (
-        len(frequencies) == 1
-        and frequencies[0].shape == expected.shape
-        and bool((np.abs(frequencies[0] - expected) <= expected * _FLOAT32).all())
-    ):
-        found.append(Failure("other-rope", "RoPE's inverse frequencies are not the source's"))
+
+    def values(layer: Layer, port: int) -> Array | None:
+        constant = _constant(ir, layer, port)
+        return None if constant is None else _values(constant, data)
+
+    return found + _lint_rope(ir, values, architecture)
+
+
+def _lint_rope(
+    ir: Ir, values: Callable[[Layer, int], Array | None], architecture: Architecture
+) -> list[Failure]:
+    """Compare the frequencies, LongRoPE's factors, its switch and its magnitude.
+
+    Args:
+        values: layer and port to the constant that it reads there, if it reads one.
+    """
+    rope = rope_of(architecture)
+    if rope is None:
+        return []
+    angles = [
+        layer
+        for layer in ir.layers.values()
+        if layer.type == "MatMul" and _leads_to(ir, layer, ("Const", "Unsqueeze"))
+    ]
+    right = len(angles) == 1 and (
+        close(values(angles[0], 0), rope.frequencies)
+        if rope.beyond is None
+        else _right_longrope(ir, values, angles[0], rope)
+    )
+    what = "RoPE's inverse frequencies, or LongRoPE's switch between them, are not the source's"
+    found = [] if right else [Failure(OTHER_ROPE, what)]
+    for layer in ir.layers.values():
+        if _origin(ir, layer, 0) in ("Cos", "Sin"):
+            factor = values(layer, 1) if layer.type == "Multiply" else np.ones(1)
+            if not close(factor, np.asarray([rope.magnitude])):
+                what = f"RoPE's {_origin(ir, layer, 0)} is not multiplied by {rope.magnitude}"
+                found.append(Failure(OTHER_ROPE, what))
     return found
+
+
+def _right_longrope(
+    ir: Ir, values: Callable[[Layer, int], Array | None], angles: Layer, rope: Rope
+) -> bool:
+    """Frequencies are 1 / (factors * powers); the factors are selected by the sequence's length."""
+    reciprocal = _behind(ir, angles, 0, "Unsqueeze")
+    if reciprocal.type != "Power" or not close(values(reciprocal, 1), np.asarray([-1.0])):
+        return False
+    product = ir.layers[reciprocal.inputs[0][0]]
+    chosen = ir.layers[product.inputs[0][0]]
+    if product.type != "Multiply" or chosen.type != "Select":
+        return False
+    longer = ir.layers[chosen.inputs[0][0]]
+    sequence = ir.layers[longer.inputs[0][0]]
+    largest = ir.layers[sequence.inputs[0][0]]
+    powers, long, short = values(product, 1), values(chosen, 1), values(chosen, 2)
+    return (
+        (longer.type, sequence.type, largest.type) == ("Greater", "Add", "ReduceMax")
+        and close(values(sequence, 1), np.ones(1))
+        and close(values(longer, 1), np.asarray([rope.switch]))
+        and powers is not None
+        and long is not None
+        and short is not None
+        and close(1 / (long * powers), rope.beyond)
+        and close(1 / (short * powers), rope.frequencies)
+    )
+
+
+def _origin(ir: Ir, layer: Layer, port: int) -> str | None:
+    return ir.layers[layer.inputs[port][0]].type if port in layer.inputs else None
+
+
+def _behind(ir: Ir, layer: Layer, port: int, passed: str) -> Layer:
+    """The layer whose values reach a port through layers of one type."""
+    origin = ir.layers[layer.inputs[port][0]]
+    return _behind(ir, origin, 0, passed) if origin.type == passed else origin
+
+
+def _leads_to(ir: Ir, layer: Layer, kinds: tuple[str, ...]) -> bool:
+    return _origin(ir, layer, 0) in kinds
 
 
 def _constant(ir: Ir, layer: Layer, port: int) -> Constant | None:
