@@ -53,6 +53,18 @@ COMMANDS: Mapping[str, Command] = {
     "reproduce": Command("phiforge.reproduce.attest", "require that all builds were reproduced"),
 }
 
+# One way to use what a person runs, at the end of its --help.
+EXAMPLES: Mapping[str, str] = {
+    "verify": "phiforge verify artifacts/release/phi3-tiny/openvino-int4 --key release.pub",
+    "diff": "phiforge diff ~/old/openvino-int4 artifacts/release/phi3-tiny/openvino-int4",
+    "report": "phiforge report phi3-tiny/openvino-int4",
+    "new-key": "phiforge new-key --kind ecdsa --private ~/keys/release.pem --public release.pub",
+    "revoke": 'phiforge revoke phi3-tiny/openvino-int4 0.1.0 --reason "wrong tokenizer"',
+    "publish": "phiforge publish phi3-tiny/openvino-int4 --configfile publish.yaml",
+    "prune": "phiforge prune --keep 2 phi3-tiny/openvino-int4 --configfile publish.yaml",
+    "configuration": "phiforge configuration > config/README.md",
+}
+
 LONG = ("convert", "reference", "check", "rebuild")
 
 
@@ -75,6 +87,7 @@ def _run(argv: Sequence[str]) -> None:
             name,
             help=command.summary,
             description=described,
+            epilog=f"example:\n  {EXAMPLES[name]}" if name in EXAMPLES else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if module is not None:

@@ -1,7 +1,4 @@
-"""Print config/README.md: every key of the configuration, with type, default, meaning and example.
-
-phiforge configuration > config/README.md
-"""
+"""Print config/README.md: every key of the configuration: type, default, meaning, example."""
 
 import argparse
 import json

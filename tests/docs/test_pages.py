@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from phiforge.cli import EXAMPLES
 from support.checkout import Checkout
-from support.pages import PAGES, PageFault, Reader, blocks_of, first_missing, page_text
+from support.pages import (
+    PAGES,
+    PageFault,
+    Reader,
+    blocks_of,
+    example_of_help,
+    first_missing,
+    page_text,
+)
 from support.reader import make_reader
 from support.stand_ins import STAND_INS, stand_ins
 
@@ -36,6 +45,41 @@ def reader(pipeline: Checkout, tmp_path: Path) -> Reader:
 def test_a_page_holds(reader: Reader, page: str) -> None:
     with stand_ins(page)(reader) as equipped:
         equipped.follow(page_text(page), page)
+
+
+def test_the_examples_of_help_hold(reader: Reader) -> None:
+    """Of every command that a person runs, after what it needs was made."""
+    shown = {name: example_of_help(reader.output("phiforge", name, "--help")) for name in EXAMPLES}
+    page = f"""
+```yaml
+# file: publish.yaml
+publish: {{channel: candidate, storage: [{{url: releases}}]}}
+```
+
+```sh
+{shown["new-key"]}
+export PHIFORGE_SIGNING_KEY=~/keys/release.pem
+snakemake --cores 4 all --config variants=openvino-int4
+cp -al artifacts/release/phi3-tiny ~/old
+{shown["verify"]}
+{shown["diff"]}
+{shown["report"]}
+{shown["configuration"]}
+{shown["publish"]}
+{shown["prune"]}
+{shown["revoke"]}
+```
+
+```text
+key …
+VERIFIED: …
+nothing changed
+published phi3-tiny/openvino-int4 0.1.0 (candidate): releases/…
+nothing to remove: …
+revoked…
+```
+"""
+    reader.follow(page, "--help")
 
 
 def test_every_stand_in_has_a_page() -> None:

@@ -1,6 +1,7 @@
 """A lab host checks the pipeline's artifacts: a real sshd on loopback, the real validators.
 
-What goes wrong on the way: test_lab_session.py.
+A release that becomes stable by its receipt: docs/devices.md (tests/docs/test_pages.py). What goes
+wrong on the way: test_lab_session.py.
 """
 
 import signal
@@ -12,31 +13,12 @@ import psutil
 import pytest
 
 from phiforge.receipts.signed_receipt import read_signed
-from phiforge.trust.keys import new_key, read_public
-from support.checkout import ROOT, Checkout
+from phiforge.trust.keys import read_public
+from support.checkout import ROOT
 from support.lab_bench import Bench
 from support.lab_host import SSHD
 
-CPU_BUILD = "genai-cpu-int4"
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs openssh-server (sshd)")
-
-
-def test_a_lab_host_s_receipt_makes_a_release_stable(
-    copy: Checkout, lab: Bench, tmp_path: Path
-) -> None:
-    """The CPU build has one row, and its device is behind ssh."""
-    new_key(tmp_path / "release.pem", tmp_path / "release.pub", kind="ecdsa")
-    rows = lab.rows(runner="ssh", ssh=lab.host())
-    options = ["--config", f"device_files={rows}", f"variants={CPU_BUILD}"]
-    key = str(tmp_path / "release.pem")
-    done = copy.snakemake("--cores", "2", "stable", *options, PHIFORGE_SIGNING_KEY=key)
-    assert f"phi3-tiny {CPU_BUILD}: stable since " in done.stdout + done.stderr
-    written = copy.folder / f"artifacts/checks/phi3-tiny/{CPU_BUILD}/cpu.json"
-    receipt = read_signed(written, [read_public(lab.public)])
-    assert (receipt.verdict, receipt.kind, receipt.runner) == ("passed", "device", "ssh")
-    assert receipt.signer is not None and not receipt.signer.ephemeral
-    assert receipt.executed_on is not None and receipt.executed_on.device == "CPU"
-    assert copy.planned("all", *options) <= {"index phi3-tiny"}  # which names the promotion
 
 
 def test_a_killed_runtime_is_a_verdict(lab: Bench) -> None:

@@ -103,6 +103,13 @@ class Reader:
             elif block.language != "text" or before is None or before.language != "sh":
                 raise block.fault(f"it is not known what to do with this ({block.language!r})")
 
+    def output(self, *command: str) -> str:
+        """Run a command in the checkout; its output, or an error where it fails."""
+        return subprocess.run(
+            command, cwd=self.checkout, env=dict(self.environment),
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
     def _replaced(self, text: str) -> str:
         for name, standin in self.standins.items():
             text = text.replace(name, standin)
@@ -167,9 +174,11 @@ def merge(old: Any, new: Any) -> Any:
     return new
 
 
-def examples_of_help(output: str) -> str:
-    """The commands that a ``--help`` shows, as a block: its indented lines that begin with one."""
-    return "\n".join(re.findall(r"^ +((?:phiforge|snakemake|make) \S.*)$", output, re.MULTILINE))
+def example_of_help(output: str) -> str:
+    """The command at the end of a ``--help``."""
+    found = re.search(r"^example:\n  (phiforge .*)$", output, re.MULTILINE)
+    assert found, output
+    return found[1]
 
 
 def page_text(page: str) -> str:

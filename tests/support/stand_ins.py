@@ -1,10 +1,14 @@
 """What takes the place of what a page's reader has and a test has not, page by page."""
 
+import getpass
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import yaml
 from moto.server import ThreadedMotoServer
@@ -12,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from phiforge.trust.keys import new_key
 from support.checkout import ROOT
 from support.hub_server import HubServer
-from support.lab_host import new_ssh_key
+from support.lab_host import lab_server
 from support.pages import Reader
 from support.releasing import make_certified
 
@@ -79,13 +83,26 @@ def places(reader: Reader) -> Iterator[Reader]:
 
 @contextmanager
 def a_lab(reader: Reader) -> Iterator[Reader]:
-    """The files of a lab host that is not asked for anything."""
-    ssh, lab = reader.home / ".ssh", reader.home / "lab"
-    ssh.mkdir()
-    new_ssh_key(ssh / "phiforge")
-    new_key(reader.home / "keys/device.pem", lab / "npu-lab.pub")
-    host_key = new_ssh_key(ssh / "host").with_suffix(".pub").read_text().split()
-    yield replace(reader, standins={"ssh-ed25519 AAAA…": " ".join(host_key[:2])})
+    """A lab host, sshd on loopback, whose account is this one.
+
+    What the page has relative to the account's home is below the reader's.
+    """
+    with lab_server(reader.home / "sshd") as server:
+        (reader.home / ".ssh").mkdir()
+        shutil.copy(server.identity, reader.home / ".ssh/phiforge")
+        new_key(reader.home / "npu-lab.pem", reader.home / "lab/npu-lab.pub")
+        here = os.path.relpath(reader.home, Path.home())
+        yield replace(
+            reader,
+            standins={
+                "host: npu-lab.example": f"host: 127.0.0.1\n    port: {server.port}",
+                "user: phiforge": f"user: {getpass.getuser()}",
+                "ssh-ed25519 AAAA…": server.host_key,
+                "python: python3.11": f"python: {sys.executable}",
+                "folder: phiforge-lab": f"folder: {here}/phiforge-lab",
+                "runner_key: keys/": f"runner_key: {here}/keys/",
+            },
+        )
 
 
 STAND_INS: dict[str, Callable[[Reader], AbstractContextManager[Reader]]] = {
