@@ -43,7 +43,7 @@ cp /source/run.sh .
 x86_64-w64-mingw32-gcc-posix -O2 -Wall -Wextra -shared -o dxcore.dll /source/dxcore.c
 # wine loads an ELF library under the name of a DLL. Its headers call every function imported.
 winegcc-stable -m64 -O2 -Wall -Wextra -Wno-attributes -shared -o d3d12.dll.so \
-    /source/d3d12.c /source/d3d12.spec -I/usr/include/vkd3d -lvkd3d
+    /source/d3d12.c /source/d3d12.spec -I/usr/include/vkd3d -lvkd3d -lvulkan
 mv d3d12.dll.so d3d12.dll
 x86_64-w64-mingw32-g++-posix -std=c++17 -O2 -Wall -Wextra -static -o runner.exe \
     /source/runner.cpp -lversion

@@ -8,8 +8,15 @@
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* libvulkan.so is Linux's: its functions are in the ELF calling convention. */
+#pragma push_macro("_WIN32")
+#undef _WIN32
+#include <vulkan/vulkan.h>
+#pragma pop_macro("_WIN32")
 
 #define COBJMACROS
 #define INITGUID
@@ -81,18 +88,66 @@ static HRESULT WINAPI no_meta_commands(ID3D12Device5 *device, UINT *count,
     return S_OK;
 }
 
-static void answer_meta_commands(ID3D12Device *device)
+/* lavapipe gives every descriptor set the size of its layout, and libvkd3d lays one out for the
+ * largest heap that the device allows: with lavapipe's million descriptors of 256 bytes, each heap
+ * takes 512 MB in its two sets. ONNX Runtime has one for each graph that it captured, which is one
+ * for each prompt. A device that allows fewer costs less. */
+enum { MOST_DESCRIPTORS = 1 << 16 };
+
+static PFN_vkGetPhysicalDeviceProperties2 get_properties;
+
+static void VKAPI_CALL get_lower_limits(VkPhysicalDevice device, VkPhysicalDeviceProperties2 *all)
+{
+    get_properties(device, all);
+    for (VkBaseOutStructure *one = all->pNext; one; one = one->pNext) {
+        if (one->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DESCRIPTOR_INDEXING_PROPERTIES)
+            continue;
+        VkPhysicalDeviceDescriptorIndexingProperties *limits = (void *)one;
+        limits->maxDescriptorSetUpdateAfterBindUniformBuffers = MOST_DESCRIPTORS;
+        limits->maxDescriptorSetUpdateAfterBindStorageBuffers = MOST_DESCRIPTORS;
+        limits->maxDescriptorSetUpdateAfterBindSampledImages = MOST_DESCRIPTORS;
+        limits->maxDescriptorSetUpdateAfterBindStorageImages = MOST_DESCRIPTORS;
+    }
+}
+
+static PFN_vkVoidFunction VKAPI_CALL vulkan_function(VkInstance instance, const char *name)
+{
+    PFN_vkVoidFunction found = vkGetInstanceProcAddr(instance, name);
+    if (!found || strncmp(name, "vkGetPhysicalDeviceProperties2", 30) != 0)
+        return found;
+    get_properties = (PFN_vkGetPhysicalDeviceProperties2)found;
+    return (PFN_vkVoidFunction)get_lower_limits;
+}
+
+static HRESULT(WINAPI *create_heap)(ID3D12Device5 *, const D3D12_DESCRIPTOR_HEAP_DESC *, REFIID,
+                                    void **);
+
+/* libvkd3d would write past the end of the sets. */
+static HRESULT WINAPI create_small_heap(ID3D12Device5 *device,
+                                        const D3D12_DESCRIPTOR_HEAP_DESC *description,
+                                        REFIID interface_id, void **heap)
+{
+    if (description->NumDescriptors > MOST_DESCRIPTORS)
+        return E_OUTOFMEMORY;
+    return create_heap(device, description, interface_id, heap);
+}
+
+static void answer_otherwise(ID3D12Device *device)
 {
     ID3D12Device5 *device5;
     if (ID3D12Device_QueryInterface(device, &IID_ID3D12Device5, (void **)&device5) != S_OK)
         return;
     ID3D12Device5Vtbl *table = (ID3D12Device5Vtbl *)device5->lpVtbl;
     if (table->EnumerateMetaCommands != no_meta_commands) {
-        /* The table is in the library's read-only data, and the entry may be at a page's end. */
+        /* The table is in the library's read-only data, perhaps on two pages. */
         uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-        uintptr_t entry = (uintptr_t)&table->EnumerateMetaCommands & ~(page - 1);
-        if (mprotect((void *)entry, 2 * page, PROT_READ | PROT_WRITE) == 0)
+        uintptr_t start = (uintptr_t)table & ~(page - 1);
+        size_t size = (uintptr_t)(table + 1) - start;
+        if (mprotect((void *)start, size, PROT_READ | PROT_WRITE) == 0) {
+            create_heap = table->CreateDescriptorHeap;
+            table->CreateDescriptorHeap = create_small_heap;
             table->EnumerateMetaCommands = no_meta_commands;
+        }
     }
     ID3D12Device5_Release(device5);
 }
@@ -111,6 +166,7 @@ HRESULT WINAPI create_device(IUnknown *any, int feature_level, const GUID *inter
         .pfn_create_thread = create_thread,
         .pfn_join_thread = join_thread,
         .wchar_size = 2,
+        .pfn_vkGetInstanceProcAddr = vulkan_function,
     };
     struct vkd3d_device_create_info wanted = {
         .type = VKD3D_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
@@ -131,7 +187,7 @@ HRESULT WINAPI create_device(IUnknown *any, int feature_level, const GUID *inter
     result = vkd3d_create_device(&wanted, &IID_ID3D12Device, (void **)&made);
     if (FAILED(result))
         return result;
-    answer_meta_commands(made);
+    answer_otherwise(made);
     /* Without a place for the device the caller asks only whether there would be one. */
     result = device ? ID3D12Device_QueryInterface(made, interface_id, device) : S_FALSE;
     ID3D12Device_Release(made);

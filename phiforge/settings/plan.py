@@ -312,8 +312,8 @@ _CHECK_BYTES = {
 _OTHER_CHECK_BYTES = {"fp16": 4.8, "int8": 3.3, "int4": 5.5, "nf4": 5.5}
 
 
-# Measured: phi3-tiny, 14 prompts answered and scored in one process, 10 GB in either precision.
-_CHECK_FIXED_MB = {"onnx_genai_directml": 10 * GIGABYTE_MB}
+# Measured: phi3-tiny, 14 prompts answered and scored in one process (benchmarks/directml).
+_CHECK_FIXED_MB = {"onnx_genai_directml": 2 * GIGABYTE_MB}
 
 
 def check_memory_mb(model: Model, variant: Variant, module: str) -> int:
