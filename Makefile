@@ -64,8 +64,11 @@ directml: .directml/.installed
 .directml/.installed: envs/directml.lock envs/install.py $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c enter.sh packages.lock run.sh runner.cpp)
 	$(PYTHON) envs/directml/build.py .directml
 
-directml-lock:
+# The newest packages, and what DirectML makes of each form of each operator on them.
+directml-lock: $(INSTALLED)
 	$(PYTHON) envs/directml/lock.py
+	$(MAKE) directml
+	$(VENV)/bin/python benchmarks/directml_sweep/sweep.py
 
 clean-directml:
 	rm -rf .directml

@@ -4,17 +4,15 @@
 ``.installed`` is written last and holds the lock's SHA-256.
 """
 
-import hashlib
 import os
 from pathlib import Path
 
+from phiforge.artifact.checksums import ChecksumsError, parse_checksums
 from phiforge.artifact.tree import sha256_file
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
 MARKER = ".installed"
-_DIRECTML = ("build.py", "d3d12.c", "d3d12.spec", "dxcore.c", "enter.sh", "packages.lock", "run.sh",
-             "runner.cpp")  # fmt: skip
 
 
 class EnvironmentMissing(PhiforgeError):
@@ -48,24 +46,32 @@ def interpreter(name: str) -> Path:
 
 
 def directml() -> Path:
-    """The folder of `make directml`.
+    """The folder of `make directml`, whose marker lists what it was made from.
 
     Raises:
-        EnvironmentMissing: it is not made, or not of the locks and sources as they are now.
+        EnvironmentMissing: it is not made, or a lock or source is another one now.
     """
-    folder, envs = ROOT / ".directml", ROOT / "envs"
-    marker, made_of = folder / MARKER, hashlib.sha256()
+    folder = ROOT / ".directml"
+    marker = folder / MARKER
     if not marker.is_file():
         raise EnvironmentMissing("it is not made", where=folder, remedy="make directml")
-    for file in (*(envs / "directml" / name for name in _DIRECTML), envs / "directml.lock"):
-        made_of.update(file.read_bytes())  # as envs/directml/build.py does
-    made, expected = marker.read_text(encoding="utf-8").strip(), made_of.hexdigest()
-    if made != expected:
+    try:
+        made_of = parse_checksums(marker.read_text(encoding="utf-8"), marker)
+        changed = [name for name in made_of if sha256_file(ROOT / name) != made_of[name]]
+    except (ChecksumsError, OSError) as error:
+        made_of, changed = {}, [str(error)]
+    if changed or not made_of:
         raise EnvironmentMissing(
-            "it was made from other locks or sources",
+            f"it was made from other locks or sources ({', '.join(changed) or 'none'})",
             where=folder,
-            expected=expected[:12],
-            found=made[:12] or "nothing",
             remedy="make directml",
         )
     return folder
+
+
+def installed_directml() -> dict[str, str] | None:
+    """Return the DirectML that is made, as jobs name it; None: none, or one of other sources."""
+    try:
+        return {"installed_sha256": sha256_file(directml() / MARKER)}
+    except EnvironmentMissing:
+        return None

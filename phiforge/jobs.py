@@ -117,7 +117,8 @@ class Fetch:
     """Get a model's source tree.
 
     Attributes:
-        source: ``{repo, revision[, sha256]}`` or ``{path, checksums}``.
+        source: ``{repo, revision[, sha256]}``, ``{path, checksums}``, or ``{model, layers}``: the
+            first layers of another model.
     """
 
     model: str
@@ -132,12 +133,14 @@ class Reference:
         positions: how many token positions are scored, over all prompts.
         check_tokens: a longer prompt is cut from the check, in tokens.
         synthetic: the weights are random; prompts are scored, answers are not compared.
+        answered: a synthetic model answers all the same.
     """
 
     model: str
     positions: int
     check_tokens: int
     synthetic: bool
+    answered: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class Check:
     Attributes:
         limits: what the variant declares; which prompts are left out follows from it.
         gates: the model's own gates, over those of config/acceptance.yaml.
-        tools: what a compiler row compiles with, as `Convert.tools`; other rows: nothing.
+        tools: what is set up here for the row, as `Convert.tools`; a compiler row compiles with it.
         blocked: nothing is run, and the receipt says why.
     """
 

@@ -1,14 +1,29 @@
 """Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from phiforge.jobs import to_json
 from phiforge.settings.command_line import split_name
+from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
+
+
+class Names(Protocol):
+    """The wildcards of a job; a rule without ``{device}`` has no ``device``."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def device(self) -> str: ...
 
 
 class JobText(str):
@@ -51,6 +66,17 @@ def job_param(
         return text
 
     return with_signature(parameter)
+
+
+def environment(devices: Mapping[str, Device], signing: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of every job: where keys and lab hosts are, which shapes no result."""
+    labs = {name: row.ssh.model_dump(mode="json") for name, row in devices.items() if row.ssh}
+    return {
+        # Jobs run in the environment that Snakemake runs in, activated or not.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PHIFORGE_SIGNING": json.dumps(signing, sort_keys=True),
+        "PHIFORGE_LABS": json.dumps(labs, sort_keys=True),
+    }
 
 
 def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:

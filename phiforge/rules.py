@@ -5,17 +5,16 @@ job. Methods that are named like a type of `phiforge.jobs` build that job.
 """
 
 import inspect
-import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from phiforge import jobs, rule_params
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
+from phiforge.rule_params import Names
+from phiforge.settings.first_layers import first_layers, source_block, with_first_layers
 from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
@@ -43,21 +42,8 @@ from validators.acceptance import read_acceptance
 from validators.code_digest import check_modules
 from validators.golden import load_golden
 
-SIGNING = "PHIFORGE_SIGNING"
-LABS = "PHIFORGE_LABS"
 BLOCKED_MEMORY_MB = 200
 TRANSFER_MEMORY_MB = 300
-
-
-class Names(Protocol):
-    """The wildcards of a job; a rule without ``{device}`` has no ``device``."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def device(self) -> str: ...
 
 
 class Jobs:
@@ -79,7 +65,7 @@ class Jobs:
         dry_run: Callable[[], bool] = lambda: True,
         notes: Sequence[str] = (),
     ) -> None:
-        self.settings = settings
+        self.settings = settings = with_first_layers(settings)
         self.plan: Plan = plan(settings, inbox or ())
         self.notes = (*notes, *kept_versions(settings, self.plan))
         self._inbox = inbox or {}
@@ -118,14 +104,7 @@ class Jobs:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of every job: where keys and lab hosts are, which shapes no result."""
-        hosts = {name: row.ssh for name, row in self.settings.devices.items() if row.ssh}
-        labs = {name: host.model_dump(mode="json") for name, host in hosts.items()}
-        return {
-            # Jobs run in the environment that Snakemake runs in, activated or not.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            SIGNING: json.dumps(self._signing, sort_keys=True),
-            LABS: json.dumps(labs, sort_keys=True),
-        }
+        return rule_params.environment(self.settings.devices, self._signing)
 
     # The names of the targets
 
@@ -169,12 +148,16 @@ class Jobs:
         return self.settings.models[names.model]
 
     def fetch(self, names: Names) -> jobs.Fetch:
-        return jobs.Fetch(names.model, self._model(names).source.plain())
+        return jobs.Fetch(names.model, source_block(self._model(names)))
+
+    def whole_source(self, names: Names) -> list[str]:
+        whole = self._model(names).whole
+        return [f"artifacts/source/{whole}/SOURCE.json"] if whole else []
 
     def local_source(self, names: Names) -> dict[str, Any]:
         """Digest a local source's files: their times say nothing of what is in them."""
         source, into = self._model(names).source, Path("artifacts/source") / names.model
-        if not isinstance(source, LocalSource):
+        if not isinstance(source, LocalSource) or self._model(names).whole:
             return {}
         return local_digests(source.path, source.checksums, into, keep=not self._dry_run())
 
@@ -183,7 +166,8 @@ class Jobs:
 
     def reference(self, names: Names) -> jobs.Reference:
         model, positions = self._model(names), self.settings.score_positions
-        return jobs.Reference(names.model, positions, model.check_tokens, model.synthetic)
+        answered, about = model.whole is not None, (model.check_tokens, model.synthetic)
+        return jobs.Reference(names.model, positions, *about, answered)
 
     def reference_memory(self, names: Names) -> int:
         return reference_memory_mb(self._model(names))
@@ -269,6 +253,12 @@ class Jobs:
             or self._rows[row]
             or blocked_model(device, self.settings.models[model])
         )
+
+    def first_layers(self, names: Names) -> list[str]:
+        """Name the receipt of the model that is checked instead of one too large for the row."""
+        part = first_layers(self._model(names), self.settings.devices[names.device])
+        receipt = f"artifacts/checks/{part}/{names.variant}/{names.device}.json"
+        return [receipt] if part in self.settings.models else []
 
     def _gates(self, names: Names) -> dict[str, Any]:
         model = self._model(names)

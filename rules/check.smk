@@ -9,6 +9,7 @@ rule check:
         lock=JOBS.lab_lock,
         key=JOBS.row_key,
         inbox=JOBS.brought,
+        first_layers=JOBS.first_layers,
     output:
         receipt="artifacts/checks/{model}/{variant}/{device}.json",
     log:
@@ -34,4 +35,4 @@ rule check:
         " --source {params.source:q}/files --reference {params.reference:q}"
         " --golden {input.golden:q} --acceptance {input.acceptance:q}"
         " --memory-mb {params.memory_mb} --key {input.key:q} --lock {input.lock:q}"
-        " --inbox {input.inbox:q} --receipt {output.receipt:q} > {log:q} 2>&1"
+        " --inbox {input.inbox:q} --first-layers {input.first_layers:q} --receipt {output.receipt:q} > {log:q} 2>&1"

@@ -1,5 +1,10 @@
 rule fetch:
-    """A pinned Hub commit or a local folder becomes a verified, immutable source tree."""
+    """A pinned Hub commit or a local folder becomes a verified, immutable source tree.
+
+    So do the first layers of another source tree, for a row that is too slow for all of them.
+    """
+    input:
+        whole=JOBS.whole_source,
     output:
         record="artifacts/source/{model}/SOURCE.json",
     log:
@@ -17,4 +22,5 @@ rule fetch:
     message:
         "fetch {wildcards.model}"
     shell:
-        "python -m phiforge fetch {params.job.file:q} --into {params.into:q} 2>&1 | tee {log:q}"
+        "python -m phiforge fetch {params.job.file:q} --whole {input.whole:q} --into {params.into:q} 2>&1"
+        " | tee {log:q}"

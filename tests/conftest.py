@@ -59,7 +59,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def run_pipeline(folder: Path) -> Checkout:
     """Run `snakemake --cores 4 all` in a checkout at ``folder``; its output goes to RUN.txt."""
-    checkout = make_checkout(folder)
+    checkout = make_checkout(folder, with_directml=True)
     done = checkout.snakemake("--cores", "4", "all")
     (checkout.folder / "artifacts" / "RUN.txt").write_text(done.stdout + done.stderr)
     return checkout

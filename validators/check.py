@@ -18,7 +18,7 @@ from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Check, read_job
-from phiforge.receipts.receipt import Subject, blocked
+from phiforge.receipts.receipt import Failure, Receipt, Subject, blocked
 from phiforge.receipts.receipt_files import write_unsigned
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors")
@@ -37,6 +37,7 @@ class CheckFiles:
         acceptance: gates (YAML).
         receipt: where the receipt goes, its envelope beside it.
         source: folder of the source's files; None: they are not on this machine.
+        first_layers: receipt of the model's first layers, where the row is too slow for all.
     """
 
     artifact: Path
@@ -45,6 +46,7 @@ class CheckFiles:
     acceptance: Path
     receipt: Path
     source: Path | None = None
+    first_layers: Path | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "CheckFiles":
@@ -60,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
     parser.add_argument("--receipt", required=True, type=Path, help="where the receipt goes")
     parser.add_argument("--source", type=Path, help="the source's files, where they are here")
+    parser.add_argument(
+        "--first-layers", nargs="?", type=Path, help="receipt of the first layers of a large model"
+    )
     parser.add_argument(
         "--time-limit-s", type=float, default=TIME_LIMIT_S, help="a runtime that hangs is ended"
     )
@@ -89,17 +94,38 @@ def check(job: Check, files: CheckFiles, time_limit_s: float = TIME_LIMIT_S) -> 
         artifact_sha256=_named_artifact(files.artifact),
         runner=job.row.runner,
     )
-    if job.blocked is not None:
-        receipt = blocked(subject, job.blocked.reason, job.blocked.remedy)
+    part = None if files.first_layers is None else _read(files.first_layers)
+    if job.blocked is not None and (part is None or part.verdict != "failed"):
+        reason = "; ".join([job.blocked.reason, *([] if part is None else [_in_words(part)])])
+        receipt = blocked(subject, reason, job.blocked.remedy)
         write_unsigned(files.receipt, receipt)
     else:
-        receipt = _examined(subject, job, files, time_limit_s)
+        receipt = _examined(subject, job, files, time_limit_s, part)
     reason = f": {receipt['reason']}" if receipt["reason"] else ""
     print(f"{job.model} {job.variant} on {job.row.name}: {receipt['verdict']}{reason}")
 
 
+def _read(path: Path) -> Receipt:
+    from phiforge.receipts.signed_receipt import read_signed
+
+    return read_signed(path)
+
+
+def _in_words(part: Receipt) -> str:
+    """Say what became of a model's first layers.
+
+    They are built by the same recipe; what they show counts for no golden prompt.
+    """
+    if part.metrics is None:
+        return f"{part.model}, built alike: {part.verdict} ({part.reason})"
+    return (
+        f"{part.model}, built alike, ran there: mean KL {part.metrics.mean_kl:.2g}, at most "
+        f"{part.metrics.max_kl:.2g} at {part.metrics.positions} positions"
+    )
+
+
 def _examined(
-    subject: Subject, job: Check, files: CheckFiles, time_limit_s: float
+    subject: Subject, job: Check, files: CheckFiles, time_limit_s: float, part: Receipt | None
 ) -> dict[str, Any]:
     """Examine the artifact; sign and write its receipt."""
     # A blocked row must not wait for numpy and what else reads an artifact.
@@ -123,6 +149,7 @@ def _examined(
         time_limit_s=time_limit_s,
         limits=job.limits,
         environment=job.row.environment,
+        refused=None if part is None else Failure("first-layers", f"{part.name}: {part.reason}"),
     )
     write_signed(files.receipt, receipt, signer)
     return receipt

@@ -29,20 +29,22 @@ class DirectmlProcess:
 
     Args:
         job_limit_s: a job that takes longer has hung.
+        earlier: take the last onnxruntime-genai-directml instead of onnxruntime-genai-winml.
 
     Raises:
         EnvironmentMissing: `make directml` was not run.
         CheckError: it does not start, which says nothing of the build.
     """
 
-    def __init__(self, artifact: Path, job_limit_s: float) -> None:
+    def __init__(self, artifact: Path, job_limit_s: float, earlier: bool = False) -> None:
         folder = directml()
         # Below the check's working directory, which goes with the check however this process ends.
         self.jobs = Path(tempfile.mkdtemp(prefix="directml-", dir=Path.cwd()))
         self._job_limit_s, self._asked = job_limit_s, 0
         self._log = self.jobs / "log"
         folders = ["--read", f"{artifact.resolve()}:/payload", "--write", f"{self.jobs}:/jobs"]
-        command = ["bash", "/opt/directml/run.sh", "runner.exe", "Z:/payload", "Z:/jobs"]
+        program = "earlier/runner.exe" if earlier else "runner.exe"
+        command = ["bash", "/opt/directml/run.sh", program, "Z:/payload", "Z:/jobs"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 ["sh", str(folder / "enter.sh"), str(folder), *folders, "--", *command],

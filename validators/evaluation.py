@@ -15,8 +15,8 @@ reference's greedy answer is expected, and
 failure ``wrong-device``; an observation that does not hold, or none at all, is
 ``unproven-device`` or has a name of its own (``fell-back``).
 
-**Synthetic models** have random weights. Nothing is generated, and their metrics are reported
-but not judged: the gates were calibrated on models that know something.
+**Synthetic models** have random weights, or the first layers of another model. Answers and metrics
+are reported but not judged: the gates were calibrated on models that know something.
 """
 
 import math
@@ -162,7 +162,8 @@ def _evaluate_prompt(
     entry: dict[str, Any] | None = None
     if known is not None and answer is not None:
         output = tokenizer.decode(list(answer.token_ids), skip_special_tokens=True)
-        found += _judge_answer(prompt, answer, output, known, precision)
+        if not reference.synthetic:
+            found += _judge_answer(prompt, answer, output, known, precision)
         first_token_s = answer.first_token_s
         entry = {
             "tokens": len(answer.token_ids),
@@ -177,7 +178,7 @@ def _evaluate_prompt(
         "prompt": prompt.text,
         "output": output,
         "expected": expected,
-        "passed": not found if answer is not None or found else None,
+        "passed": not found if (entry and not reference.synthetic) or found else None,
         "not_run": result.not_run,
         "answer": entry,
     }

@@ -7,8 +7,8 @@ Matrix products are summed in an order that depends on the processor and the num
 between AVX2 and AVX-512 and between one thread and two they moved by less than 1e-4 nats (a KL
 divergence below 1e-10, benchmarks/acceptance/reference-stability.json), far below any gate.
 
-A synthetic model (random weights) has nothing to say: nothing is generated, and the
-prompts' own tokens are scored.
+A synthetic model (random weights, or the first layers of another) has nothing to say: the prompts'
+own tokens are scored, and answers, where there are any, serve to try the steps of decoding.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def make_reference(
     positions: int = 256,
     check_tokens: int = 2560,
     synthetic: bool = False,
+    answered: bool = False,
     hold: str = "auto",
 ) -> None:
     """Write the reference into ``into`` (see validators/reference_tree.py), whole or not at all.
@@ -57,6 +58,7 @@ def make_reference(
         source: a verified source tree (config.json, tokenizer, safetensors).
         positions: at most so many positions are scored, over all prompts.
         check_tokens: a longer prompt is left out and named in the record.
+        answered: a synthetic model answers too.
         hold: how the weights are held, see `validators.float32_model.load`.
 
     Raises:
@@ -76,7 +78,7 @@ def make_reference(
         stop_ids = _stop_ids(held.model, tokenizer)
         prompts = [
             _unanswered(prompt, token_ids)
-            if synthetic
+            if synthetic and not answered
             else _answer(held.model, tokenizer, prompt, token_ids, stop_ids)
             for prompt, token_ids in asked
         ]
@@ -242,5 +244,6 @@ def run(arguments: argparse.Namespace) -> None:
         positions=job.positions,
         check_tokens=job.check_tokens,
         synthetic=job.synthetic,
+        answered=job.answered,
         hold=arguments.hold,
     )

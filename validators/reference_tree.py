@@ -37,7 +37,7 @@ class ReferencePrompt:
 
     Attributes:
         prompt_ids: the prompt's tokens, by the source's tokenizer.
-        answer_ids: greedy tokens, without the stop token; empty for a synthetic model.
+        answer_ids: greedy tokens, without the stop token; a synthetic model may have none.
         stop_id: the token that ended the answer; None: it was cut at ``max_new_tokens``.
         text: the answer, decoded without special tokens.
     """

@@ -36,6 +36,7 @@ def run_check(
     time_limit_s: float,
     limits: Limits = NO_LIMITS,
     environment: str | None = None,
+    refused: Failure | None = None,
 ) -> dict[str, Any]:
     """Lint ``payload``, run it in a child process and evaluate it; nothing is signed or written.
 
@@ -47,6 +48,7 @@ def run_check(
         executor: what must have executed it; the row's ``executes``.
         tools: what a compiler row compiles with.
         limits: what the variant declares.
+        refused: what already stands against it; then nothing is opened.
 
     Raises:
         CheckError: no verdict can be given.
@@ -57,6 +59,8 @@ def run_check(
     _refuse_other_reference(reference_folder, subject, golden.digest, reference)
     code = validator_digest(subject.runtime)
     basis = Basis(reference.digest, golden.digest, gates.digest, code)
+    if refused is not None:
+        return unusable(subject, basis, refused)
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
         failures = lint(payload, variant=variant, reference=reference, source=source)

@@ -33,7 +33,7 @@ class PromptResult:
     Attributes:
         not_run: why the prompt was left out on this runtime; None: it ran.
         own_encoding: token ids by the runtime's own tokenizer.
-        generation: the answer; None for a synthetic model, or if `failure` came first.
+        generation: the answer; None where there is none to give, or if `failure` came first.
         distribution: the artifact's predictions at the reference's positions.
         failure: what went wrong with this prompt.
     """

@@ -158,7 +158,9 @@ def run_prompts(
                 *judge_streaming(runtime.decode, runtime.stream, tokenizer),
             )
             texts = tuple(RuntimeFailure(*one) for one in found)
-        for prompt in running if not reference.synthetic else []:
+        for prompt in running:
+            if reference.synthetic and not prompt.answer_ids:
+                continue
             step(f"answering prompt '{prompt.id}'")
             room = (longest or sys.maxsize) - len(prompt.prompt_ids)
             length = min(prompts[prompt.id].max_new_tokens, room)

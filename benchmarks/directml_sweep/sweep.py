@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from forms import Array, Form, forms
 
+from phiforge.artifact.tree import sha256_file
 from phiforge.environment import directml
 
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ def main() -> None:
         version = (folder / "version").read_text(encoding="utf-8")
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "made_of": (directml() / ".installed").read_text(encoding="utf-8").strip(),
+        "made_of": sha256_file(directml() / ".installed"),
         "onnxruntime": version,
         "seconds": round(time.monotonic() - started),
         "tolerance": TOLERANCE,

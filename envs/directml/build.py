@@ -4,11 +4,12 @@
 
 ``tree/`` is unpacked from the Debian packages of ``packages.lock``: wine, Mesa's software Vulkan
 and libvkd3d, which turns Direct3D 12 into Vulkan; no package's own script runs and nothing outside
-the folder changes. In ``tree/opt/directml`` are Microsoft's DLLs from the wheel that
-``envs/directml.lock`` pins, our two small DLLs and the runner, and wine's own folder. What was
-fetched stays in ``packages/`` and ``wheels/``. The marker ``.installed`` is written last and holds
-a digest of what the tree was made from; without it the folder counts as missing. Run again after
-any failure.
+the folder changes. In ``tree/opt/directml`` are Microsoft's DLLs from the wheels that
+``envs/directml.lock`` pins (``earlier/``: of the releases before the one that users install), our
+two small DLLs and the runner, and wine's own folder. What was fetched stays in ``packages/`` and
+``wheels/``. The marker ``.installed`` is written last and lists what the tree was made from, as
+sha256sum does; without it, or where a file is another one now, the folder counts as missing
+(phiforge/environment.py). Run again after any failure.
 
 The Debian mirror is that of the machine's own apt, or the one that DEBIAN_MIRROR names.
 Python's standard library only: this runs before anything is installed.
@@ -47,6 +48,7 @@ winegcc-stable -m64 -O2 -Wall -Wextra -Wno-attributes -shared -o d3d12.dll.so \
 mv d3d12.dll.so d3d12.dll
 x86_64-w64-mingw32-g++-posix -std=c++17 -O2 -Wall -Wextra -static -o runner.exe \
     /source/runner.cpp -lversion
+for folder in */; do cp dxcore.dll d3d12.dll runner.exe "$folder"; done
 
 # libwine's postinst does this.
 zlib=/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/zlib1.dll
@@ -66,9 +68,14 @@ export WINEPREFIX=/opt/directml/prefix WINEDEBUG=-all WINEDLLOVERRIDES='mscoree,
 _TRY = """
 mkdir /tmp/jobs
 echo open > /tmp/jobs/1.job
-bash /opt/directml/run.sh runner.exe Z:/nothing Z:/tmp/jobs
+bash /opt/directml/run.sh "$1" Z:/nothing Z:/tmp/jobs
 cat /tmp/jobs/1.answer
 """
+# Folder below /opt/directml to the wheels whose DLLs it holds: "" is what users install today.
+_ROUTES = {
+    "": ("onnxruntime-genai-winml",),
+    "earlier": ("onnxruntime-genai-directml", "onnxruntime-directml"),
+}
 
 
 def main() -> None:
@@ -83,19 +90,21 @@ def main() -> None:
     fetch_wheels(folder / "wheels")
     shutil.rmtree(folder / "tree", ignore_errors=True)
     unpack(folder / "packages", folder / "tree")
-    take_libraries(folder / "wheels", folder / "tree/opt/directml")
+    for route, wheels in _ROUTES.items():
+        for wheel in wheels:
+            take_libraries(folder / "wheels", wheel, folder / "tree/opt/directml" / route)
     enter = ["sh", str(folder / "enter.sh"), str(folder)]
     run(
         [*enter, "--change", "--read", f"{HERE}:/source", "--", "sh", "-c", _BUILD],
         "the libraries and the runner were not built; read above",
     )
-    tried = subprocess.run(
-        [*enter, "--", "sh", "-c", _TRY], capture_output=True, text=True, check=False
-    )
-    if "Z:/nothing" not in tried.stdout:
-        print(tried.stdout + tried.stderr, file=sys.stderr)
-        raise InstallError("the runner does not load GenAI under wine; read above")
-    (folder / MARKER).write_text(digest() + "\n", encoding="utf-8")
+    for route, wheels in _ROUTES.items():
+        command = [*enter, "--", "sh", "-c", _TRY, "try", f"{route}/runner.exe".lstrip("/")]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "Z:/nothing" not in tried.stdout:
+            print(tried.stdout + tried.stderr, file=sys.stderr)
+            raise InstallError(f"the runner does not load {wheels[0]} under wine; read above")
+    (folder / MARKER).write_text(made_of(), encoding="utf-8")
 
 
 def refuse_what_cannot_work() -> None:
@@ -220,23 +229,25 @@ def unpack(packages: Path, tree: Path) -> None:
         run(["dpkg-deb", "--extract", str(file), str(tree)], f"{file} was not unpacked")
 
 
-def take_libraries(wheels: Path, into: Path) -> None:
-    """Unpack the DLLs of the one wheel that the lock names."""
-    into.mkdir(parents=True)
-    [pinned] = re.findall(r"^([a-z-]+)==(\S+)", WHEELS.read_text("utf-8"), flags=re.MULTILINE)
-    [wheel] = wheels.glob(f"{pinned[0].replace('-', '_')}-{pinned[1]}-*.whl")
+def take_libraries(wheels: Path, name: str, into: Path) -> None:
+    """Unpack the DLLs of the wheel ``name``, in the version that the lock names."""
+    into.mkdir(parents=True, exist_ok=True)
+    [version] = re.findall(rf"^{name}==(\S+)", WHEELS.read_text("utf-8"), flags=re.MULTILINE)
+    [wheel] = wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.endswith(".dll"):
                 (into / Path(name).name).write_bytes(archive.read(name))
 
 
-def digest() -> str:
-    """SHA-256 over what the tree is made from (phiforge/environment.py computes it too)."""
-    found = hashlib.sha256()
-    for file in (*(HERE / name for name in SOURCES), WHEELS):
-        found.update(file.read_bytes())
-    return found.hexdigest()
+def made_of() -> str:
+    """SHA-256 and path below the project of each file that the tree is made from."""
+    files = (*(HERE / name for name in SOURCES), WHEELS)
+    project = HERE.parents[1]
+    return "".join(
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(project)}\n"
+        for file in files
+    )
 
 
 if __name__ == "__main__":

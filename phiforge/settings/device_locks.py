@@ -42,7 +42,12 @@ CUT: Mapping[str, tuple[str, ...]] = {
 
 WINDOWS: Mapping[str, Mapping[str, str]] = {
     "device-directml": {"onnxruntime-genai-winml": "0.18.0"},  # bundles onnxruntime and DirectML
-    "directml": {"onnxruntime-genai-winml": "0.18.0"},  # of which `make directml` takes the DLLs
+    # Of these `make directml` takes the DLLs: today's wheel, and the last of the two before it.
+    "directml": {
+        "onnxruntime-genai-winml": "0.18.0",
+        "onnxruntime-genai-directml": "0.14.1",
+        "onnxruntime-directml": "1.24.4",
+    },
 }
 """Lock to what only Windows has: distribution to version."""
 

@@ -96,14 +96,15 @@ class Detect(Block):
             e.g. ["/dev/accel/accel*"]
         containing: texts, one of which a matched file must contain; e.g. ["0x8086"]
         distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
-        tool: what must be set up here (make npu-compiler) or named in config/config.yaml
+        tool: what must be set up here, of the locks and sources as they are now (make npu-compiler,
+            make directml), or named in config/config.yaml
     """
 
     platform: str | None = None
     files: Items[Text] = ()
     containing: Items[str] = ()
     distributions: Items[str] = ()
-    tool: Literal["npu_compiler"] | None = None
+    tool: Literal["npu_compiler", "directml"] | None = None
 
 
 class Runtime(Block):
@@ -156,6 +157,9 @@ class Device(Block):
             machine with an NPU
         parameters: a model with more parameters is too slow here, and its receipt is blocked; null:
             no limit; e.g. 1.0e+8
+        layers: of a model that is too slow here, so many first layers with embedding and head are
+            built by the same recipe and checked instead, and never released; null: nothing is; e.g.
+            2
         runtimes: artifact format to the runtime that runs it on this row
     """
 
@@ -181,6 +185,7 @@ class Device(Block):
     detect: Detect = Field(default_factory=Detect)
     remedy: str = ""
     parameters: float | None = Field(None, gt=0)
+    layers: int | None = Field(None, ge=1)
     runtimes: Annotated[dict[Name, Runtime], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -115,6 +115,10 @@ class Model(Block):
         acceptance: gates that differ from config/acceptance.yaml: precision to metric to gate
     """
 
+    whole: SkipJsonSchema[str | None] = None
+    """The model whose first ``layers`` this one is (`phiforge.settings.first_layers`)."""
+    layers: SkipJsonSchema[int | None] = None
+
     name: str = Field(pattern="^[a-z0-9]+([.-][a-z0-9]+)*$")
     title: Text
     license: Text

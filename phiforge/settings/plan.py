@@ -107,7 +107,8 @@ def blocked_runtime(device: Device, variant: Variant) -> Blocked | None:
 
 def blocked_model(device: Device, model: Model) -> Blocked | None:
     """Say that a row is too slow for the model."""
-    if device.parameters is None or model.parameters <= device.parameters:
+    fits = device.parameters is None or model.parameters <= device.parameters
+    if device.parameters is None or fits or model.layers is not None:
         return None
     return Blocked(
         f"{device.summary}: too slow for {model.parameters / 1e6:.0f} million parameters, "
@@ -129,7 +130,7 @@ def _missing_here(device: Device, tools: Mapping[str, object]) -> str | None:
         except importlib.metadata.PackageNotFoundError:
             return f"{device.summary}: the package {distribution} is not installed"
     if detect.tool is not None and tools[detect.tool] is None:
-        return f"{device.summary}: it is not installed here"
+        return f"{device.summary}: it is not installed here, or not as it is locked now"
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.environment import installed_directml
 from phiforge.npu_compiler import wine
 from phiforge.settings.blocks import read_block
 from phiforge.settings.config import Config, NPUCompiler, Publish, Signing
@@ -45,7 +46,8 @@ class Settings:
     def tools(self) -> dict[str, dict[str, Any] | None]:
         """Map each tool that a variant or a row may need to how jobs name it; None: not here."""
         named = self.npu_compiler
-        return {"npu_compiler": wine.installed() if named is None else named.plain()}
+        compiler = wine.installed() if named is None else named.plain()
+        return {"npu_compiler": compiler, "directml": installed_directml()}
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:

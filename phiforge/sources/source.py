@@ -1,4 +1,4 @@
-"""The source of a model: one pinned Hub commit, or one local folder."""
+"""The source of a model: a pinned Hub commit, a local folder, or another model's first layers."""
 
 import re
 from collections.abc import Mapping
@@ -68,7 +68,20 @@ class LocalSource:
             )
 
 
-Source = HubSource | LocalSource
+@dataclass(frozen=True)
+class FirstLayers:
+    """The first layers of another model, with its embedding and head.
+
+    Attributes:
+        model: name of the whole model, whose source tree must be there.
+        layers: how many.
+    """
+
+    model: str
+    layers: int
+
+
+Source = HubSource | LocalSource | FirstLayers
 
 
 def parse_source(block: Mapping[str, Any]) -> Source:
@@ -77,12 +90,12 @@ def parse_source(block: Mapping[str, Any]) -> Source:
     The settings validate the block; the types check again what must hold for every source.
 
     Raises:
-        SourceError: it is neither of the two forms, or a value is not valid.
+        SourceError: it is of none of the forms, or a value is not valid.
     """
     try:
         if "path" in block:
             return LocalSource(**{**block, "path": Path(block["path"])})
-        return HubSource(**block)
+        return FirstLayers(**block) if "layers" in block else HubSource(**block)
     except TypeError as error:
         raise SourceError(
             f"not a source ({error})",

@@ -9,7 +9,7 @@ from typing import Any
 from phiforge.artifact.record import RecordError, read_record, write_record
 from phiforge.artifact.tree import link_or_copy, sha256_file
 from phiforge.sources.checkpoint import SELECTION
-from phiforge.sources.source import HubSource, Source, SourceError
+from phiforge.sources.source import FirstLayers, HubSource, Source, SourceError
 
 _SPARE_BYTES = 64 << 20
 
@@ -110,6 +110,8 @@ class SourceTree:
 def _origin(source: Source) -> dict[str, Any]:
     if isinstance(source, HubSource):
         return {"kind": "hub", "repo": source.repo, "revision": source.revision}
+    if isinstance(source, FirstLayers):
+        return {"kind": "first-layers", "model": source.model, "layers": source.layers}
     return {"kind": "local"}
 
 

@@ -58,7 +58,7 @@ def stable(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Chec
         variants = above in ("artifacts/build", "artifacts/release")
         return {name for name in names if variants and name != CPU_ONLY}
 
-    shutil.copytree(pipeline.folder, copy.folder, ignore=others)
+    shutil.copytree(pipeline.folder, copy.folder, symlinks=True, ignore=others)
     for name, kind in (("lab", "ed25519"), ("release", "ecdsa")):
         keys.new_key(folder / f"{name}.key", folder / f"{name}.pub", kind=kind)
     devices = copy.folder / "config/devices.yaml"

@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 
+from phiforge import environment
 from phiforge.artifact.record import read_record, write_record
+from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Blocked, Convert, Recipe
 from phiforge.npu_compiler import wine
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
 from phiforge.release.report import report
+from phiforge.rules import Jobs
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.plan import blocked_model, blocked_row, blocked_variant, plan, row_policies
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Requires
 from support.checkout import ROOT
-from support.jobs import CONFIG, check_job, run, write_job
+from support.jobs import CONFIG, Names, check_job, run, write_job
 
 COMPILER = {"tool": "npu_compiler", "remedy": "get a compiler"}
 
@@ -41,17 +44,36 @@ def test_directml_in_software_is_for_small_models_where_it_is_made(
 ) -> None:
     settings = load(CONFIG, ROOT / "config")
     device, models = settings.devices["dml-software"], settings.models
-    monkeypatch.chdir(tmp_path)
-    missing = blocked_row(device, settings.tools)
-    assert missing is not None
-    assert missing.remedy == "make directml"
-    (tmp_path / ".directml").mkdir()
-    (tmp_path / ".directml/.installed").touch()
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    marker = tmp_path / ".directml/.installed"
+    (tmp_path / "source.c").write_text("int main;")
+    for made_of in (None, "", "no list", "0" * 64 + "  source.c\n", "0" * 64 + "  gone.c\n"):
+        if made_of is not None:
+            marker.parent.mkdir(exist_ok=True)
+            marker.write_text(made_of)
+        missing = blocked_row(device, settings.tools)
+        assert missing is not None, made_of
+        assert missing.remedy == "make directml"
+    marker.write_text(f"{sha256_file(tmp_path / 'source.c')}  source.c\n")
     assert blocked_row(device, settings.tools) is None
     assert blocked_model(device, models["phi3-tiny"]) is None
     large = blocked_model(device, models["phi-3-mini-4k"])
     assert large is not None
     assert "too slow for 3821 million parameters, it takes up to 100 million" in large.reason
+    part, variants = "phi-3-mini-4k-2-layers", {"genai-dml-fp16", "genai-dml-int4"}
+    settings = load({**CONFIG, "models": ["phi3-tiny", "phi-3-mini-4k"]}, ROOT / "config")
+    planned = Jobs(settings)
+    assert {name for model, name in planned.plan.checks if model == part} == variants
+    assert not any(model == part for model, _ in planned.plan.releases)
+    assert "phi3-tiny-2-layers" not in dict(planned.plan.builds)
+    whole = Names("phi-3-mini-4k", "genai-dml-int4", "dml-software")
+    assert planned.first_layers(whole) == [
+        f"artifacts/checks/{part}/genai-dml-int4/dml-software.json"
+    ]
+    assert planned.check(replace(whole, model=part)).blocked is None
+    assert planned.fetch(Names(part)).source == {"model": "phi-3-mini-4k", "layers": 2}
+    marker.unlink()
+    assert part not in dict(Jobs(settings).plan.builds)
 
 
 def blocked(settings: Settings, name: str = "openvino-int4") -> Blocked | None:

@@ -83,7 +83,7 @@ def test_a_tool_that_is_not_here_blocks_its_row(tmp_path: Path) -> None:
     assert blocked_row(row, {"npu_compiler": {"any": "value"}}) is None
     found = blocked_row(row, {"npu_compiler": None})
     assert found is not None and found.remedy == "make npu-compiler"
-    assert found.reason == "the lab's NPU: it is not installed here"
+    assert found.reason == "the lab's NPU: it is not installed here, or not as it is locked now"
 
 
 def test_a_blocked_row_names_the_ways_to_its_receipt() -> None:

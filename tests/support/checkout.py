@@ -16,6 +16,7 @@ from phiforge.settings.settings import load
 ROOT = Path(__file__).parents[2]
 NPU_LIBRARY = ROOT / ".venv-npu-library"
 NPU_COMPILER = ROOT / ".npu-compiler"
+DIRECTML = ROOT / ".directml"
 
 
 def available_variants() -> list[str]:
@@ -104,11 +105,16 @@ def _user_environment() -> dict[str, str]:
 
 
 def make_checkout(
-    folder: Path, *, message: str = "a checkout", environment: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    message: str = "a checkout",
+    environment: Mapping[str, str] | None = None,
+    with_directml: bool = False,
 ) -> Checkout:
     """Copy what git tracks or would track into ``folder`` and commit it there.
 
-    What is installed beside the main environment is linked.
+    What is installed beside the main environment is linked; DirectML, on which each DirectML build
+    is checked for more than a minute, only where it is asked for.
     """
     for old in _tracked(folder) if (folder / ".git").is_dir() else []:
         (folder / old).unlink(missing_ok=True)
@@ -118,7 +124,7 @@ def make_checkout(
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    for tool in (NPU_LIBRARY, NPU_COMPILER):
+    for tool in (NPU_LIBRARY, NPU_COMPILER, *([DIRECTML] if with_directml else [])):
         if (tool / ".installed").is_file() and not (folder / tool.name).exists():
             (folder / tool.name).symlink_to(tool.resolve())
     checkout = Checkout(folder, environment or {})

@@ -44,6 +44,27 @@ def test_a_damaged_payload_is_not_even_opened(
     assert "extra.bin: payload file is not listed" in reason()
 
 
+def test_a_model_too_large_for_a_row_fails_with_its_first_layers(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """What runs instead of it is judged by receipt: here one of a payload that is damaged."""
+    damaged, part = copied(built("openvino-int4"), tmp_path), tmp_path / "cpu.json"
+    (damaged / "payload/extra.bin").write_bytes(b"x")
+    options = bench.arguments(check_job("openvino-int4", "cpu", gates={}), damaged, part)
+    subprocess.run(command("check-here", *options), cwd=ROOT, check=True)
+    _, receipt = bench.check(
+        "openvino-int4",
+        "cpu",
+        built("openvino-int4").parent,
+        *("--first-layers", str(part)),
+        blocked=Blocked("too slow", "a device"),
+    )
+    assert receipt is not None
+    assert receipt["verdict"] == "failed"
+    assert [failure["name"] for failure in receipt["failures"]] == ["first-layers"]
+    assert "phi3-tiny/openvino-int4/cpu: damaged-payload" in receipt["reason"]
+
+
 def test_an_artifact_that_its_runtime_refuses_fails(
     bench: Bench, built: Callable[[str], Path], tmp_path: Path
 ) -> None:

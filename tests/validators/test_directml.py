@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,11 +14,13 @@ import pytest
 from onnx import ModelProto
 
 from phiforge import environment
+from phiforge.artifact.record import read_record
 from phiforge.environment import EnvironmentMissing, directml
 from phiforge.receipts.receipt import CheckResult
+from phiforge.receipts.signed_receipt import read_signed
 from phiforge.settings.limits import declared_limits
 from support.bench import Bench, copied
-from support.checkout import ROOT
+from support.checkout import ROOT, Checkout
 from support.directml_graphs import (
     double_product,
     edited,
@@ -104,6 +105,60 @@ def test_an_honest_build_passes_and_its_receipt_says_on_what(bench: Bench, int4:
     assert "DmlFusedNode" in ran_on["details"]["profile"]["DmlExecutionProvider"]
     left_out = {one["id"]: one["not_run"] for one in receipt["golden"] if one["not_run"]}
     assert left_out == {"guide-introduction": "its answer has 52 tokens, this row answers up to 13"}
+
+
+@needs_directml
+def test_the_last_release_before_the_wheel_of_today_runs_the_same_build(int4: Path) -> None:
+    answers = {}
+    for earlier in (False, True):
+        process = DirectmlProcess(int4, 300, earlier)
+        about = process.ask("open")
+        answers[earlier] = process.ask("generate", " ".join(map(str, PROMPT)), "4")[:2]
+        process.end()
+        version = "0.14.1" if earlier else "0.18.0"
+        assert any(line.startswith(f"onnxruntime-genai {version}") for line in about), about
+    assert answers[True] == answers[False]
+
+
+@needs_directml
+@pytest.mark.parametrize("variant", ["genai-dml-int4", "genai-dml-fp16"])
+def test_the_pipeline_checks_each_build_there_and_its_index_says_so(
+    pipeline: Checkout, variant: str
+) -> None:
+    receipt = read_signed(
+        pipeline.folder / f"artifacts/checks/phi3-tiny/{variant}/dml-software.json"
+    )
+    assert (receipt.verdict, receipt.runtime) == ("passed", "onnx_genai_directml"), receipt.reason
+    assert receipt.metrics is not None and receipt.executed_on is not None
+    assert "DmlFusedNode" in receipt.executed_on.details["profile"]["DmlExecutionProvider"]
+    index = read_record(pipeline.release() / "index.json")
+    [indexed] = [one for one in index["variants"] if one["variant"] == variant]
+    rows = {one["row"]: one for one in indexed["receipts"]}
+    for row in ("dml-software", "dml-standin"):
+        assert rows[row]["fidelity"]["mean_kl"] < 0.01, rows[row]
+    assert rows["dml-software"]["fidelity"]["mean_kl"] == receipt.metrics.mean_kl
+
+
+@needs_directml
+def test_where_a_model_is_too_slow_its_first_layers_are_checked(copy: Checkout) -> None:
+    devices = copy.folder / "config/devices.yaml"
+    text = devices.read_text(encoding="utf-8")
+    changed = text.replace("parameters: 1.0e+8\n  layers: 2", "parameters: 1.0e+6\n  layers: 1")
+    assert changed != text
+    devices.write_text(changed, encoding="utf-8")
+    checks = copy.folder / "artifacts/checks"
+    wanted = checks / "phi3-tiny/genai-dml-fp16/dml-software.json"
+    copy.snakemake("--cores", "2", str(wanted.relative_to(copy.folder)))
+    part = read_signed(checks / "phi3-tiny-1-layers/genai-dml-fp16/dml-software.json")
+    assert (part.verdict, part.synthetic) == ("passed", True), part.reason
+    assert part.metrics is not None and part.metrics.mean_kl < 1e-4
+    assert all(one.answer is not None and one.passed is None for one in part.golden)
+    whole = read_signed(wanted)
+    assert whole.verdict == "blocked"
+    assert "too slow for 11 million parameters" in whole.reason
+    assert f"phi3-tiny-1-layers, built alike, ran there: mean KL {part.metrics.mean_kl:.2g}" in (
+        whole.reason
+    )
 
 
 @needs_directml
@@ -238,18 +293,22 @@ def test_without_make_directml_one_line_names_it(
     with pytest.raises(EnvironmentMissing, match=r"not made\. Remedy: make directml"):
         directml()
     (tmp_path / ".directml").mkdir()
-    shutil.copytree(ROOT / "envs", tmp_path / "envs")
-    (tmp_path / ".directml/.installed").write_text("0" * 64)
-    with pytest.raises(EnvironmentMissing, match=r"other locks or sources.*make directml"):
+    (tmp_path / "run.sh").touch()
+    (tmp_path / ".directml/.installed").write_text("0" * 64 + "  run.sh\n")
+    with pytest.raises(
+        EnvironmentMissing, match=r"other locks or sources \(run.sh\).*make directml"
+    ):
         directml()
 
 
 @needs_directml
-def test_the_marker_is_what_its_builder_wrote() -> None:
-    builder = partial(subprocess.run, capture_output=True, text=True, check=True)
-    done = builder(
-        [sys.executable, "-c", "import build; print(build.digest())"], cwd=ROOT / "envs/directml"
+def test_the_tree_is_made_from_the_sources_as_they_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import build; print(build.made_of(), end='')"],
+        cwd=ROOT / "envs/directml",
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    marker = (ROOT / ".directml/.installed").read_text(encoding="utf-8")
-    assert done.stdout == marker
+    assert done.stdout == (ROOT / ".directml/.installed").read_text(encoding="utf-8")
     assert directml() == ROOT / ".directml"

@@ -1,7 +1,9 @@
 """An ONNX Runtime GenAI build on Microsoft's own DirectML, on this CPU (`make directml`).
 
 Settings: ``job_limit_s``, in which a prompt must be answered or scored, else DirectML has hung;
-``answer_tokens``, the longest answer that is asked for: a token takes half a second.
+``answer_tokens``, the longest answer that is asked for (`phiforge.settings.limits`): a token takes
+half a second; ``earlier``, to take the last onnxruntime-genai-directml instead of today's
+onnxruntime-genai-winml.
 
 DirectML, its execution provider and GenAI are Microsoft's, from the Windows wheel that users
 install; they run under wine, on libvkd3d and Mesa's software Vulkan (envs/directml). No GPU and no
@@ -42,17 +44,19 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
         EnvironmentMissing: `make directml` was not run.
         ArtifactError: DirectML or GenAI refuses the build.
     """
-    only_known(settings, ["job_limit_s", "answer_tokens"], "onnx_genai_directml")
+    only_known(settings, ["job_limit_s", "answer_tokens", "earlier"], "onnx_genai_directml")
     limit_s = float(settings.get("job_limit_s", JOB_LIMIT_S))
-    return _DirectmlRuntime(artifact, limit_s)
+    return _DirectmlRuntime(
+        artifact, DirectmlProcess(artifact, limit_s, bool(settings.get("earlier")))
+    )
 
 
 class _DirectmlRuntime:
     decodes = False  # by its runner; row dml-standin decodes with the same tokenizer
 
-    def __init__(self, artifact: Path, job_limit_s: float) -> None:
+    def __init__(self, artifact: Path, process: DirectmlProcess) -> None:
         self._build = read_build(artifact)
-        self._process = DirectmlProcess(artifact, job_limit_s)
+        self._process = process
         opened = self._process.ask("open")
         self._about = dict(line.split(" ", 1) for line in opened if line)
 
