@@ -2,8 +2,9 @@
 
     python benchmarks/directml_sweep/sweep.py
 
-Needs `make directml`. Nothing may run on the CPU: a form that DirectML leaves to it is refused. The
-result goes to result.json beside this file; validators/lint/providers.py follows from it.
+Needs `make directml`; part of `make directml-lock`. Nothing may run on the CPU: a form that
+DirectML leaves to it is refused. The result goes to result.json beside this file;
+validators/lint/providers.py follows from it.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from phiforge.artifact.tree import sha256_file
 from phiforge.environment import directml
 
 HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+LOCKS = ("envs/directml.lock", "envs/directml/packages.lock")
 TOLERANCE = 0.01  # of the largest value: float16 sums of 512 products differ by 0.002
 PROGRAM = """
 x86_64-w64-mingw32-g++-posix -std=gnu++17 -O2 -w -static -I/usr/include/onnxruntime \
@@ -49,7 +52,7 @@ def main() -> None:
         version = (folder / "version").read_text(encoding="utf-8")
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "made_of": sha256_file(directml() / ".installed"),
+        "locks": {name: sha256_file(ROOT / name) for name in LOCKS},
         "onnxruntime": version,
         "seconds": round(time.monotonic() - started),
         "tolerance": TOLERANCE,

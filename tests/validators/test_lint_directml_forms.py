@@ -6,11 +6,13 @@ import pytest
 
 from benchmarks.directml_sweep.forms import Form, forms
 from phiforge.artifact.record import read_record
+from phiforge.artifact.tree import sha256_file
 from support.checkout import ROOT
 from validators.lint.onnx_graph import lint_graph
 from validators.lint.providers import OPSETS
 
-SWEPT: list[dict[str, Any]] = read_record(ROOT / "benchmarks/directml_sweep/result.json")["forms"]
+RESULT = read_record(ROOT / "benchmarks/directml_sweep/result.json")
+SWEPT: list[dict[str, Any]] = RESULT["forms"]
 SEEN = {(one["operator"], one["form"]): one["verdict"] for one in SWEPT}
 # What no graph shows: where past tokens are kept, and how large values grow.
 NOT_IN_A_GRAPH = ("after 199", "after 64", "values of about 300")
@@ -34,6 +36,11 @@ def found(form: Form) -> set[str]:
         "accuracy_level": 4 if "accuracy_level 4" in form.form else 0,
     }
     return {failure.name for failure in lint_graph(form.model(), options)}
+
+
+def test_the_sweep_is_of_what_is_locked() -> None:
+    for lock, digest in RESULT["locks"].items():
+        assert sha256_file(ROOT / lock) == digest, "make directml-lock repeats the sweep"
 
 
 def test_the_sweep_is_of_these_forms() -> None:

@@ -1,4 +1,5 @@
-# DirectML (Windows): pip install onnxruntime-genai-winml
+# DirectML (Windows): pip install onnxruntime-genai-winml (oldest that is known to run this:
+# onnxruntime-genai-directml 0.14.1)
 # CUDA: pip install onnxruntime-genai-cuda; CPU: pip install onnxruntime-genai
 import onnxruntime_genai as og
 
