@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import openvino
 import pytest
 
 from validators.contract import CheckError, ExecutionEvidence, Proof, shown
@@ -152,6 +153,10 @@ def test_the_npu_of_another_generation_is_not_asked() -> None:
     refuse_other_generation(NpuOf3720(), "3720")
     with pytest.raises(CheckError, match=r"expected 4000, found 3720.*on the row npu-3720"):
         refuse_other_generation(NpuOf3720(), "4000")
+    core = openvino.Core()
+    if "NPU" not in core.available_devices:
+        with pytest.raises(CheckError, match=r"no NPU here.*expected NPU 4000, found CPU"):
+            refuse_other_generation(core, "4000")
 
 
 def test_every_observation_must_hold() -> None:

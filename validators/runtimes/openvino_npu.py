@@ -70,8 +70,8 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     """Open ``artifact`` with the options of its profile.
 
     Raises:
-        CheckError: an unknown setting, devices that are not exactly ``NPU`` or ``CPU``, or an NPU
-            of another generation than the row's.
+        CheckError: an unknown setting, devices that are not exactly ``NPU`` or ``CPU``, or no NPU
+            of the row's generation.
         ArtifactError: ``forbidden-option``, the profile's options are not all `PROFILE_OPTIONS`.
         RecordError: the artifact has no readable ``npu-profile.json``.
     """
@@ -82,13 +82,18 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
 
 def refuse_other_generation(core: Any, platform: str) -> None:
-    """Refuse a machine whose NPU is another one than the row says; without an NPU, nothing is said.
+    """Refuse a machine whose NPU is not the one that the row says.
 
     Raises:
-        CheckError: it is of another generation.
+        CheckError: there is none, or it is of another generation.
     """
     if "NPU" not in core.available_devices:
-        return  # compiling for it fails by name
+        raise CheckError(
+            "there is no NPU here, or no driver for it",
+            expected=f"NPU {platform}",
+            found=", ".join(core.available_devices),
+            remedy="run this where the NPU is, with its driver installed",
+        )
     found = str(core.get_property("NPU", "DEVICE_ARCHITECTURE"))
     if found != platform:
         raise CheckError(
