@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from support.checkout import Checkout
-from support.published_places import Folder, folder_for, hub_for
-from support.publishing_runs import NAME, Publisher
+from support.published_places import Folder, folder_for
+from support.publishing_runs import Publisher
 from support.releasing import Verifier
 
 
@@ -109,25 +107,6 @@ def test_a_place_that_fails_keeps_nothing_from_the_others(
     assert "is no list of revocations (malformed: " in done.stderr
     assert other.revocations() == b"{}"
     assert folder.pointer()["latest"] is None
-
-
-def test_the_rule_publishes_where_the_configuration_says(
-    pipeline: Checkout, publisher: Publisher, folder: Folder, tmp_path: Path
-) -> None:
-    """With a Hub repository for each variant, as docs/publishing.md has it."""
-    with hub_for(publisher, tmp_path) as hub:
-        publisher.policy["hub"]["private"] = True
-        config = tmp_path / "publish.yaml"
-        chosen = {"variants": [NAME.split("/")[1]], "publish": publisher.policy}
-        config.write_text(yaml.safe_dump(chosen))
-        for report in ("published phi3-tiny/", "is published already"):
-            done = pipeline.snakemake(
-                "--cores", "1", "publish", "--configfile", str(config), **publisher.environment
-            )
-            assert (done.stdout + done.stderr).count(report) == 2
-        assert folder.pointer()["latest"] and hub.files()
-        done = publisher.run("prune", "--configfile", str(config))
-        assert "nothing to remove: no variant has more than 5 versions" in done.stdout
 
 
 @pytest.mark.parametrize(
