@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make all` and `make test`. Python 3.11, git and make are enough.
-PYTHON ?= python3
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 NPU_LIBRARY := .venv-npu-library
@@ -30,7 +30,7 @@ lint: $(INSTALLED)
 FROM_LOCK := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r
 $(INSTALLED): envs/main.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); expected Python 3.11. Remedy: make $(or $(MAKECMDGOALS),all) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	  echo "error: $(PYTHON): expected Python 3.11, found $$($(PYTHON) -V 2>&1 | head -n 1). Remedy: install 3.11 in one of these ways: your distribution's package (apt install python3.11-venv, dnf install python3.11), 'pyenv install 3.11', 'uv python install 3.11', 'conda create -n py311 python=3.11'; then run make $(or $(MAKECMDGOALS),all) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@sed -n '/^torch==/,/--hash=[^\\]*$$/p' envs/main.lock > $(VENV)/torch.lock
 	@if [ -n "$(TORCH_INDEX)" ] && ! $(FROM_LOCK) $(VENV)/torch.lock > /dev/null 2>&1; then \

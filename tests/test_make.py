@@ -50,6 +50,40 @@ def test_clean_never_removes_what_no_run_makes_again(tmp_path: Path) -> None:
     subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
 
 
+def test_another_python_is_refused_with_the_ways_to_the_right_one(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "envs").mkdir()
+    for name in ("envs/main.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    other, right = tmp_path / "other/python3", tmp_path / "right/python3.11"
+    for path, program in ((other, "echo Python 3.14.1; exit 1"), (right, f"touch {tmp_path}/ran")):
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\n{program}\n")
+        path.chmod(0o755)
+
+    def make(*folders: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        plain = {"PATH": ":".join(map(str, [*folders, tmp_path / "tools"])), **variables}
+        make = str(shutil.which("make"))
+        return subprocess.run(
+            [make, "all"], cwd=tmp_path, env=plain, capture_output=True, text=True, check=False
+        )
+
+    (tmp_path / "tools").mkdir()
+    for tool in ("sh", "sed", "head", "touch"):
+        (tmp_path / "tools" / tool).symlink_to(str(shutil.which(tool)))
+    for done in (make(other.parent), make(right.parent, PYTHON=str(other)), make()):
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert done.returncode != 0 and not (tmp_path / ".venv").exists()
+        assert "expected Python 3.11, found" in line
+        for way in ("apt install python3.11-venv", "pyenv", "uv python install", "conda create"):
+            assert way in line
+        assert line.endswith("then run make all PYTHON=/path/to/python3.11")
+    assert "found Python 3.14.1. Remedy" in make(other.parent).stderr
+    assert not (tmp_path / "ran").exists()
+    make(right.parent, other.parent)
+    assert (tmp_path / "ran").exists(), "python3.11 goes before python3"
+
+
 @dataclass
 class Index:
     """A package index on loopback, and what it was asked for."""

@@ -28,27 +28,37 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path`` by rename; parent folders are made."""
+    """Write UTF-8 ``text`` to ``path`` by rename; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` by rename; parent folders are made.
+
+    One process at a time writes a record. What a kill leaves beside it, the next run writes over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write_by_rename(path.with_name(f".{path.name}.partial"), path, data)
 
 
 def write_into(folder: Path, name: str, text: str) -> None:
-    """Write UTF-8 ``text`` to ``folder/name`` by rename; the scratch file lies beside ``folder``.
+    """Write UTF-8 ``text`` to ``folder/name`` by rename; what a kill leaves lies beside ``folder``.
 
-    What a kill leaves is no file of the folder, and the next run writes over it.
+    It is no file of the folder, then.
     """
     scratch = folder.with_name(f".{folder.name}.{Path(name).name}.partial")
-    write_text(scratch, text)
-    scratch.replace(folder / name)
+    _write_by_rename(scratch, folder / name, text.encode("utf-8"))
+
+
+def _write_by_rename(scratch: Path, path: Path, data: bytes) -> None:
+    try:
+        with scratch.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any]:

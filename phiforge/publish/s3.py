@@ -63,6 +63,11 @@ class S3FileSystem(AbstractFileSystem):  # type: ignore[misc]
         bucket, _slash, key = rpath.partition("/")
         self._client.upload_file(lpath, bucket, key)
 
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        """Store a small object in one request."""
+        bucket, _slash, key = path.partition("/")
+        self._client.put_object(Bucket=bucket, Key=key, Body=value)
+
     def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
         """Download an object.
 

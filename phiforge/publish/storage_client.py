@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from phiforge.artifact.tree import sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Storage
+from phiforge.trust.document import MAX_DOCUMENT
 
 _SECRETS = ("key", "token", "password", "secret")
 
@@ -42,7 +43,16 @@ class StorageClient:
     def read(self, name: str) -> bytes | None:
         """Read a small file; None: it does not exist."""
         with self._downloaded(name) as local:
-            return None if local is None else local.read_bytes()
+            if local is None:
+                return None
+            if not local.is_file() or local.stat().st_size > MAX_DOCUMENT:
+                raise PublishError(
+                    "is no small file",
+                    where=self.address(name),
+                    expected=f"a file of at most {MAX_DOCUMENT} bytes",
+                    remedy="find out who wrote it; restore what phiforge had written",
+                )
+            return local.read_bytes()
 
     def sha256(self, name: str) -> str | None:
         """Hash the bytes that the storage returns (hex SHA-256); None: there is no such file."""
@@ -55,16 +65,19 @@ class StorageClient:
         with _errors_at(self.address(name)):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._local:
-                _copy_and_rename(local, Path(path))
+                _place(Path(path), lambda partial: shutil.copyfile(local, partial))
             else:
                 self._files.put_file(str(local), path)
 
     def write(self, name: str, data: bytes) -> None:
         """Store a small file in one step."""
-        with tempfile.NamedTemporaryFile(prefix="phiforge-publish-") as stream:
-            stream.write(data)
-            stream.flush()
-            self.upload(Path(stream.name), name)
+        path = f"{self._root}/{name}"
+        with _errors_at(self.address(name)):
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if self._local:
+                _place(Path(path), lambda partial: partial.write_bytes(data))
+            else:
+                self._files.pipe_file(path, data)
 
     def find(self, folder: str) -> list[str]:
         """List the files below a folder, by names relative to it."""
@@ -116,10 +129,10 @@ def _refuse_secrets(storage: Storage) -> None:
         )
 
 
-def _copy_and_rename(local: Path, target: Path) -> None:
+def _place(target: Path, write: Callable[[Path], object]) -> None:
     """Replace a file so that a kill leaves the old one or the new one."""
     partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(local, partial)
+    write(partial)
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(target)

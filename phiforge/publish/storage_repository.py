@@ -8,7 +8,6 @@ A version's folder is named after every byte in it and is never written again on
 lists it; who starts from ``latest.json`` sees the old version or the new one, complete.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,8 @@ from phiforge.publish.revocations import RevocationList
 from phiforge.publish.snapshot import File, ReleaseSnapshot
 from phiforge.publish.storage_client import StorageClient
 from phiforge.settings.config import Storage
+from phiforge.trust import TrustError
+from phiforge.trust.document import member, parse_json
 from phiforge.verify.revocations import REVOCATIONS, Revocation
 
 LATEST = "latest.json"
@@ -181,18 +182,17 @@ class StorageRepository:
         data = self._client.read(f"{self._name}/{LATEST}")
         if data is None:
             return {}
+        where = f"{self.address}/{LATEST}"
         try:
-            pointer = json.loads(data)
-            folders = [version["folder"] for version in pointer["versions"]]
-            if pointer["schema"] == SCHEMA and all(map(_VERSION_FOLDER.fullmatch, folders)):
-                return dict(pointer)
-        except (ValueError, TypeError, LookupError):
-            pass
-        raise PublishError(
-            "is not what phiforge writes there",
-            where=f"{self.address}/{LATEST}",
-            remedy="choose another folder, or repair the file",
-        )
+            pointer = parse_json(data, where)
+            _check_pointer(pointer, where)
+        except TrustError as error:
+            raise PublishError(
+                f"is not what phiforge writes there ({error.name}: {error.what})",
+                where=where,
+                remedy="choose another folder, or repair the file",
+            ) from None
+        return pointer
 
     def _write_pointer(self, pointer: Mapping[str, Any]) -> None:
         self._client.write(f"{self._name}/{LATEST}", canonical(pointer).encode())
@@ -204,3 +204,21 @@ class StorageRepository:
     def _write_revocations(self, revocations: RevocationList) -> None:
         if revocations.changed:
             self._client.write(f"{self._name}/{REVOCATIONS}", revocations.encode())
+
+
+def _check_pointer(pointer: Mapping[str, Any], where: str) -> None:
+    """Refuse a ``latest.json`` that lacks what is read of it: whoever writes there wrote it."""
+    if pointer.get("schema") != SCHEMA:
+        raise TrustError("malformed", f"its schema is not {SCHEMA}", where)
+    folders = []
+    for number in range(len(member(pointer, list, "versions", where=where))):
+        for key in ("folder", "version", "channel", "artifact_sha256", "release_sha256"):
+            member(pointer, str, "versions", number, key, where=where)
+        for file in member(pointer, dict, "versions", number, "files", where=where).values():
+            member(file, int, "size", where=where)
+        folder = pointer["versions"][number]["folder"]
+        if not _VERSION_FOLDER.fullmatch(folder):
+            raise TrustError("malformed", f"{folder!r} is no version's folder", where)
+        folders.append(folder)
+    if pointer.get("latest") not in [None, *folders]:
+        raise TrustError("malformed", "its 'latest' is none of its versions", where)

@@ -77,8 +77,8 @@ def revoke(model_folder: Path, variant: str, version: str, reason: str, key: Rel
             for one in revocations_in(listed, str(path))
             if (one.name, one.version) == (name, version)
         ]
+        artifact = known[version]["artifact_sha256"]
         if not earlier or (not key.ephemeral and key.keyid not in {one.keyid for one in earlier}):
-            artifact = known[version]["artifact_sha256"]
             others = [
                 envelope
                 for envelope in listed["revocations"]
@@ -87,9 +87,13 @@ def revoke(model_folder: Path, variant: str, version: str, reason: str, key: Rel
             report = _report(name, version, artifact, reason)
             listed["keys"][key.keyid] = key.public_pem
             listed["revocations"] = [*others, key.sign_statement(report)]
-            # The list first: a kill in between leaves it to be revoked twice, never not at all.
+            # The list first: who repeats what a kill cut off enters it into the ledger.
             write_record(path, listed)
-            record_version(model_folder, variant, version, artifact, revoked=reason)
+        elif known[version]["revoked"] is None:
+            reason = earlier[0].reason
+        else:
+            return path
+        record_version(model_folder, variant, version, artifact, revoked=reason)
     return path
 
 

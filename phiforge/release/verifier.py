@@ -6,7 +6,6 @@ imports; the same sources give the same bytes.
 
 import argparse
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def write_verifier(into: Path) -> None:
         for name in module_files(_MODULE):
             _add(archive, name, (ROOT / name).read_text("utf-8"))
     into.parent.mkdir(parents=True, exist_ok=True)
-    scratch = into.with_name(f".{into.name}.{os.getpid()}.partial")
+    scratch = into.with_name(f".{into.name}.partial")
     try:
         scratch.write_bytes(data.getvalue())
         scratch.chmod(0o755)

@@ -26,8 +26,6 @@ class VersionError(PhiforgeError):
 def ledger_lock(model_folder: Path) -> Iterator[None]:
     """Hold the model's ledger; variants that are staged at once wait for each other."""
     with file_lock(model_folder / f".{LEDGER}.lock"):
-        for left_by_a_kill in model_folder.glob(f".{LEDGER}.*.partial"):
-            left_by_a_kill.unlink()
         yield
 
 

@@ -1,10 +1,10 @@
 """Accept a receipt from a device elsewhere, if its signature and its digests are right."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.record import write_bytes
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import open_receipt
@@ -53,13 +53,9 @@ def accept(
     """
     accepted = _opened(receipt, envelope, key, into.name, source)
     _compare(accepted, expects, source)
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=into.parent) as name:
-        scratch = Path(name) / into.name
-        scratch.write_bytes(receipt)
-        envelope_path(scratch).write_bytes(envelope or b"")
-        envelope_path(scratch).replace(envelope_path(into))
-        scratch.replace(into)
+    assert envelope is not None, "only a blocked receipt has none"
+    write_bytes(envelope_path(into), envelope)
+    write_bytes(into, receipt)
     return accepted.verdict
 
 

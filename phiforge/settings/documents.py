@@ -17,10 +17,53 @@ else:
     SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
+_NAMED_KEY = re.compile(r"(?:unknown )?key '([^']+)'")
 
 
 class ConfigurationError(PhiforgeError):
-    """The configuration says something that phiforge does not understand or cannot do."""
+    """The configuration says something that phiforge does not understand or cannot do.
+
+    Where ``what`` begins with a key, "key 'a.b'", and ``where`` is a file that has it, the line of
+    the key is named too.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, **details: Any) -> None:
+        named = _NAMED_KEY.match(what)
+        file, *others = str(where).split(" or ", 1)
+        line = _line_of(Path(file), named[1], whole=bool(others)) if named else None
+        if line is not None:
+            where = " or ".join([f"{file}:{line}", *others])
+        super().__init__(what, where=where, **details)
+
+
+def _line_of(path: Path, key: str, *, whole: bool) -> int | None:
+    """Return the line at which a YAML file has a key, or the innermost of its steps that it has.
+
+    Args:
+        key: its steps, apart by dots; a step may have dots itself.
+        whole: the innermost step must be there.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    line = None
+    while key:
+        step, _, rest = key.partition(".")
+        if isinstance(node, yaml.MappingNode):
+            known = [one for one in node.value if f"{key}.".startswith(f"{one[0].value}.")]
+            if not known:
+                break
+            name, node = max(known, key=lambda one: len(str(one[0].value)))
+            line, key = name.start_mark.line + 1, key[len(name.value) + 1 :]
+        elif (
+            isinstance(node, yaml.SequenceNode) and step.isdecimal() and int(step) < len(node.value)
+        ):
+            node, key = node.value[int(step)], rest
+            line = node.start_mark.line + 1
+        else:
+            break
+    return None if key and whole else line
 
 
 class _UniqueKeyLoader(SafeLoader):
@@ -123,5 +166,5 @@ def did_you_mean(name: str, known: list[str]) -> str:
     "write 'group_size'; known are: group_size, ratio"
     """
     close = difflib.get_close_matches(name, known, n=1)
-    listed = f"known are: {', '.join(known)}" if known else "none is known"
+    listed = f"known are: {', '.join(known)}" if known else "there is none; add it, or take it out"
     return f"write '{close[0]}'; {listed}" if close else listed

@@ -140,7 +140,7 @@ def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> 
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "phi3-tinny" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("error: config/config.yaml or --config: key 'models' names")
+    assert re.match(r"error: config/config\.yaml:\d+ or --config: key 'models' names", lines[0])
     assert "Traceback" not in done.stdout + done.stderr
     assert not (fresh.folder / "artifacts/source/phi3-tiny").exists()
 

@@ -13,7 +13,8 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.hub_history import API, COMMIT, UPLOAD, Commit, Fault, Line, Request, git_blob_id
 
-LARGE = 100_000
 DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -30,12 +30,14 @@ class HubServer:
 
     Attributes:
         redirects: the requests for files in LFS that were sent on to the storage host.
+        on_change: called before and after each request that may change something.
         objects: what was uploaded to LFS, by SHA-256; ``uploads``: in which order.
         cards: what the client let the Hub check.
         held: set when a request is held.
     """
 
     writer = "hf_writer"  # the token that may write
+    large = 100_000  # bytes; a larger file is uploaded to LFS
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.lines: dict[str, Line] = {}
@@ -49,6 +51,7 @@ class HubServer:
         self.extra_siblings: list[dict[str, object]] = []
         self.held, self.stopping = threading.Event(), threading.Event()
         self.changing = threading.Lock()
+        self.on_change: Callable[[str], None] = lambda when: None  # "unserved", "unanswered"
         self._scheme = "https" if certificate else "http"
         self._hub = _listen(self, "hub", certificate)
         self._storage = _listen(self, "storage", certificate)
@@ -160,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.hold is not None:
             self._hold()
         else:
-            with self.hub.changing:
+            with self._changing():
                 answer = self._do(path, body)
             if fault.cut is None:
                 self._answer(*answer)
@@ -169,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         name, _, tag = unquote(self.path).removeprefix("/api/models/").partition("/tag/")
-        found = self.hub.lines[name].tags.pop(tag, None)
+        with self._changing():
+            found = self.hub.lines[name].tags.pop(tag, None)
         self._answer(200 if found else 404)
 
     def do_PUT(self) -> None:
@@ -182,9 +186,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.status or hashlib.sha256(data).hexdigest() != oid:
             self._answer(fault.status or 400)
         else:
-            self.hub.objects[oid] = data
-            self.hub.uploads.append(oid)
+            with self._changing():
+                self.hub.objects[oid] = data
+                self.hub.uploads.append(oid)
             self._answer(200)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self.hub.changing:
+            self.hub.on_change("unserved")
+            yield
+            self.hub.on_change("unanswered")
 
     def _request(self, target: str) -> Request:
         sent = self.headers.get("Range"), self.headers.get("Authorization")
@@ -336,7 +348,7 @@ class _Handler(BaseHTTPRequestHandler):
         if line is None:
             return 404, {}
         if what == "preupload":
-            return 200, {"files": [_mode(one, line.head) for one in asked["files"]]}
+            return 200, {"files": [self._mode(one, line.head) for one in asked["files"]]}
         if what == "commit":
             return self._commit(name, line.head, rows)
         if what == "lfs-files":
@@ -347,6 +359,15 @@ class _Handler(BaseHTTPRequestHandler):
             line.tags[asked["tag"]] = commit.revision
             return 200, {}
         return 409 if what == "tag" else 404, {}
+
+    def _mode(self, asked: dict[str, Any], head: Commit) -> dict[str, object]:
+        """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
+        path = asked["path"]
+        known = {}
+        if path in head.files:
+            known = {"oid": head.lfs_digest(path) or git_blob_id(head.files[path])}
+        mode = "lfs" if asked["size"] > self.hub.large else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}
 
     def _action(self, asked: dict[str, object]) -> dict[str, object]:
         if asked["oid"] in self.hub.objects:
@@ -386,13 +407,3 @@ def _sibling(commit: Commit, path: str, *, blobs: bool) -> dict[str, object]:
     size, sha256 = len(commit.files[path]), commit.lfs_digest(path)
     lfs = {"lfs": {"sha256": sha256, "size": size, "pointerSize": 134}} if sha256 else {}
     return {"rfilename": path, "size": size, "blobId": git_blob_id(commit.files[path]), **lfs}
-
-
-def _mode(asked: dict[str, Any], head: Commit) -> dict[str, object]:
-    """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
-    path = asked["path"]
-    known = {}
-    if path in head.files:
-        known = {"oid": head.lfs_digest(path) or git_blob_id(head.files[path])}
-    mode = "lfs" if asked["size"] > LARGE else "regular"
-    return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}
