@@ -1,5 +1,6 @@
 """Errors for the person who must act: one line, a remedy, an exit code that is not 0."""
 
+import errno
 import gc
 import sys
 from collections.abc import Callable
@@ -59,6 +60,25 @@ def run_command(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
     except OSError as error:
         # A full disk or a missing permission is for the person who runs the agent, not for us.
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        line = PhiforgeError(
+            error.strerror or str(error),
+            where=error.filename,
+            remedy=_REMEDIES.get(error.errno or 0, "repair that, then run again"),
+        )
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+_FULL = "free space there, then run again; what is complete is kept"
+_FORBIDDEN = "let the account that runs this read and write there"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: "mount that file system writable, or work on another one",
+    errno.ENOENT: "correct the path",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "a file stands where a folder belongs: move it away",
+    errno.EEXIST: "a file stands where a folder belongs: move it away",
+}

@@ -13,6 +13,7 @@ from phiforge.settings.command_line import split_name
 from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
+from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
 
 
 class Names(Protocol):
@@ -90,6 +91,46 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
 
     function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return function
+
+
+def begin(artifacts: Path, *, dry_run: bool) -> None:
+    """Refuse a run that would come to nothing; forget the links to what was deleted.
+
+    Raises:
+        ConfigurationError: nothing can be written, or a variable names no key.
+    """
+    if not dry_run:
+        _refuse_unwritable(artifacts)
+        _refuse_missing_keys()
+    forget_deleted(artifacts)
+
+
+def _refuse_unwritable(artifacts: Path) -> None:
+    """Snakemake ends in a traceback where it cannot write."""
+    here = artifacts.glob("[!.]*") if artifacts.is_dir() else ()
+    folders = [artifacts, *(one for one in here if one.is_dir() or not one.suffix)]
+    for folder in folders if artifacts.exists() else [Path()]:
+        if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                "no job can write here" if folder.is_dir() else "this is not a folder",
+                where=folder.absolute(),
+                remedy="let the account that runs snakemake write there, on a disk that is mounted"
+                " writable, or move what is there away",
+            )
+
+
+def _refuse_missing_keys() -> None:
+    """The job that reads a key may be an hour away."""
+    for name in (SIGNING_KEY, RUNNER_KEY):
+        path = os.environ.get(name)
+        if path and not Path(path).is_file():
+            raise ConfigurationError(
+                "this variable names no file",
+                where=name,
+                found=path,
+                expected="a private key",
+                remedy="correct it, unset it, or make a key with 'phiforge new-key'",
+            )
 
 
 def forget_deleted(artifacts: Path) -> None:

@@ -94,7 +94,7 @@ class Jobs:
             PhiforgeError: the configuration or a file in the inbox is wrong.
         """
         brought, notes = inbox.scan()
-        rule_params.forget_deleted(Path("artifacts"))
+        rule_params.begin(Path("artifacts"), dry_run=dry_run())
         return cls(load(config), brought, dry_run, notes)
 
     def param(self, build: Callable[[Any], Any]) -> Callable[[Any], rule_params.JobText]:

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -80,10 +80,13 @@ class StorageClient:
                 self._files.pipe_file(path, data)
 
     def find(self, folder: str) -> list[str]:
-        """List the files below a folder, by names relative to it."""
+        """List the files below a folder, and the folders in it, by names relative to it."""
         top = f"{self._root}/{folder}"
         with _errors_at(self.address(folder)):
-            return sorted(str(path).removeprefix(f"{top}/") for path in self._files.find(top))
+            found = [str(path) for path in self._files.find(top)]
+            if self._local and Path(top).is_dir():  # a kill may leave a folder without a file
+                found += [str(path) for path in Path(top).iterdir() if path.is_dir()]
+        return sorted(path.removeprefix(f"{top}/") for path in found)
 
     def remove_folder(self, folder: str) -> None:
         """Remove the files below a folder."""
@@ -93,9 +96,11 @@ class StorageClient:
     @contextmanager
     def _downloaded(self, name: str) -> Iterator[Path | None]:
         path = f"{self._root}/{name}"
-        with _errors_at(self.address(name)), tempfile.TemporaryDirectory() as folder:
-            local = Path(path) if self._local else Path(folder) / "downloaded"
-            if not self._local:
+        with _errors_at(self.address(name)), ExitStack() as stack:
+            if self._local:
+                local = Path(path)
+            else:
+                local = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "downloaded"
                 with suppress(FileNotFoundError):
                     self._files.get_file(path, str(local))
             yield local if local.exists() else None

@@ -106,7 +106,7 @@ class StorageRepository:
         for path in self._client.find(self._name):
             folder, _, name = path.partition("/")
             if _VERSION_FOLDER.fullmatch(folder):
-                unlisted.setdefault(folder, []).append(name)
+                unlisted.setdefault(folder, []).extend([name] if name else [])
         for version in versions:
             unlisted.pop(version["folder"], None)
         why = "its upload did not end"

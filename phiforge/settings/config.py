@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from phiforge.settings.blocks import Block, Items, Sha256, Text, mistake
 from phiforge.settings.models import VERSION
@@ -25,7 +25,15 @@ def _empty_for_null(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _is_file(path: str) -> str:
+    # Named and not there is a mistake that must not wait for the job that reads it.
+    if not Path(path).is_file():
+        raise mistake(f"names {path}, which is not a file", "correct the path, or make the file")
+    return path
+
+
 File = Annotated[Text, BeforeValidator(_expand_home)]
+KeyFile = Annotated[File, AfterValidator(_is_file)]
 Names = Annotated[Items[str], BeforeValidator(_split), Field(min_length=1)]
 # --config gives text for `true` and for every value inside {…}.
 Flag = Annotated[bool, Field(strict=False)]
@@ -80,9 +88,9 @@ class Signing(Block):
             RELEASE_KEY_PASSWORD
     """
 
-    key: File | None = None
-    certificate: File | None = None
-    certificate_chain: Items[File] = ()
+    key: KeyFile | None = None
+    certificate: KeyFile | None = None
+    certificate_chain: Items[KeyFile] = ()
     password_env: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -147,8 +155,8 @@ class Publish(Block):
     """
 
     channel: Literal["stable", "candidate"] = "stable"
-    keys: Items[File] = ()
-    authorities: Items[File] = ()
+    keys: Items[KeyFile] = ()
+    authorities: Items[KeyFile] = ()
     subjects: Items[Text] = ()
     keep: int = Field(5, ge=1, strict=False)
     hub: Hub | None = None

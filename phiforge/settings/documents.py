@@ -97,7 +97,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             "no such file" if isinstance(error, FileNotFoundError) else "this is a folder",
             where=path,
-            remedy="correct the path or create the file",
+            remedy="run in the project's folder"
+            if path == Path("config/config.yaml")
+            else "correct the path or create the file",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"not valid YAML: {error}", where=path) from None

@@ -11,6 +11,7 @@ from phiforge.settings.blocks import read_block
 from phiforge.settings.config import Config, NPUCompiler, Publish, Signing
 from phiforge.settings.devices import Device, load_devices
 from phiforge.settings.documents import ConfigurationError, did_you_mean
+from phiforge.settings.hardware import load_hardware
 from phiforge.settings.models import Model, load_models
 from phiforge.settings.variants import Variant, load_variants
 
@@ -63,6 +64,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
     models = load_models(
         [*sorted((folder / "models").glob("*.yaml")), *map(Path, chosen.model_files)]
     )
+    load_hardware(folder / "hardware.yaml")  # the last job reads it; a mistake is said first
     for model in models.values():
         _check_names(model.variants or (), variants, str(model.file), "variants")
     _check_names(chosen.models, models, where, "models")

@@ -9,6 +9,8 @@ and the first 5xx answer, does not compare digests, and logs signed addresses.
 
 import os
 import re
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,7 +220,8 @@ def explained(where: str, http_error: Callable[[HfHubHTTPError, str], Exception]
                 where=where,
                 remedy="set SSL_CERT_FILE to the CA bundle of your network",
             ) from None
-        raise TransientError(_describe(error)) from None
+        what, remedy = _describe(error)
+        raise TransientError(what, remedy=f"{remedy}, then run again" if remedy else "") from None
     except (HFValidationError, httpx.InvalidURL):
         raise SourceError("huggingface_hub refuses this name", where=where) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -283,19 +286,28 @@ def _transient(error: HfHubHTTPError) -> TransientError:
     return TransientError(f"HTTP {response.status_code}", retry_after=seconds)
 
 
-def _describe(error: httpx.RequestError) -> str:
-    """Say what a request failed of, without its address: that may be signed."""
+def _describe(error: httpx.RequestError) -> tuple[str, str]:
+    """Say what a request failed of, without its address, which may be signed; and what may help."""
+    proxy = _through_proxy()
+    other = "look whether that proxy answers, or unset it" if proxy else ""
     if isinstance(error, httpx.TimeoutException):
-        return f"no answer in time{_through_proxy()}"
+        silent = "look whether a firewall or a missing proxy (HTTPS_PROXY) keeps this machine off"
+        return f"no answer in time{proxy}", other or silent
     if isinstance(error, httpx.ProxyError):
-        return f"refused{_through_proxy()}"
+        return f"refused{proxy}", "look what that proxy asks for (user and password in its address)"
     if not isinstance(error, httpx.ConnectError):
-        return "the connection was lost"
+        return "the connection was lost", ""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(cause, socket.gaierror):
+        remedy = "look whether this machine has a network that knows the name (HF_ENDPOINT)"
+    elif isinstance(cause, ssl.SSLError):
+        remedy = "look whether the server speaks TLS there (https:// in HF_ENDPOINT)"
+    else:
+        remedy = "look whether anything answers at that address (HF_ENDPOINT)"
     reason = getattr(cause, "strerror", None) or type(cause).__name__
-    return f"no connection{_through_proxy()} ({reason})"
+    return f"no connection{proxy} ({reason})", other or remedy
 
 
 def _through_proxy() -> str:

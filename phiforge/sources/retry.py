@@ -22,11 +22,15 @@ class TransientError(Exception):
     Attributes:
         retry_after: seconds that the server asked to wait.
         start_over: the bytes so far are of no use to the next attempt.
+        remedy: what a person may do where no attempt helps.
         progressed: this attempt came further than all before it, so the count starts again.
     """
 
-    def __init__(self, what: str, *, retry_after: float = 0.0, start_over: bool = False) -> None:
+    def __init__(
+        self, what: str, *, retry_after: float = 0.0, start_over: bool = False, remedy: str = ""
+    ) -> None:
         super().__init__(what)
+        self.remedy = remedy
         self.retry_after = retry_after
         self.start_over = start_over
         self.progressed = False
@@ -55,7 +59,7 @@ def retry(subject: str, attempt: Callable[[], Result]) -> Result:
                 raise SourceError(
                     f"{error}; gave up after {failures} attempts",
                     where=subject,
-                    remedy="run again later: what is complete is kept",
+                    remedy=f"{error.remedy or 'run again later'}: what is complete is kept",
                 ) from None
             if error.retry_after > _LONGEST_RETRY_AFTER:
                 raise SourceError(

@@ -135,33 +135,6 @@ def test_files_of_another_time_are_not_fetched_again(fresh: Checkout, tmp_path: 
     assert fresh.planned(target, *options) == {"fetch local"}
 
 
-def test_a_configuration_mistake_is_one_line_before_any_job(fresh: Checkout) -> None:
-    done = fresh.snakemake("--cores", "4", "all", "--config", "models=phi3-tinny", check=False)
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if "phi3-tinny" in line]
-    assert len(lines) == 1
-    assert re.match(r"error: config/config\.yaml:\d+ or --config: key 'models' names", lines[0])
-    assert "Traceback" not in done.stdout + done.stderr
-    assert not (fresh.folder / "artifacts/source/phi3-tiny").exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("models: [phi3-tiny]", "config.yaml:{}: key 'models' is given twice"),
-        ("publish: {hub: [x", "line {}, column "),
-    ],
-)
-def test_a_mistake_in_the_file_that_snakemake_reads_is_named_with_its_line(
-    fresh: Checkout, line: str, message: str
-) -> None:
-    number = len((fresh.folder / "config/config.yaml").read_text().splitlines()) + 1
-    with fresh.edited("config/config.yaml", lambda text: f"{text}{line}\n"):
-        done = fresh.snakemake("-n", "all", check=False)
-    assert done.returncode == 1
-    assert message.format(number) in done.stderr.splitlines()[-1]
-
-
 def test_lint_has_one_complaint_only(fresh: Checkout) -> None:
     """Shell rules without a container or conda environment: phiforge's is made by make."""
     done = fresh.snakemake("--lint", check=False)

@@ -52,7 +52,8 @@ class Scenario:
         judge: say in a word what stands in the copy (``old``, ``new``); it fails where what stands
             is not whole. Asked after the kill and after the run that follows.
         vary: patterns of files whose bytes differ from run to run (signatures, times).
-        kept: patterns of files that a kill may leave for good: locks, whose content is nothing.
+        kept: patterns of files that a kill may leave for good: locks, whose content is nothing, and
+            the file by which Python's tempfile tries a folder out.
         server: what the command writes to besides; its requests count as writes.
     """
 
@@ -61,7 +62,7 @@ class Scenario:
     command: tuple[str, ...] | Callable[[], object]
     judge: Callable[[Path], str]
     vary: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ("*.lock",)
+    kept: tuple[str, ...] = ("*.lock", "tmp/????????")
     environment: Mapping[str, str] = field(default_factory=dict)
     server: HubServer | None = None
 

@@ -40,6 +40,7 @@ if where == "within":
     os.fsync = killing(os.fsync)
 else:
     StorageClient.upload = killing(StorageClient.upload)
+    StorageClient.write = killing(StorageClient.write)
     StorageClient.remove_folder = killing(StorageClient.remove_folder)
 sys.argv[0] = "publishing"
 runpy.run_module("phiforge", run_name="__main__", alter_sys=True)
