@@ -13,7 +13,7 @@ import pytest
 from support.checkout import ROOT
 from support.kill_scenarios import SCENARIOS
 
-SAMPLE = 8
+SAMPLE = 6
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
