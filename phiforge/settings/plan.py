@@ -306,6 +306,7 @@ def reference_memory_mb(model: Model) -> int:
 # layers of Phi-3-mini's shape).
 _CHECK_BYTES = {
     "onnx_genai": {"fp16": 3.8, "int4": 0.8},
+    "onnx_genai_directml": {"fp16": 2.2, "int4": 1.0},
     "openvino": {"fp16": 4.1, "int4": 1.4},
     "openvino_npu": {"int4": 5.9, "nf4": 6.2},
 }
@@ -313,7 +314,7 @@ _CHECK_BYTES = {
 _OTHER_CHECK_BYTES = {"fp16": 4.8, "int8": 3.3, "int4": 5.5, "nf4": 5.5}
 
 
-# Measured: phi3-tiny, 14 prompts answered and scored in one process (benchmarks/directml).
+# Measured: phi3-tiny, 14 prompts answered and scored in one process (benchmarks/directml.json).
 _CHECK_FIXED_MB = {"onnx_genai_directml": 2 * GIGABYTE_MB}
 
 
