@@ -28,8 +28,11 @@ def sha256_file(path: Path) -> str:
 
 def git_blob_id(path: Path) -> str:
     """Return a file's hex git object id: SHA-1 of ``blob <size>``, a NUL, and the bytes."""
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def copy_with_sha256(source: Path, target: Path) -> str:

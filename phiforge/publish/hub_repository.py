@@ -73,7 +73,7 @@ class HubRepository:
         version, artifact_sha256 = self._latest_release(info)
         operations = _recording(revocations)
         revocation = revocations.find(version, artifact_sha256)
-        card = self._read(info, CARD).decode("utf-8")
+        card = self._read(info, CARD).decode("utf-8", "replace")
         if revocation is not None and with_notice(card, revocation) != card:
             operations.append(CommitOperationAdd(CARD, with_notice(card, revocation).encode()))
         reasons = (f"{record.version}: {record.reason}" for record in revocations.records)
@@ -162,7 +162,7 @@ class HubRepository:
     def _latest_release(self, info: Any) -> tuple[str, str]:
         """Read version and artifact of the release that ``main`` holds."""
         try:
-            record = parse_json(self._read(info, RELEASE).decode("utf-8"), RELEASE)
+            record = parse_json(self._read(info, RELEASE), RELEASE)
             return (
                 member(record, str, "version", where=RELEASE),
                 member(record, str, "artifact_sha256", where=RELEASE),
@@ -177,13 +177,17 @@ class HubRepository:
         return RevocationList(self._name, local, data, f"{self.address}: {REVOCATIONS}")
 
     def _read(self, info: Any, name: str) -> bytes:
-        """Read a small file of a commit."""
-        if _files(info)[name].size > MAX_DOCUMENT:
-            where = f"{self.address}: {name}"
-            raise PublishError(f"is larger than {MAX_DOCUMENT} bytes", where=where)
-        commit = client.HubCommit(HubSource(self._repo, str(info.sha)))
-        with commit.open(name) as (_, blocks):
-            return b"".join(blocks)
+        """Read a small file of a commit; what is listed of it is the server's word."""
+        where = f"{self.address}: {name}"
+        if name not in _files(info):
+            raise PublishError("the repository lacks this file", where=where)
+        data = bytearray()
+        with client.HubCommit(HubSource(self._repo, str(info.sha))).open(name) as (_, blocks):
+            for block in blocks:
+                data += block
+                if len(data) > MAX_DOCUMENT:
+                    raise PublishError(f"is larger than {MAX_DOCUMENT} bytes", where=where)
+        return bytes(data)
 
     def _tag(self, version: str, commit: str) -> bool:
         """Let the version's tag name the commit; it moves when evidence is renewed."""

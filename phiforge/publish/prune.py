@@ -6,6 +6,7 @@ while someone publishes.
 
 import argparse
 
+from phiforge.errors import printable
 from phiforge.publish.destination import add_releases, open_destination, places, read_configuration
 from phiforge.release.card import readable_size
 
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
                 files = f", {len(removal.names)} files" if removal.names else ""
                 size = f", {readable_size(removal.size)}" if removal.size else ""
                 what = f"{model}/{variant} {removal.what} from {destination.address}"
-                print(f"{verb} {what}{files}{size}: {removal.why}", flush=True)
+                print(printable(f"{verb} {what}{files}{size}: {removal.why}"), flush=True)
             if arguments.yes and removals:
                 destination.remove(removals)
             total += len(removals)

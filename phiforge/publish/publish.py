@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from phiforge.errors import PhiforgeError
+from phiforge.errors import PhiforgeError, printable
 from phiforge.publish import PublishError
 from phiforge.publish.destination import add_releases, open_destination, places, read_configuration
 from phiforge.publish.revocations import local_revocations
@@ -61,12 +61,12 @@ def _publish(folder: Path, publish: Publish, scratch: Path) -> list[PhiforgeErro
         else:
             ready.append(destination)
             if report:
-                print(report, flush=True)
+                print(printable(report), flush=True)
     try:
         with release_snapshot(folder, publish, scratch) as release:
             for destination in ready:
                 try:
-                    print(destination.publish(release, revocations), flush=True)
+                    print(printable(destination.publish(release, revocations)), flush=True)
                 except PhiforgeError as error:
                     errors.append(error)
     except RevokedError as revoked:

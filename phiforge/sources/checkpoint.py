@@ -27,6 +27,7 @@ _TOKENIZER = (
     "merges.txt",
     "chat_template.jinja",
 )
+_LONGEST_JSON = 64 << 20  # bytes; an index of a thousand tensors has some hundred thousand
 _LICENCE = re.compile(r"(LICENSE|NOTICE)([.\-_][\w.\-]*)?", re.ASCII)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -142,6 +143,8 @@ def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
 
 
 def _read_json(path: Path, name: str, where: str) -> dict[str, Any]:
+    if path.stat().st_size > _LONGEST_JSON:
+        raise SourceError(f"{name} is larger than {_LONGEST_JSON} bytes", where=where)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 API, COMMIT, UPLOAD = "the API", "a commit", "an upload"
 
@@ -19,6 +20,10 @@ class Commit:
     def lfs_digest(self, path: str) -> str | None:
         """The SHA-256 of a file in LFS; None: it is in git."""
         return hashlib.sha256(self.files[path]).hexdigest() if path in self.lfs else None
+
+    def blob_id(self, path: str) -> str:
+        """The git object id of a file's bytes."""
+        return git_blob_id(self.files[path])
 
 
 @dataclass
@@ -85,3 +90,22 @@ class Request:
 def git_blob_id(data: bytes) -> str:
     """Return the id that ``git hash-object`` gives."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def sibling(commit: Commit, path: str, *, blobs: bool) -> dict[str, object]:
+    """How a listing shows a file: its name, and, if asked for, sizes and checksums."""
+    if not blobs:
+        return {"rfilename": path}
+    size, sha256 = len(commit.files[path]), commit.lfs_digest(path)
+    lfs = {"lfs": {"sha256": sha256, "size": size, "pointerSize": 134}} if sha256 else {}
+    return {"rfilename": path, "size": size, "blobId": git_blob_id(commit.files[path]), **lfs}
+
+
+def upload_mode(asked: Mapping[str, Any], head: Commit, large: int) -> dict[str, object]:
+    """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
+    path = asked["path"]
+    known = {}
+    if path in head.files:
+        known = {"oid": head.lfs_digest(path) or git_blob_id(head.files[path])}
+    mode = "lfs" if asked["size"] > large else "regular"
+    return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from support.hub_history import API, COMMIT, UPLOAD, Commit, Fault, Line, Request, git_blob_id
+from support.hub_history import (
+    API,
+    COMMIT,
+    UPLOAD,
+    Commit,
+    Fault,
+    Line,
+    Request,
+    sibling,
+    upload_mode,
+)
 
 DATE = "2026-01-01T00:00:00.000Z"
 
@@ -225,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "id": name,
                 "sha": commit.revision,
                 "private": self.hub.lines[name].private,
-                "siblings": [_sibling(commit, path, blobs=blobs) for path in commit.files]
+                "siblings": [sibling(commit, path, blobs=blobs) for path in commit.files]
                 + self.hub.extra_siblings,
                 **self.hub.overrides,
             }
@@ -258,8 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = bytearray(commit.files[path][: fault.truncate] + fault.append)
             if fault.corrupt is not None:
                 data[fault.corrupt] ^= 1
-            etag = git_blob_id(commit.files[path])
-            headers = {"X-Repo-Commit": commit.revision, "ETag": f'"{etag}"'}
+            headers = {"X-Repo-Commit": commit.revision, "ETag": f'"{commit.blob_id(path)}"'}
             self._send(bytes(data), fault, headers)
 
     def _send(self, data: bytes, fault: Fault, headers: Mapping[str, str] | None = None) -> None:
@@ -348,7 +357,9 @@ class _Handler(BaseHTTPRequestHandler):
         if line is None:
             return 404, {}
         if what == "preupload":
-            return 200, {"files": [self._mode(one, line.head) for one in asked["files"]]}
+            return 200, {
+                "files": [upload_mode(one, line.head, self.hub.large) for one in asked["files"]]
+            }
         if what == "commit":
             return self._commit(name, line.head, rows)
         if what == "lfs-files":
@@ -359,15 +370,6 @@ class _Handler(BaseHTTPRequestHandler):
             line.tags[asked["tag"]] = commit.revision
             return 200, {}
         return 409 if what == "tag" else 404, {}
-
-    def _mode(self, asked: dict[str, Any], head: Commit) -> dict[str, object]:
-        """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
-        path = asked["path"]
-        known = {}
-        if path in head.files:
-            known = {"oid": head.lfs_digest(path) or git_blob_id(head.files[path])}
-        mode = "lfs" if asked["size"] > self.hub.large else "regular"
-        return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}
 
     def _action(self, asked: dict[str, object]) -> dict[str, object]:
         if asked["oid"] in self.hub.objects:
@@ -398,12 +400,3 @@ class _Handler(BaseHTTPRequestHandler):
         made = self.hub.commit(name, files, frozenset(lfs))
         url = f"{self.hub.address}/{name}/commit/{made.revision}"
         return 200, {"commitUrl": url, "commitOid": made.revision, "success": True}
-
-
-def _sibling(commit: Commit, path: str, *, blobs: bool) -> dict[str, object]:
-    """How a listing shows a file: its name, and, if asked for, sizes and checksums."""
-    if not blobs:
-        return {"rfilename": path}
-    size, sha256 = len(commit.files[path]), commit.lfs_digest(path)
-    lfs = {"lfs": {"sha256": sha256, "size": size, "pointerSize": 134}} if sha256 else {}
-    return {"rfilename": path, "size": size, "blobId": git_blob_id(commit.files[path]), **lfs}

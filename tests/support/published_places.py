@@ -68,7 +68,8 @@ class Storage:
     def forge(self) -> None:
         """Let the pointer say that 0.1.0 is something else."""
         pointer = self.pointer()
-        pointer["versions"][0].update(artifact_sha256="0" * 64, folder="0.1.0-000000000000")
+        pointer["latest"] = "0.1.0-000000000000"
+        pointer["versions"][0].update(artifact_sha256="0" * 64, folder=pointer["latest"])
         self.write("latest.json", json.dumps(pointer).encode())
 
     def write(self, name: str, data: bytes) -> None:
