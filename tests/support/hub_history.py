@@ -101,7 +101,7 @@ def sibling(commit: Commit, path: str, *, blobs: bool) -> dict[str, object]:
     return {"rfilename": path, "size": size, "blobId": git_blob_id(commit.files[path]), **lfs}
 
 
-def upload_mode(asked: Mapping[str, Any], head: Commit, large: int) -> dict[str, object]:
+def mode_of(asked: Mapping[str, Any], head: Commit, large: int) -> dict[str, object]:
     """How a file is to be uploaded, and the id of what ``main`` holds under its name."""
     path = asked["path"]
     known = {}

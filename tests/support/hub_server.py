@@ -20,17 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from support.hub_history import (
-    API,
-    COMMIT,
-    UPLOAD,
-    Commit,
-    Fault,
-    Line,
-    Request,
-    sibling,
-    upload_mode,
-)
+from support.hub_history import API, COMMIT, UPLOAD, Commit, Fault, Line, Request, mode_of, sibling
 
 DATE = "2026-01-01T00:00:00.000Z"
 
@@ -358,7 +348,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {}
         if what == "preupload":
             return 200, {
-                "files": [upload_mode(one, line.head, self.hub.large) for one in asked["files"]]
+                "files": [mode_of(one, line.head, self.hub.large) for one in asked["files"]]
             }
         if what == "commit":
             return self._commit(name, line.head, rows)

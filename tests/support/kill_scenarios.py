@@ -20,7 +20,7 @@ from pathlib import Path
 
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.jobs import Blocked, Check, Fetch
+from phiforge.jobs import Blocked, Fetch
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import read_signed, write_signed
 from phiforge.remote import agent
@@ -28,11 +28,11 @@ from phiforge.trust import keys
 from support.checkout import ROOT
 from support.fetching import NEEDED, make_checkpoint
 from support.hub_server import HubServer
-from support.jobs import write_job
+from support.jobs import check_job, write_job
 from support.kills import Scenario, kill_at_each_write
 from support.lab_bench import small_kit
 from support.small_project import HUB, RECIPE, STORAGE, Project
-from support.small_release import MODEL, NPU, VARIANT, SmallVariant
+from support.small_release import NPU, VARIANT, SmallVariant
 
 # Imported once, before the forks; what a Hub's client imports follows when its address is known.
 WARM = (
@@ -202,9 +202,9 @@ def inbox(folder: Path) -> Iterator[Scenario]:
         for path in (brought, envelope_path(brought)):
             archive.write(path, path.name)
     row = replace(variant.rows[NPU].row, runner="courier")
-    nothing: dict[str, object] = {}
-    job = write_job(folder, Check(MODEL, VARIANT, RECIPE, row, nothing, nothing, False,
-                                  Blocked("no NPU here", "use a kit")))  # fmt: skip
+    blocked = Blocked("no NPU here", "use a kit")
+    made = replace(check_job(VARIANT, "npu-4000"), recipe=RECIPE, row=row, gates={}, tools={})
+    job = write_job(folder, replace(made, blocked=blocked))
     command = (
         "check", job.name, "--key", "device.pub", "--inbox", "x.zip", "--artifact", "work/build",
         "--reference", "work", "--golden", "work/golden.yaml",
