@@ -39,7 +39,7 @@ from validators.isolation import run_in_subprocess
 from validators.reference_tree import load_reference
 
 needs_directml = pytest.mark.skipif(
-    not (ROOT / ".directml/.installed").is_file(), reason="needs `make directml`"
+    environment.installed_directml() is None, reason="needs `make directml`"
 )
 
 PROMPT = (1, 450, 1000, 310, 444, 338)
