@@ -95,17 +95,17 @@ def _run(argv: Sequence[str]) -> None:
             subparser.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     _refuse_another_checkout(Path.cwd())
-    with _progress(arguments.command):
+    with _progress(arguments):
         code = arguments.run(arguments)
     raise SystemExit(code)
 
 
-def _progress(command: str) -> AbstractContextManager[None]:
-    if command not in LONG:
+def _progress(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    if arguments.command not in LONG:
         return nullcontext()
     from phiforge.heartbeat import heartbeat
 
-    return heartbeat(command)
+    return heartbeat(f"{arguments.command} {arguments.job.stem}")
 
 
 def _refuse_another_checkout(folder: Path) -> None:

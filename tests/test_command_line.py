@@ -58,3 +58,11 @@ def test_the_configuration_is_taken_as_snakemake_takes_it(tmp_path: Path) -> Non
     assert done.stderr.startswith("error: config/config.yaml or --config: unknown key 'modells'")
     done = run("report", *root, "--config", "models")
     assert done.returncode == 1 and done.stderr.startswith("error: --config: ")
+
+
+def test_a_revocation_takes_its_key_from_the_configuration_that_is_given(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("signing: {key: /no/such.pem}\n")
+    revoke = ("revoke", "m/v", "0.1.0", "--reason", "why", "--root", tmp_path)
+    for options in (("--configfile", tmp_path / "lab.yaml"), ("--config", "signing={key: /no/x}")):
+        done = run(*revoke, *options)
+        assert done.returncode == 1 and "key 'signing.key' names /no/" in done.stderr
