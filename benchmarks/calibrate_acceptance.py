@@ -92,7 +92,7 @@ def acceptance_text(measurements: Sequence[Mapping[str, Any]]) -> str:
         "# Written by `python -m benchmarks.calibrate_acceptance gates` from",
         f"# {MEASURED.as_posix()} and {MEASURED_NF4.name}; do not edit, measure",
         "# again. How the gates are set is told in benchmarks/calibrate_acceptance.py.",
-        "# A model that needs other gates says so in its own file (key `acceptance`).",
+        "# Models that rounding costs more widen them (validators/acceptance.py).",
     ]
     for precision in PRECISIONS:
         lines.append(f"{precision}:")

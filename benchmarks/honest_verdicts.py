@@ -153,9 +153,7 @@ def one(
     record = read_record(artifacts / "reference" / model.name / RECORD)
     limits = declared_limits(variant.options, device.settings)
     minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
-    gates = load_gates(
-        settings.acceptance, variant.precision, {**model.acceptance.plain(), **minimum}
-    )
+    gates = load_gates(settings.acceptance, variant.precision, minimum, record["simulated"])
     with tempfile.TemporaryDirectory(prefix="phiforge-verdict-") as scratch:
         seen = run_prompts(
             module.open_runtime, {}, payload, device.settings, reference, golden,

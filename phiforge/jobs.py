@@ -168,7 +168,7 @@ class Check:
 
     Attributes:
         limits: what the variant declares; which prompts are left out follows from it.
-        gates: the model's own gates, over those of config/acceptance.yaml.
+        gates: ``minimum_validated_tokens`` of the model.
         tools: what is set up here for the row, as `Convert.tools`; a compiler row compiles with it.
         blocked: nothing is run, and the receipt says why.
     """

@@ -262,8 +262,7 @@ class Jobs:
 
     def _gates(self, names: Names) -> dict[str, Any]:
         model = self._model(names)
-        minimum = {"minimum_validated_tokens": model.minimum_validated_tokens}
-        return {**model.acceptance.plain(), **minimum}
+        return {"minimum_validated_tokens": model.minimum_validated_tokens}
 
     def _runtime_modules(self, names: Names) -> tuple[str, ...]:
         device = self.settings.devices[names.device]

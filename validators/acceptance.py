@@ -1,7 +1,8 @@
 """Read the gates: what a metric of an artifact must not pass, per precision of its weights.
 
 ``config/acceptance.yaml`` is written by ``benchmarks/calibrate_acceptance.py`` from measured
-honest and sabotaged artifacts; a model's own file may override single gates.
+honest and sabotaged artifacts of phi3-tiny. A model that rounding costs more has wider ones, by
+what was simulated with its source; nothing else widens a gate.
 """
 
 from collections.abc import Mapping
@@ -51,10 +52,20 @@ METRIC = {
 }
 
 
-def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gates:
-    """Read the gates of ``precision``, with a model's own in ``overrides``.
+ARITHMETIC_SHARE = 4.0
+"""Of what simulated bfloat16 arithmetic costs a model: as much may an honest device be off."""
+WEIGHTS_SHARES: Mapping[str, float] = {"mean_kl": 2.0, "max_kl": 4.0}
+"""Of what its weights cost, rounded in simulation: as much may an honest conversion be off."""
 
-    ``overrides`` maps precision to metric to gate, and ``minimum_validated_tokens`` to a number.
+
+def load_gates(
+    path: Path, precision: str, overrides: Mapping[str, Any], simulated: Mapping[str, Any]
+) -> Gates:
+    """Read the gates of ``precision``, and widen them to what the model itself needs.
+
+    Args:
+        overrides: ``minimum_validated_tokens`` to a number.
+        simulated: of REFERENCE.json (`validators.simulation`).
 
     Raises:
         ConfigurationError: the file is missing or says something unknown.
@@ -67,8 +78,17 @@ def load_gates(path: Path, precision: str, overrides: Mapping[str, Any]) -> Gate
             where=path,
             remedy=f"known are: {', '.join(sorted(document))}",
         )
-    limits = {**document[precision], **overrides.get(precision, {})}
-    return Gates(limits, sha256_file(path), overrides.get("minimum_validated_tokens", 0))
+    limits, costs = dict(document[precision]), simulated.get(precision, {})
+    for metric, share in WEIGHTS_SHARES.items():
+        if metric in limits and metric in costs:
+            limits[metric] = max(limits[metric], float(f"{share * costs[metric]:.3g}"))
+    arithmetic = simulated.get("bfloat16", {}).get("answers_mean_kl", 0.0)
+    return Gates(
+        limits,
+        sha256_file(path),
+        overrides.get("minimum_validated_tokens", 0),
+        float(f"{ARITHMETIC_SHARE * arithmetic:.3g}"),
+    )
 
 
 def read_acceptance(path: Path) -> dict[str, dict[str, float]]:

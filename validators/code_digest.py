@@ -2,7 +2,7 @@
 
 from phiforge.settings.modules import modules_digest
 
-CHECK_MODULES = ("validators.check", "validators.worker")
+CHECK_MODULES = ("validators.check", "validators.execution_worker", "validators.worker")
 
 
 def check_modules(runtime: str) -> tuple[str, ...]:

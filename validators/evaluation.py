@@ -19,21 +19,22 @@ failure ``wrong-device``; an observation that does not hold, or none at all, is
 are reported but not judged: the gates were calibrated on models that know something.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import CheckResult, Failure, Note
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
+from validators.execution import Predictions
 from validators.lint.detokenizer import same_text
 from validators.lint.tokenizer import judge_corpus
-from validators.metrics import compare, concatenate
+from validators.metrics import compare, concatenate, kl_divergence
 from validators.reference_tree import Reference, ReferencePrompt
 from validators.run_result import PromptResult, RunResult
 
@@ -49,11 +50,13 @@ def evaluate(
     precision: str,
     executor: str,
     gates: Gates,
+    own: Predictions | None = None,
 ) -> CheckResult:
     """Compare a run with the reference, the golden prompts and the gates.
 
     Args:
         executor: what must have executed it; the row's ``executes``.
+        own: the predictions of the artifact's own weights in float32; None: they are not at hand.
     """
     tokenizer = Tokenizer.from_file(str(reference.tokenizer))
     results = {prompt.id: prompt for prompt in run.prompts}
@@ -72,8 +75,8 @@ def evaluate(
     ran = [prompt for prompt in run.prompts if prompt.not_run is None]
     if not ran and run.failure is None:
         failures.append(Failure("nothing-ran", "no golden prompt fits what the artifact takes"))
-    metrics = _metrics(ran, reference)
-    if metrics is not None and not all(map(math.isfinite, astuple(metrics))):
+    metrics = _metrics(ran, reference, own)
+    if metrics is not None and not metrics.is_finite:
         failures.append(Failure("infinite-metric", f"no finite value: {metrics}"))
         metrics = None
     longest = max((len(known[prompt.id].sequence) for prompt in ran), default=0)
@@ -96,13 +99,36 @@ def evaluate(
     )
 
 
-def _metrics(ran: Sequence[PromptResult], reference: Reference) -> Metrics | None:
+def _metrics(
+    ran: Sequence[PromptResult], reference: Reference, own: Predictions | None
+) -> Metrics | None:
     wanted = [prompt for prompt in ran if reference.scored[prompt.id].positions]
     parts = [prompt.distribution for prompt in wanted if prompt.distribution is not None]
     if not parts or len(parts) < len(wanted):
         return None
-    against = [reference.scored[prompt.id].distribution for prompt in wanted]
-    return compare(concatenate(against), concatenate(parts))
+    against = concatenate([reference.scored[prompt.id].distribution for prompt in wanted])
+    found = compare(against, concatenate(parts))
+    if own is None:
+        return found
+    exact = concatenate([own[prompt.id] for prompt in wanted])
+    divergence = kl_divergence(exact, concatenate(parts))
+    return replace(
+        found,
+        execution_kl=float(divergence[_of_answers(wanted, reference)].mean()),
+        weights_kl=float(kl_divergence(against, exact).mean()),
+    )
+
+
+def _of_answers(prompts: Sequence[PromptResult], reference: Reference) -> NDArray[np.bool_]:
+    """Which of the scored positions predict a token of an answer."""
+    lengths = {prompt.id: len(prompt.prompt_ids) for prompt in reference.prompts}
+    return np.array(
+        [
+            position >= lengths[prompt.id] - 1
+            for prompt in prompts
+            for position in reference.scored[prompt.id].positions
+        ]
+    )
 
 
 def _broken_gates(metrics: Metrics, gates: Gates) -> list[Failure]:

@@ -6,6 +6,7 @@ arithmetic is that of a float32 model; only time is lost, and the gates mean the
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from phiforge.artifact.safetensors_header import read_header
 from phiforge.memory import limit_of_container
-from validators.contract import CheckError
+from validators.contract import CheckError, LogProbabilities
+from validators.metrics import log_probabilities
 
 TOOLCHAIN = ("torch", "transformers", "safetensors")
 
@@ -73,7 +75,22 @@ def load(source: Path, *, hold: str = "auto") -> Float32Model:
                 found=f"{free / 1e9:.1f} GB free",
                 remedy="end other jobs or run this on a larger machine",
             )
-    dtype = torch.float32 if hold == "float32" else "auto"
+    model = pretrained(source, torch.float32 if hold == "float32" else "auto")
+    if hold == "float32":
+        return Float32Model(model, "float32", "they fit into free memory")
+    held = str(model.dtype).removeprefix("torch.")
+    _widen(model)
+    return Float32Model(
+        model, held, f"float32 weights need {wide / 1e9:.1f} GB, more than was free"
+    )
+
+
+def pretrained(source: Path, dtype: Any) -> Any:
+    """Load the checkpoint below ``source`` for inference in ``dtype``, ``auto``: its own.
+
+    Raises:
+        CheckError: transformers cannot load it.
+    """
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
@@ -89,14 +106,21 @@ def load(source: Path, *, hold: str = "auto") -> Float32Model:
             where=source,
             remedy="fetch the source again; the architecture must be one of transformers' own",
         ) from None
-    model.eval()
-    if hold == "float32":
-        return Float32Model(model, "float32", "they fit into free memory")
-    held = str(model.dtype).removeprefix("torch.")
-    _widen(model)
-    return Float32Model(
-        model, held, f"float32 weights need {wide / 1e9:.1f} GB, more than was free"
-    )
+    return model.eval()
+
+
+def teacher_forced(
+    model: Any, sequence: Sequence[int], positions: Sequence[int]
+) -> LogProbabilities:
+    """Return the log-probabilities of the token after each of ``positions``, in one pass."""
+    with torch.inference_mode():
+        # Logits of the chosen positions only: 2,560 positions of a vocabulary are large.
+        logits = model(
+            torch.tensor([list(sequence)]),
+            use_cache=False,
+            logits_to_keep=torch.tensor(list(positions), dtype=torch.long),
+        ).logits[0]
+    return log_probabilities(logits.float().numpy())
 
 
 def _widen(model: nn.Module) -> None:

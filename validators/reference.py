@@ -30,12 +30,13 @@ from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
 from phiforge.jobs import Reference, read_job
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from validators.contract import CheckError
-from validators.float32_model import load
+from validators.float32_model import load, teacher_forced
 from validators.golden import load_golden
 from validators.lint.tokenizer import chat_template
-from validators.metrics import TOP, log_probabilities, most_probable, truncate_top_k
+from validators.metrics import TOP, most_probable, truncate_top_k
 from validators.positions import Span, select_positions
 from validators.reference_tree import ReferencePrompt, Scored, write_reference
+from validators.simulation import simulated_costs
 
 TOOLCHAIN = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 END_OF_TURN = "<|end|>"
@@ -84,6 +85,7 @@ def make_reference(
         ]
         chosen = select_positions([_span(prompt) for prompt in prompts], positions)
         scored, closest = _score(held.model, prompts, chosen)
+        window = getattr(held.model.config, "sliding_window", None)
         facts = {
             "arithmetic": "float32",
             "chat_template": chat_template(source),
@@ -94,14 +96,16 @@ def make_reference(
             "left_out": left_out,
             "position_limit": positions,
             "positions": sum(map(len, chosen)),
-            "sliding_window": getattr(held.model.config, "sliding_window", None),
+            "sliding_window": window,
             "source_sha256": source_digest(source),
             "stop_ids": sorted(stop_ids),
             "synthetic": synthetic,
             "toolchain": {name: version(name) for name in TOOLCHAIN},
             "top": TOP,
         }
-        write_reference(folder, prompts, scored, facts)
+        del held  # simulations load the source again, one at a time
+        simulated = {} if synthetic else simulated_costs(source, prompts, scored, hold=hold)
+        write_reference(folder, prompts, scored, {**facts, "simulated": simulated})
 
 
 def source_digest(source: Path) -> str:
@@ -202,14 +206,7 @@ def _score(
     closest: dict[str, Any] | None = None
     for prompt, positions in zip(prompts, chosen, strict=True):
         sequence = prompt.sequence
-        with torch.inference_mode():
-            # Logits of the chosen positions only: 2,560 positions of a vocabulary are large.
-            logits = model(
-                torch.tensor([sequence]),
-                use_cache=False,
-                logits_to_keep=torch.tensor(positions, dtype=torch.long),
-            ).logits[0]
-        scores = log_probabilities(logits.float().numpy())
+        scores = teacher_forced(model, sequence, positions)
         following = np.array([sequence[position + 1] for position in positions], dtype=np.int64)
         scored.append(
             Scored(tuple(positions), truncate_top_k(scores, most_probable(scores), following))

@@ -7,7 +7,8 @@
   others together), ``following`` (log-probability of the token that really follows), all float64,
   and ``sequence`` and ``position`` (which prompt, which token);
 - ``tokenizer.json``: the source's tokenizer as transformers uses it;
-- ``REFERENCE.json``: token ids of every prompt and answer, digests, dtype, toolchain.
+- ``REFERENCE.json``: token ids of every prompt and answer, digests, dtype, toolchain, and what
+  coarser arithmetic and weights cost the model (`validators.simulation`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from phiforge.artifact.tree import sha256_file
 from validators.contract import CheckError
 from validators.metrics import TopKDistribution, concatenate
 
-SCHEMA = "phiforge/reference/2"
+SCHEMA = "phiforge/reference/3"
 RECORD = "REFERENCE.json"
 SCORES = "reference.safetensors"
 

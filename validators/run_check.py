@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
-from phiforge.artifact.record import RecordError
+from phiforge.artifact.record import RecordError, read_record
 from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.receipts.receipt import Basis, Failure, Note, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
 from validators.contract import ArtifactError, CheckError
 from validators.evaluation import evaluate
+from validators.execution import own_predictions
 from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
+from validators.left_out import left_out
 from validators.lint.payload import lint, not_held
 from validators.redact import redact_paths
-from validators.reference_tree import Reference, load_reference
+from validators.reference_tree import RECORD, Reference, load_reference
 
 
 def run_check(
@@ -55,7 +57,8 @@ def run_check(
     """
     golden = load_golden(golden_file)
     reference = load_reference(reference_folder)
-    gates = load_gates(acceptance_file, subject.precision, overrides)
+    record = read_record(reference_folder / RECORD)
+    gates = load_gates(acceptance_file, subject.precision, overrides, record["simulated"])
     _refuse_other_reference(reference_folder, subject, golden.digest, reference)
     code = validator_digest(subject.runtime)
     basis = Basis(reference.digest, golden.digest, gates.digest, code)
@@ -70,6 +73,10 @@ def run_check(
         return unusable(subject, basis, *_redacted(failures, payload))
     if subject.kind == "compiler":
         return _compiled(subject, basis, payload, tools, time_limit_s, not_held(source))
+    own = None
+    if not subject.synthetic:
+        skipped = left_out(record, limits)
+        own = own_predictions(payload, variant, source, reference_folder, skipped)
     run = run_in_subprocess(
         payload,
         subject.runtime,
@@ -80,8 +87,10 @@ def run_check(
         limits=limits,
         environment=environment,
     )
+    pinned = {} if run.evidence is None else run.evidence.pinned
+    gates = gates.of_run(held=own is not None, pinned=pinned)
     result = evaluate(
-        run, reference, golden, precision=subject.precision, executor=executor, gates=gates
+        run, reference, golden, precision=subject.precision, executor=executor, gates=gates, own=own
     )
     return judged(
         subject,

@@ -13,9 +13,8 @@ changed since. **stable** needs, besides, that every required device row has pas
 ``compiled`` never stands for ``passed``: the vendor's own compiler took it, no device has seen it.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +187,10 @@ def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
     """The recorded numbers and answers, judged again; only ``passed`` claims that they are good."""
     if receipt.verdict != "passed" or receipt.metrics is None or receipt.executed_on is None:
         return
-    gates = policy.gates
+    held = receipt.metrics.execution_kl is not None
+    if not held and all(note.name != "weights-not-held" for note in receipt.lint):
+        yield "failing-numbers", "'passed', but nothing was computed with its own weights"
+    gates = policy.gates.of_run(held=held, pinned=receipt.executed_on.pinned)
     if receipt.thresholds != gates.thresholds:
         what = f"judged by {dict(receipt.thresholds)}, the gates are {gates.thresholds}"
         yield "other-thresholds", f"its thresholds are not the current gates: {what}"
@@ -196,7 +198,7 @@ def _numbers(receipt: Receipt, row: Row, policy: Policy) -> Iterator[tuple[str, 
         yield "other-thresholds", "its thresholds are of another acceptance file"
     for name, (value, gate) in gates.broken(receipt.metrics).items():
         yield "failing-numbers", f"'passed', but its {name} is {value:.4g}, the gate is {gate:.4g}"
-    if not all(map(math.isfinite, astuple(receipt.metrics))):
+    if not receipt.metrics.is_finite:
         yield "failing-numbers", "'passed', but a metric is not finite"
     if receipt.validated_tokens < gates.minimum_validated_tokens:
         what = f"{receipt.validated_tokens} tokens, {gates.minimum_validated_tokens} must have run"

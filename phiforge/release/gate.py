@@ -89,7 +89,8 @@ def gate(
         receipt_paths: one a row; those of a base's rows are in the base's own folder.
         golden: golden prompts (YAML).
         reference: REFERENCE.json.
-        acceptance: gates (YAML); the model's own are in ``overrides``.
+        acceptance: gates (YAML).
+        overrides: the model's ``minimum_validated_tokens``.
         rows: the variant's rows as they are configured, by name.
         base_path: BUILD.json of the variant that this one was compiled from, where ``rows`` has
             rows of it.
@@ -100,6 +101,7 @@ def gate(
     build = read_record(build_path)
     if "blocked" in build:
         raise _refusal(build, channel, [f"it was not built ({build['blocked']['reason']})"])
+    answered = read_record(reference)
     policy = Policy(
         model=build["model"],
         variant=build["variant"],
@@ -107,8 +109,8 @@ def gate(
         artifact_sha256=build["artifact_sha256"],
         reference_sha256=sha256_file(reference),
         golden=load_golden(golden),
-        gates=load_gates(acceptance, build["precision"], overrides),
-        rows={name: _row(row, base_path, read_record(reference)) for name, row in rows.items()},
+        gates=load_gates(acceptance, build["precision"], overrides, answered["simulated"]),
+        rows={name: _row(row, base_path, answered) for name, row in rows.items()},
     )
     payload = build_path.parent / "payload"
     digests = read_checksums(payload)

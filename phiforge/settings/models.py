@@ -61,39 +61,6 @@ Source = Annotated[
 ]
 
 
-class Gates(Block):
-    """A model's own gates for one precision; what is left out is config/acceptance.yaml's.
-
-    Attributes:
-        top1_agreement: smallest accepted share of positions with the reference's first choice; e.g.
-            0.97
-        mean_kl: largest accepted mean KL divergence, in nats; e.g. 0.02
-        max_kl: largest accepted KL divergence at any position, in nats; e.g. 0.5
-        perplexity_ratio: largest accepted perplexity, as a multiple of the reference's; e.g. 1.05
-    """
-
-    top1_agreement: float | None = Field(None, ge=0, le=1)
-    mean_kl: float | None = Field(None, gt=0)
-    max_kl: float | None = Field(None, gt=0)
-    perplexity_ratio: float | None = Field(None, ge=1)
-
-
-class Acceptance(Block):
-    """Gates that differ from config/acceptance.yaml, by precision of the weights.
-
-    Attributes:
-        fp16: gates of variants with FP16 weights
-        int8: gates of variants with INT8 weights
-        int4: gates of variants with INT4 weights
-        nf4: gates of variants with NF4 weights
-    """
-
-    fp16: Gates = Field(default_factory=Gates)
-    int8: Gates = Field(default_factory=Gates)
-    int4: Gates = Field(default_factory=Gates)
-    nf4: Gates = Field(default_factory=Gates)
-
-
 class Model(Block):
     """One file of config/models/ or of `model_files`.
 
@@ -112,7 +79,6 @@ class Model(Block):
             tokens, its answer included, or its check fails as too-short-validation
         synthetic: true for random weights: converted and scored, never released
         variants: names of the variants this model is built as; null: all; e.g. ["openvino-int4"]
-        acceptance: gates that differ from config/acceptance.yaml: precision to metric to gate
     """
 
     whole: SkipJsonSchema[str | None] = None
@@ -130,7 +96,6 @@ class Model(Block):
     minimum_validated_tokens: int = Field(64, ge=1)
     synthetic: bool = False
     variants: Annotated[Items[str], Field(min_length=1)] | None = None
-    acceptance: Acceptance = Field(default_factory=Acceptance)
     file: SkipJsonSchema[Path]
 
 

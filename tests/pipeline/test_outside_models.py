@@ -3,17 +3,19 @@
 A good one is released by the blocks of docs/adding.md (tests/docs/test_pages.py).
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
+from phiforge.artifact.record import read_record
 from support.checkout import ROOT, Checkout, make_checkout
-from support.model_files import model_file
+from support.model_files import model_file, record_checksums
 from support.onnx_genai_builds import twin_of_the_head
 from support.parity import changed_model
+from support.second_model import write_second_model
 
 TINY = ROOT / "models/phi3-tiny"
 
@@ -29,15 +31,6 @@ def write_model(folder: Path, name: str, **changes: object) -> Path:
     return model_file(folder, name, **changes)
 
 
-def record_checksums(weights: Path) -> None:
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(weights.iterdir())
-        if path.name != "SHA256SUMS"
-    ]
-    (weights / "SHA256SUMS").write_text("".join(lines))
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return make_checkout(tmp_path_factory.mktemp("outside") / "phiforge")
@@ -47,20 +40,48 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     """A gate no INT4 can meet: genai-cpu-int4 fails, genai-dml-fp16 is released all the same."""
-    file = write_model(tmp_path, "strict", acceptance={"int4": {"mean_kl": 1e-12}})
+    file, gates = write_model(tmp_path, "strict"), checkout.folder / "config/acceptance.yaml"
+    document = yaml.safe_load(gates.read_text())
+    gate = {"worst_honest": 0.1, "mildest_sabotage": 2.0, "gate": 0.5}
+    document["int4"]["perplexity_ratio"] = gate
+    gates.unlink()
+    gates.write_text(yaml.safe_dump(document))
     options = ["all", "--config", f"model_files={file}", "models=strict"]
     options += ["variants=genai-dml-fp16,genai-cpu-int4"]
     done = checkout.snakemake("--cores", "4", *options, check=False)
+    shutil.copy(ROOT / "config/acceptance.yaml", gates)
     output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert "Traceback" not in output
     assert "strict genai-cpu-int4 is not released to candidate" in output
-    assert "mean kl is" in output
+    assert "perplexity ratio is" in output
     releases = checkout.folder / "artifacts/release/strict"
     assert (releases / "genai-dml-fp16/MANIFEST.json").is_file()
     assert not (releases / "genai-cpu-int4").exists()
     receipt = checkout.folder / "artifacts/checks/strict/genai-cpu-int4/cpu.json"
     assert json.loads(receipt.read_text())["verdict"] == "failed"
+
+
+def test_another_trained_model_is_released_in_int4_with_no_gate_of_its_own(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """Of other depth and width. What rounding costs it is simulated with its own source."""
+    file = write_second_model(tmp_path)
+    variants = ["openvino-int4-awq", "genai-dml-int4", "genai-cpu-int4"]
+    options = ["--config", f"model_files={file}", "models=second", f"variants={','.join(variants)}"]
+    checkout.snakemake("--cores", "4", "all", *options)
+    artifacts = checkout.folder / "artifacts"
+    simulated = read_record(artifacts / "reference/second/REFERENCE.json")["simulated"]
+    for variant in variants:
+        assert (artifacts / "release/second" / variant / "MANIFEST.json").is_file()
+        row = "dml-standin" if "dml" in variant else "cpu"
+        receipt = read_record(artifacts / f"checks/second/{variant}/{row}.json")
+        metrics, thresholds = receipt["metrics"], receipt["thresholds"]
+        gate = 4 * simulated["bfloat16"]["answers_mean_kl"] if "genai" in variant else 1e-8
+        assert thresholds["execution_kl"] == pytest.approx(gate, rel=0.01)
+        assert metrics["execution_kl"] < thresholds["execution_kl"] / 2
+        # what is lost is what the weights cost, not what was done with them
+        assert metrics["mean_kl"] == pytest.approx(metrics["weights_kl"], rel=0.1)
 
 
 def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(

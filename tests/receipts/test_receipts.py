@@ -117,7 +117,8 @@ def test_what_a_compiler_refused_has_a_reason_and_no_evidence(variant: SmallVari
         ({"executed_on": executed_on("NPU")}, "nothing executed"),
         ({"thresholds": {"mean_kl": 1.0}}, "has no answers, metrics or thresholds"),
         ({"metrics": {"positions": 1, "top1_agreement": 1.0, "mean_kl": 0.0, "max_kl": 0.0,
-                      "perplexity_ratio": 1.0}}, "has no answers, metrics or thresholds"),
+                      "perplexity_ratio": 1.0, "execution_kl": None, "weights_kl": None}},
+         "has no answers, metrics or thresholds"),
         ({"validator_sha256": None}, "names its signer and its validator"),
     ],
 )  # fmt: skip
@@ -216,8 +217,14 @@ def test_the_reason_names_the_failures_and_counts_the_rest(
 def test_gates_judge_each_metric_on_its_own_side(tmp_path: Path) -> None:
     path = tmp_path / "acceptance.yaml"
     path.write_text(ACCEPTANCE)
-    own = {"int4": {"mean_kl": 5e-3}, "fp16": {"mean_kl": 9.0}, "minimum_validated_tokens": 300}
-    gates: Gates = load_gates(path, "int4", own)
+    simulated = {
+        "int4": {"mean_kl": 2.5e-3, "max_kl": 9.0},
+        "fp16": {"mean_kl": 9.0},
+        "bfloat16": {"answers_mean_kl": 1e-3},
+    }
+    gates: Gates = load_gates(path, "int4", {"minimum_validated_tokens": 300}, simulated)
+    narrow = load_gates(path, "int4", {}, {"int4": {"mean_kl": 1e-4}})
+    assert narrow.limits["mean_kl"] == 1e-3, "a model only widens"
     assert gates.thresholds == {**gates.limits, "validated_tokens": 300}
     assert gates.limits == {"top1_agreement": 0.75, "mean_kl": 5e-3, "perplexity_ratio": 1.4}
     assert gates.broken(Metrics(1, 0.75, 5e-3, 99.0, 1.4)) == {}
@@ -226,6 +233,12 @@ def test_gates_judge_each_metric_on_its_own_side(tmp_path: Path) -> None:
         "mean_kl": (6e-3, 5e-3),
         "perplexity_ratio": (1.5, 1.4),
     }
+    executed = Metrics(1, 1.0, 0.0, 0.0, 1.0, execution_kl=5e-3, weights_kl=9.0)
+    assert gates.broken(executed) == {}, "weights at hand, and no gate asked for"
+    assert gates.of_run(held=True, pinned={}).broken(executed) == {"execution_kl": (5e-3, 4e-3)}
+    assert (
+        gates.of_run(held=True, pinned={"KV_CACHE_PRECISION": "f32"}).limits["execution_kl"] == 1e-8
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,4 +255,4 @@ def test_a_mistake_in_the_acceptance_file_is_named(
     path = tmp_path / "acceptance.yaml"
     path.write_text(ACCEPTANCE.replace(old, new))
     with pytest.raises(ConfigurationError, match=word):
-        load_gates(path, "int4", {})
+        load_gates(path, "int4", {}, {})

@@ -63,7 +63,7 @@ def ran(bench: Bench, row: str, payload: Path) -> CheckResult:
     run = run_in_subprocess(
         payload, module, settings, bench.reference, bench.golden, time_limit_s=600, limits=limits
     )
-    gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {})
+    gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {}, {})
     return evaluate(run, reference, golden, precision="int4", executor=executor, gates=gates)
 
 

@@ -3,19 +3,27 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.sabotage import other_weights, swap_layers, zero_layer
+from benchmarks.sabotage import other_weights, rope_base, swap_layers, zero_layer
 from converters.openvino import convert
 from phiforge.artifact.record import read_record
 from support.bench import SOURCE, Bench, reseal
 from support.broken import Broken, Edit, files, replaced, weights
+from support.checkout import ROOT
+from support.jobs import check_job
+from validators.acceptance import load_gates
+from validators.evaluation import evaluate
+from validators.execution import own_predictions
+from validators.golden import load_golden
+from validators.isolation import run_in_subprocess
 from validators.lint.openvino_ir import read_ir
+from validators.reference_tree import load_reference
 
 
 def unasked(bench: Bench) -> tuple[int, int]:
@@ -139,6 +147,40 @@ def test_a_runtimes_own_text_is_the_sources(
     artifact = files("openvino-int4", edit).made(built, tmp_path)
     found = set(bench.failures("openvino-int4", "cpu", artifact))
     assert found - {"wrong-text"} == {"wrong-detokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "row", "base"),
+    [("openvino-int4-awq", "cpu", 11_000), ("genai-dml-int4", "dml-standin", 50_000)],
+)
+def test_what_is_computed_with_the_right_weights_is_judged_by_them(
+    bench: Bench,
+    built: Callable[[str], Path],
+    tmp_path: Path,
+    variant: str,
+    row: str,
+    base: float,
+) -> None:
+    """Another base of RoPE: no weight is other than it was."""
+    recipe, runtime = asdict(check_job(variant, row).recipe), check_job(variant, row).row
+    reference, golden = load_reference(bench.reference), load_golden(bench.golden)
+    broken = weights(variant, rope_base(base)).made(built, tmp_path) / "payload"
+    simulated = read_record(bench.reference / "REFERENCE.json")["simulated"]
+    gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {}, simulated)
+    for payload, expected in ((built(variant), set()), (broken, {"execution-kl"})):
+        own = own_predictions(payload, recipe, SOURCE, bench.reference, {})
+        assert own is not None
+        run = run_in_subprocess(
+            payload, runtime.runtime, runtime.settings, bench.reference, bench.golden,
+            time_limit_s=600,
+        )  # fmt: skip
+        assert run.evidence is not None
+        judged_by = gates.of_run(held=True, pinned=run.evidence.pinned)
+        found = evaluate(
+            run, reference, golden, precision="int4", executor="CPU", gates=judged_by, own=own
+        )
+        names = {failure.name for failure in found.failures}
+        assert bool(names) == bool(expected) and expected <= names, found.metrics
 
 
 def test_asymmetric_int4_offered_as_ready_for_the_npu_is_named(

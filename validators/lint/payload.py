@@ -4,7 +4,8 @@ An artifact with a failure is not opened. Types, shapes and values are those of 
 whatever a description of them says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,6 +68,24 @@ def not_held(source: Path | None) -> tuple[Note, ...]:
         what = "only the places of a Phi-3's weights are known (model_type phi3)"
         return (Note("weights-not-held", what),)
     return ()
+
+
+@contextmanager
+def found_weights(
+    payload: Path, variant: Mapping[str, Any], architecture: Architecture
+) -> Iterator[list[Stored]]:
+    """Find the weights of a payload that `lint` has passed; they stay mapped within."""
+    if variant["format"] == "npu-library":
+        with mapped_source_weights(payload) as tensors:
+            yield npu_library_weights.find_weights(tensors, architecture)[0]
+    elif variant["format"] == "onnx-genai":
+        from validators.lint import onnx_graph, onnx_weights
+
+        graph = onnx_graph.read_graph(payload)
+        yield onnx_weights.find_weights(graph, payload, architecture, searched=False)[0]
+    else:
+        ir = openvino_ir.read_ir(payload / OPENVINO_IR)
+        yield ir_weights.find_weights(ir, payload / OPENVINO_WEIGHTS, architecture)[0]
 
 
 def _lint_openvino(payload: Path, options: Mapping[str, Any], source: Path | None) -> list[Failure]:

@@ -31,7 +31,7 @@ _SUBNORMAL = 2.0**-25  # and of its smallest values
 _BFLOAT16 = 2.0**-7  # two roundings of bfloat16, one of them a truncation
 _NEAR = 0.5, 1.25  # of the own scale: where a searched one lies
 _CUT = 2.0  # codes: how far a searched scale's range may leave the largest weights out
-_NF4 = np.array(
+NF4 = np.array(
     [
         -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
         -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
@@ -39,7 +39,7 @@ _NF4 = np.array(
         0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
     ]
 )  # fmt: skip
-_NF4_BETWEEN = np.concatenate([[-np.inf], (_NF4[1:] + _NF4[:-1]) / 2, [np.inf]]).astype(np.float32)
+_NF4_BETWEEN = np.concatenate([[-np.inf], (NF4[1:] + NF4[:-1]) / 2, [np.inf]]).astype(np.float32)
 """Bounds of what each code stands for (https://arxiv.org/abs/2305.14314, appendix E; OpenVINO's
 ``src/core/src/type/nf4.cpp``)."""
 
@@ -155,6 +155,23 @@ def hold_to_source(
             with np.errstate(all="ignore"):  # NaN and infinity fail the comparisons
                 _compare(one, one.read(rows), _as_rounded(exact, means, tensor.dtype), found)
     return list(found.failures())
+
+
+def dequantized(one: Stored) -> Iterator[tuple[int, Array]]:
+    """Yield what the graph computes with: first row and float32 rows, (rows, columns) in all."""
+    step = max(1, _CHUNK // one.columns)
+    for first in range(0, one.part.rows, step):
+        values = one.read(slice(first, min(first + step, one.part.rows)))
+        if isinstance(values, Codes):
+            codes = values.codes.astype(np.float32)
+            if one.scheme is not None and one.scheme.levels:
+                codes = NF4.astype(np.float32)[values.codes]
+            if values.zero_points is not None:
+                codes -= values.zero_points.astype(np.float32)
+            codes *= values.scales.astype(np.float32)
+            values = codes.reshape(len(codes), one.columns)
+        floats = np.asarray(values, dtype=np.float32)
+        yield first, floats if one.channels is None else floats * one.channels.astype(np.float32)
 
 
 def _compare(one: Stored, values: Codes | Array, exact: Array, found: _Found) -> None:
