@@ -148,6 +148,7 @@ def _too_short(longest: int, minimum: int, prompts: Sequence[PromptResult]) -> l
     left_out = [f"'{prompt.id}': {prompt.not_run}" for prompt in prompts if prompt.not_run]
     what = f"the longest sequence that ran has {longest} tokens, the model asks for {minimum}"
     what += f" (not run: {'; '.join(left_out)})" if left_out else ""
+    what += "; add a longer golden prompt, or lower minimum_validated_tokens in the model's file"
     return [Failure("too-short-validation", what)]
 
 

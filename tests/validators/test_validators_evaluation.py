@@ -151,6 +151,7 @@ def test_a_check_of_short_prompts_only_has_a_name(reference: Reference) -> None:
     found = judged(reference, gates=replace(GATES, minimum_validated_tokens=6))
     assert names(found) == ["too-short-validation"]
     assert "has 5 tokens, the model asks for 6" in found.failures[0].what
+    assert "lower minimum_validated_tokens in the model's file" in found.failures[0].what
     synthetic = replace(reference, synthetic=True)
     gates = replace(GATES, minimum_validated_tokens=6)
     assert judged(synthetic, generation=None, gates=gates).failures == ()
