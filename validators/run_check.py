@@ -73,10 +73,6 @@ def run_check(
         return unusable(subject, basis, *_redacted(failures, payload))
     if subject.kind == "compiler":
         return _compiled(subject, basis, payload, tools, time_limit_s, not_held(source))
-    own = None
-    if not subject.synthetic:
-        skipped = left_out(record, limits)
-        own = own_predictions(payload, variant, source, reference_folder, skipped)
     run = run_in_subprocess(
         payload,
         subject.runtime,
@@ -87,6 +83,10 @@ def run_check(
         limits=limits,
         environment=environment,
     )
+    own = None
+    if run.failure is None and not subject.synthetic:
+        skipped = left_out(record, limits)
+        own = own_predictions(payload, variant, source, reference_folder, skipped)
     pinned = {} if run.evidence is None else run.evidence.pinned
     gates = gates.of_run(held=own is not None, pinned=pinned)
     result = evaluate(

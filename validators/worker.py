@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     into = Path(job["into"])
     module = _runtime_module(job["module"])
-    toolchain = installed_versions(module.TOOLCHAIN)
+    toolchain = installed_versions(module.TOOLCHAIN) | pinned_elsewhere(module, job["settings"])
     write_record(into / TOOLCHAIN_FILE, toolchain)  # a crash must not hide what crashed
     payload, settings = Path(job["payload"]), job["settings"]
     reference, doing = load_reference(Path(job["reference"])), into / DOING
@@ -84,6 +85,12 @@ def _runtime_module(name: str) -> Any:
             where=f"validators/runtimes/{name}.py",
             remedy="install the row's locked environment (envs/)",
         ) from None
+
+
+def pinned_elsewhere(module: ModuleType, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of what a runtime loads from a tree of its own (its ``installed``)."""
+    named = getattr(module, "installed", None)
+    return {} if named is None else dict(named(settings))
 
 
 def installed_versions(names: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from phiforge.artifact.lock_file import read_lock
+from phiforge.checkout import ROOT
 from validators.contract import (
     ExecutionEvidence,
     Generation,
@@ -34,6 +36,12 @@ from validators.ort_profile import executor, genai_device, proofs, read_profile
 
 TOOLCHAIN = ("numpy", "onnx")
 JOB_LIMIT_S = 900.0
+
+
+def installed(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the GenAI wheel of the DirectML tree, whose lock the plan has held it to."""
+    name = f"onnxruntime-genai-{'directml' if settings.get('earlier') else 'winml'}"
+    return {name: read_lock(ROOT / "envs/directml.lock")[name].version}
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
