@@ -13,7 +13,7 @@ from phiforge.settings.command_line import split_name
 from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
-from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
+from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
 
 class Names(Protocol):
@@ -75,7 +75,7 @@ def environment(devices: Mapping[str, Device], signing: Mapping[str, Any]) -> di
     return {
         # Jobs run in the environment that Snakemake runs in, activated or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PHIFORGE_SIGNING": json.dumps(signing, sort_keys=True),
+        SIGNING: json.dumps(signing, sort_keys=True),
         "PHIFORGE_LABS": json.dumps(labs, sort_keys=True),
     }
 

@@ -121,10 +121,10 @@ def _metrics(
 
 def _of_answers(prompts: Sequence[PromptResult], reference: Reference) -> NDArray[np.bool_]:
     """Which of the scored positions predict a token of an answer."""
-    lengths = {prompt.id: len(prompt.prompt_ids) for prompt in reference.prompts}
+    known = {prompt.id: prompt for prompt in reference.prompts}
     return np.array(
         [
-            position >= lengths[prompt.id] - 1
+            known[prompt.id].is_answer_after(position)
             for prompt in prompts
             for position in reference.scored[prompt.id].positions
         ]

@@ -55,6 +55,10 @@ class ReferencePrompt:
         end = () if self.stop_id is None else (self.stop_id,)
         return self.prompt_ids + self.answer_ids + end
 
+    def is_answer_after(self, position: int) -> bool:
+        """Return whether what a scored position predicts is a token of the answer, or its end."""
+        return position >= len(self.prompt_ids) - 1
+
 
 @dataclass(frozen=True)
 class Scored:

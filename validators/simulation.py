@@ -14,7 +14,7 @@ from torch import Tensor
 
 from validators.float32_model import load, pretrained, teacher_forced
 from validators.lint.weights import NF4
-from validators.metrics import concatenate, kl_divergence, truncate_top_k
+from validators.metrics import TopKDistribution, concatenate, kl_divergence, truncate_top_k
 from validators.reference_tree import ReferencePrompt, Scored
 
 ARITHMETIC = "bfloat16"
@@ -53,12 +53,13 @@ def simulated_costs(
 def _cost(
     model: torch.nn.Module, prompts: Sequence[ReferencePrompt], scored: Sequence[Scored]
 ) -> dict[str, float]:
-    found, answers = [], []
+    found: list[TopKDistribution] = []
+    answers: list[bool] = []
     for prompt, one in zip(prompts, scored, strict=True):
         following = [prompt.sequence[position + 1] for position in one.positions]
         scores = teacher_forced(model, prompt.sequence, one.positions)
         found.append(truncate_top_k(scores, one.distribution.top_ids, following))
-        answers += [position >= len(prompt.prompt_ids) - 1 for position in one.positions]
+        answers += map(prompt.is_answer_after, one.positions)
     known = concatenate([one.distribution for one in scored])
     divergence = kl_divergence(known, concatenate(found))
     chosen = divergence[np.array(answers)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,12 @@ class Settings:
     signing: Signing
     publish: Publish
 
-    @property
+    @cached_property
     def tools(self) -> dict[str, dict[str, Any] | None]:
-        """Map each tool that a variant or a row may need to how jobs name it; None: not here."""
+        """Map each tool that a variant or a row may need to how jobs name it; None: not here.
+
+        Looked for once a run: a plan asks for every variant, row and job.
+        """
         named = self.npu_compiler
         compiler = wine.installed() if named is None else named.plain()
         return {"npu_compiler": compiler, "directml": installed_directml()}

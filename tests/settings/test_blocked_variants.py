@@ -51,11 +51,11 @@ def test_directml_in_software_is_for_small_models_where_it_is_made(
         if made_of is not None:
             marker.parent.mkdir(exist_ok=True)
             marker.write_text(made_of)
-        missing = blocked_row(device, settings.tools)
+        missing = blocked_row(device, replace(settings).tools)  # as the next run finds it
         assert missing is not None, made_of
         assert missing.remedy == "make directml"
     marker.write_text(f"{sha256_file(tmp_path / 'source.c')}  source.c\n")
-    assert blocked_row(device, settings.tools) is None
+    assert blocked_row(device, replace(settings).tools) is None
     assert blocked_model(device, models["phi3-tiny"]) is None
     large = blocked_model(device, models["phi-3-mini-4k"])
     assert large is not None
@@ -73,7 +73,7 @@ def test_directml_in_software_is_for_small_models_where_it_is_made(
     assert planned.check(replace(whole, model=part)).blocked is None
     assert planned.fetch(Names(part)).source == {"model": "phi-3-mini-4k", "layers": 2}
     marker.unlink()
-    assert part not in dict(Jobs(settings).plan.builds)
+    assert part not in dict(Jobs(replace(settings)).plan.builds)
 
 
 def blocked(settings: Settings, name: str = "openvino-int4") -> Blocked | None:
