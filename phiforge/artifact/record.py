@@ -65,10 +65,11 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read the JSON object at ``path``.
 
     Raises:
-        RecordError: the file is missing, is not JSON, or holds something else than an object.
+        RecordError: the file is missing, is not JSON, has a key twice, or holds something else
+            than an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise RecordError("record is missing", where=path) from None
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
@@ -80,3 +81,17 @@ def read_record(path: Path) -> dict[str, Any]:
             "not a JSON record", where=path, expected="an object", found=type(value).__name__
         )
     return value
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; as ``object_pairs_hook``. Another reader may take the other of two.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found

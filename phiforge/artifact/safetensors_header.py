@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.record import unique_keys
 from phiforge.errors import PhiforgeError
 
 ELEMENT_BYTES = {
@@ -53,7 +54,7 @@ def read_header(path: Path, where: str | None = None) -> dict[str, StoredTensor]
             length = int.from_bytes(stream.read(8), "little")
             if length > _LONGEST_HEADER:
                 raise ValueError(f"its header would be {length} bytes long")
-            header = json.loads(stream.read(length))
+            header = json.loads(stream.read(length), object_pairs_hook=unique_keys)
             header.pop("__metadata__", None)
             tensors = {name: _stored(entry, 8 + length) for name, entry in header.items()}
         _refuse_gaps(tensors, 8 + length, path.stat().st_size)

@@ -15,7 +15,8 @@ METADATA = {"mode": "int4_sym", "group_size": "128", "ratio": "0.6"}
 def constant(module: str, kind: str, *shape: int, beside: str = "") -> str:
     lengths = ", ".join(map(str, shape))
     return (
-        f'<layer name="self.{module}._openvino_orig_weight{beside}" type="Const">'
+        f'<layer id="{module}{beside}" type="Const" '
+        f'name="self.{module}._openvino_orig_weight{beside}">'
         f'<data element_type="{kind}" offset="0" shape="{lengths}" size="1" /></layer>'
     )
 

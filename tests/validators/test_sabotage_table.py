@@ -3,7 +3,6 @@
 To add one, yield its name, the broken artifact and the names of the failures.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +26,19 @@ from benchmarks.sabotage import (
 from phiforge.artifact.payload_files import GENAI_CONFIG
 from support.broken import Broken, Edit, files, nothing, replaced, weights
 from support.checkout import ROOT, Checkout, available_variants
+from support.graph_edits import (
+    attention,
+    before_the_logits,
+    exchanged,
+    in_the_graph,
+    made,
+    number,
+    operator,
+    read,
+    rewired,
+    stowaway,
+    twice,
+)
 from support.jobs import SETTINGS, check_job
 from validators.lint.payload import lint
 from validators.reference_tree import Reference, load_reference
@@ -108,32 +120,6 @@ def one_weight(rows: Array) -> None:
     rows[9, 9] *= 8
 
 
-def exchange_edges(first: str, second: str) -> Edit:
-    """Two products read one another's matrix; every name and every byte of the weights stays."""
-
-    def edit(payload: Path) -> None:
-        path = payload / "openvino_model.xml"
-        text = path.read_text(encoding="utf-8")
-        products = [
-            re.search(rf'<layer id="(\d+)" name="{name}"', text) for name in (first, second)
-        ]
-        edges = [
-            re.search(
-                rf'<edge from-layer="(\d+)" from-port="\d+" to-layer="{one[1]}" to-port="1"', text
-            )
-            for one in products
-            if one
-        ]
-        one, other = (edge for edge in edges if edge)
-        swapped = {one[0]: one[0].replace(one[1], other[1], 1)}
-        swapped[other[0]] = other[0].replace(other[1], one[1], 1)
-        for before, after in swapped.items():
-            text = text.replace(before, after)
-        path.write_text(text, encoding="utf-8")
-
-    return edit
-
-
 def of_weights() -> Cases:
     codes, scales = {"other-weights"}, {"other-scales"}
     for variant in (FP16, INT8, NPU, NF4, DML16, DML, LIBRARY8):
@@ -165,9 +151,7 @@ def of_weights() -> Cases:
     yield "library scale", weights(LIBRARY4, rows_of(r"3\.mlp\.down\S*scale$", scaled(2))), scales
     yield "another's weights", weights(MIXED, other_weights), codes | scales | {"other-zero-points"}
     yield "layers swapped", weights(NPU, swap_layers(4, 5)), codes | scales
-    edges = exchange_edges(
-        *(f"__module.model.layers.{one}.self_attn.o_proj/ov_ext::linear/MatMul" for one in (2, 9))
-    )
+    edges = exchanged(PRODUCT.format(2, "o"), PRODUCT.format(9, "o"), 1)
     yield "edges exchanged", files(FP16, edges), codes
 
 
@@ -185,26 +169,6 @@ def zero_columns(rows: Array) -> None:
 
 
 # Constants
-
-
-def attention(**changes: Any) -> Edit:
-    def edit(payload: Path) -> None:
-        graph = onnx.load(payload / "model.onnx", load_external_data=False)
-        nodes = [node for node in graph.graph.node if node.op_type == "GroupQueryAttention"]
-        for node in nodes[-1:]:
-            for entry in [one for one in node.attribute if one.name in changes]:
-                node.attribute.remove(entry)
-            node.attribute.extend(onnx.helper.make_attribute(*one) for one in changes.items())
-        onnx.save(graph, payload / "model.onnx")
-
-    return edit
-
-
-def epsilon(payload: Path) -> None:
-    graph = onnx.load(payload / "model.onnx", load_external_data=False)
-    node = next(node for node in graph.graph.node if node.op_type.startswith("Skip"))
-    next(one for one in node.attribute if one.name == "epsilon").f = 1e-3
-    onnx.save(graph, payload / "model.onnx")
 
 
 def zero_from(rows: Array) -> None:
@@ -232,17 +196,83 @@ def constant(value: float, other: float) -> Sabotage:
 
 
 def of_constants() -> Cases:
-    rope = {"other-rope"}
+    graph = {"other-graph"}  # besides, one layer is not as the others
+    rope, window = {"other-rope"}, {"other-window"} | graph
     yield "RoPE's cache cut", weights(DML, rows_of(r"^cos_cache", zero_from)), rope
     yield "RoPE's base in a cache", weights(CPU, rope_base(10100)), rope
     yield "RoPE's base in an IR", weights(NPU, rope_base(10100)), rope
-    yield "no window on the CPU", files(CPU, attention(local_window_size=-1)), {"other-window"}
+    yield "no window on the CPU", files(CPU, attention(local_window_size=-1)), window
     yield "another window in an IR", weights(FP16, in_the_window), {"other-window"}
-    yield "attention's scale", files(DML, attention(scale=0.156)), {"other-attention-scale"}
+    yield "attention's scale", files(DML, attention(scale=0.156)), {"other-attention-scale"} | graph
     yield "an IR's attention", weights(CW, constant(0.125, 0.156)), {"other-attention-scale"}
-    yield "heads", files(CPU, attention(kv_num_heads=2)), {"other-heads"}
-    yield "epsilon", files(DML, epsilon), {"other-epsilon"}
+    yield "heads", files(CPU, attention(kv_num_heads=2)), {"other-heads"} | graph
+    yield "epsilon", files(DML, in_the_graph(epsilon)), {"other-epsilon"} | graph
     yield "an IR's epsilon", weights(INT8, constant(1e-5, 1e-3)), {"other-epsilon"}
+
+
+# The graph
+
+
+def epsilon(graph: onnx.GraphProto) -> None:
+    node = next(node for node in graph.node if node.op_type.startswith("Skip"))
+    next(one for one in node.attribute if one.name == "epsilon").f = 1e-3
+
+
+def shadowed(graph: onnx.GraphProto) -> None:
+    """A constant node takes the name of the embedding."""
+    zeros = np.zeros((1600, 256), np.float16)
+    graph.node.insert(0, number("model.embed_tokens.weight", zeros))
+
+
+def inline(graph: onnx.GraphProto) -> None:
+    """Other bytes stand in the graph, which says that they count."""
+    graph.initializer[0].raw_data = bytes(1600 * 256 * 2)
+    graph.initializer[0].data_location = onnx.TensorProto.DEFAULT
+
+
+def miscounted(graph: onnx.GraphProto) -> None:
+    """The attentions are told of one token less."""
+    graph.node.insert(0, number("two", [2]))
+    next(node for node in graph.node if node.op_type == "Sub").input[1] = "two"
+
+
+RESIDUAL = "/model/layers.{}/input_layernorm/output_3"
+SUM = "__module.model.layers.{}/aten::add/Add"
+NORMED = "__module.model.layers.{}.input_layernorm/aten::mul/Multiply_1"
+PRODUCT = "__module.model.layers.{}.self_attn.{}_proj/ov_ext::linear/MatMul"
+
+
+def of_graphs() -> Cases:
+    other, unreadable = {"other-graph"}, {"unreadable-ir"}
+    residual = read("/model/layers.5/input_layernorm/SkipLayerNorm", 0, RESIDUAL.format(2))
+    yield "a residual of an earlier layer", files(DML, residual), other
+    up = "/model/layers.7/mlp/up_proj/MatMul/output_0"
+    yield "up as its own gate", files(DML, read("/model/layers.7/mlp/act_fn/Mul", 0, up)), other
+    cache = read("/model/layers.4/attn/GroupQueryAttention", 3, "past_key_values.5.key")
+    yield "the cache of another layer", files(DML, cache), other
+    yield "a soft cap of an attention", files(CPU, attention(softcap=50.0)), other
+    yield "tokens miscounted", files(DML, in_the_graph(miscounted)), other
+    bias = number("bias", np.zeros(1600, np.float16))
+    biased = before_the_logits(bias, made("Add", ["head", "bias"], "logits"))
+    yield "a bias of the LM head", files(DML, biased), other
+    for waits, value in (("input_ids", 900), ("position_ids", 3000)):
+        back_door = before_the_logits(
+            number("trigger", value), number("last", [-1]),
+            made("Greater", [waits, "trigger"], "hit"), made("Unsqueeze", ["hit", "last"], "hits"),
+            made("Neg", ["head"], "wrong"), made("Where", ["hits", "wrong", "head"], "logits"),
+        )  # fmt: skip
+        yield f"a back door at {waits} {value}", files(DML, back_door), other
+    yield "two meanings of a name", files(DML, in_the_graph(shadowed)), other
+    yield "weights in the graph", files(DML, in_the_graph(inline)), {"incomplete-weights"}
+    yield "a mask off by one", files(FP16, operator("LessEqual", "Less")), other
+    yield "GELU for SiLU", files(NPU, operator("Swish", "Gelu")), other
+    yield "a residual dropped", files(FP16, rewired(SUM.format(5), 0, SUM.format(4), 0)), other
+    passed_over = rewired(PRODUCT.format(5, "qkv"), 0, NORMED.format(5), 1)
+    yield "a norm passed over", files(FP16, passed_over), other
+    yield "an edge twice", files(FP16, twice(NORMED.format(5), NORMED.format(4), 0)), unreadable
+    layers = replaced("openvino_model.xml", "</layers>", "</layers><layers></layers>")
+    yield "layers twice", files(FP16, layers), unreadable
+    yield "unknown bytes", files(INT8, stowaway), {"unknown-weights"}
 
 
 # Files
@@ -275,17 +305,23 @@ def of_files() -> Cases:
         ("            1547", "            1547,\n            900"),
         ('"log_id": ', '"intra_op_num_threads": 1, "log_id": '),
         ('"enable_graph_capture": "1"', '"enable_graph_capture": "0"'),
+        ('"pad_token_id": 1540', '"pad_token_id": 900'),
+        ('"past_key_values.%d.key"', '"past_key_values.%d.value"'),
+        ('"filename": ', '"sliding_window": {"window_size": 128}, "filename": '),
+        ('"num_beams": 1', '"num_beams": true'),
     ):
         yield f"genai_config: {new.strip()}", files(DML, replaced(GENAI_CONFIG, old, new)), settings
+    twice = replaced(GENAI_CONFIG, '"search": {', '"search": {"do_sample": true}, "search": {')
+    yield "a key twice", files(DML, twice), {"unreadable-config"}
+    layout = replaced("npu-library.json", '"float32"', '"float16"')
+    yield "another arithmetic of the library", files(LIBRARY8, layout), settings
 
 
 # Forms
 
 
-def add_operator(payload: Path) -> None:
-    graph = onnx.load(payload / "model.onnx", load_external_data=False)
-    next(node for node in graph.graph.node if node.op_type == "ReduceSum").op_type = "ReduceL1"
-    onnx.save(graph, payload / "model.onnx")
+def add_operator(graph: onnx.GraphProto) -> None:
+    next(node for node in graph.node if node.op_type == "ReduceSum").op_type = "ReduceL1"
 
 
 def newer_opset(payload: Path) -> None:
@@ -325,7 +361,11 @@ def of_forms() -> Cases:
     yield "truncated ONNX", files(DML, truncate("model.onnx.data")), {"incomplete-weights"}
     entity = replaced("openvino_model.xml", '<?xml version="1.0"?>', DOCTYPE)
     yield "an XML entity", files(FP16, entity), {"unreadable-ir"}
-    yield "unknown operator", files(DML, add_operator), {"unknown-operator"}
+    yield (
+        "unknown operator",
+        files(DML, in_the_graph(add_operator)),
+        {"unknown-operator", "other-graph"},
+    )
     yield "newer opset", files(DML, newer_opset), {"opset"}
     cuda = {"wrong-provider", "attention-form", "other-window", "other-configuration"}
     yield "CUDA as DirectML", files(DML, nothing, of="genai-cuda-int4"), cuda
@@ -340,7 +380,8 @@ def of_forms() -> Cases:
 
 CASES = {
     name: (broken, names)
-    for name, broken, names in (*of_weights(), *of_constants(), *of_files(), *of_forms())
+    for cases in (of_weights(), of_constants(), of_graphs(), of_files(), of_forms())
+    for name, broken, names in cases
 }
 
 

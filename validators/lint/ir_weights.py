@@ -39,7 +39,7 @@ _OUTSIDE = -1  # depth of what does not hang on the tokens' embedding
 
 
 @dataclass
-class _Weight:
+class Operand:
     """The constants behind one operand."""
 
     values: Constant
@@ -49,7 +49,7 @@ class _Weight:
 
 @dataclass
 class _Found:
-    weights: dict[Place, _Weight] = field(default_factory=dict)
+    weights: dict[Place, Operand] = field(default_factory=dict)
     used: list[Place] = field(default_factory=list)
     channels: dict[int, Constant] = field(default_factory=dict)
     """By depth of the product whose input they scale."""
@@ -98,7 +98,7 @@ def _walk(ir: Ir, architecture: Architecture) -> _Found:
 def _visit_gather(
     ir: Ir, layer: Layer, depth: int, architecture: Architecture, found: _Found
 ) -> int:
-    weight = _weight(ir, layer, 0)
+    weight = operand(ir, layer, 0)
     if weight is None or len(weight.values.shape) < 2:
         return depth
     found.used.append(Place(EMBEDDING, 0))
@@ -112,7 +112,7 @@ def _visit_matmul(
     if depth == _OUTSIDE:
         return depth  # of positions and frequencies
     place = Place(architecture.product(depth), depth)
-    weight = _weight(ir, layer, 1)
+    weight = operand(ir, layer, 1)
     if weight is None or layer.attributes.get("transpose_a") == "true":
         found.wrong.append(f"{place} has no stored matrix")
     elif layer.attributes.get("transpose_b") != "true":
@@ -129,7 +129,7 @@ def _visit_multiply(
     if depth == _OUTSIDE:
         return depth
     for port in layer.inputs:
-        weight = _weight(ir, layer, port)
+        weight = operand(ir, layer, port)
         size = 1 if weight is None else int(np.prod(weight.values.shape))
         if weight is None or size == 1:
             continue
@@ -151,7 +151,7 @@ _VISITS: Mapping[str, Callable[[Ir, Layer, int, Architecture, _Found], int]] = {
 }
 
 
-def _weight(ir: Ir, layer: Layer, port: int) -> _Weight | None:
+def operand(ir: Ir, layer: Layer, port: int) -> Operand | None:
     """Find the constants behind an input: values, minus zero points, times scales, as nncf has it.
 
     None: it is computed.
@@ -160,25 +160,25 @@ def _weight(ir: Ir, layer: Layer, port: int) -> _Weight | None:
         return None
     origin = ir.layers[layer.inputs[port][0]]
     if origin.constant is not None:
-        return _Weight(origin.constant)
+        return Operand(origin.constant)
     if origin.type not in ("Convert", "Reshape", "Subtract", "Multiply"):
         return None
-    inner = _weight(ir, origin, 0)
+    inner = operand(ir, origin, 0)
     if inner is None or origin.type in ("Convert", "Reshape"):
         return inner
-    beside = _weight(ir, origin, 1)
+    beside = operand(ir, origin, 1)
     if beside is None or beside.scale or beside.zero_point or inner.scale:
         return None
     if origin.type == "Subtract":
-        return None if inner.zero_point else _Weight(inner.values, None, beside.values)
-    return _Weight(inner.values, beside.values, inner.zero_point)
+        return None if inner.zero_point else Operand(inner.values, None, beside.values)
+    return Operand(inner.values, beside.values, inner.zero_point)
 
 
 def _stored(
     place: Place,
     part: Part,
     columns: int,
-    weight: _Weight,
+    weight: Operand,
     channels: Constant | None,
     data: Bytes,
 ) -> Stored:

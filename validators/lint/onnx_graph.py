@@ -18,6 +18,7 @@ from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.receipt import Failure
 from validators.contract import ArtifactError, some
 from validators.lint.providers import IR_VERSION, OPSETS, PROVIDERS, Provider
+from validators.lint.unknown_bytes import lint_unknown_bytes
 
 TOOLCHAIN = ("onnx",)
 
@@ -94,7 +95,7 @@ def _lint_opsets(graph: ModelProto) -> Iterator[Failure]:
         yield Failure("opset", what + some(wrong))
 
 
-def _graphs(graph: ModelProto) -> list[GraphProto]:
+def graphs_of(graph: ModelProto) -> list[GraphProto]:
     """Return the graph and those in its nodes' attributes (branches of ``If``)."""
     found = [graph.graph]
     for part in found:  # grows on the way
@@ -104,7 +105,7 @@ def _graphs(graph: ModelProto) -> list[GraphProto]:
 
 def nodes_of(graph: ModelProto, operator: str | None = None) -> list[NodeProto]:
     """Return every node, those of subgraphs included, or those of one operator."""
-    nodes = [node for part in _graphs(graph) for node in part.node]
+    nodes = [node for part in graphs_of(graph) for node in part.node]
     return [node for node in nodes if operator in (None, node.op_type)]
 
 
@@ -222,13 +223,12 @@ def _lint_types(graph: ModelProto, provider: Provider, name: str) -> Iterator[Fa
 
 
 def lint_bytes(graph: ModelProto, payload: Path) -> list[Failure]:
-    """Check that ``model.onnx.data`` holds every initializer and nothing behind the last."""
+    """Check that ``model.onnx.data`` holds every initializer and nothing else."""
     weights = payload / ONNX_WEIGHTS
     length = weights.stat().st_size if weights.is_file() else 0
-    wrong, end = [], 0
+    wrong, places = [], []
     for name, tensor in initializers(graph).items():
         place = place_of(tensor)
-        end = max(end, sum(place or ()))
         width = _WIDTHS.get(TensorProto.DataType.Name(tensor.data_type), 0)
         if (
             place is None
@@ -236,23 +236,22 @@ def lint_bytes(graph: ModelProto, payload: Path) -> list[Failure]:
             or place[0] + place[1] > length
         ):
             wrong.append(name)
+        else:
+            places.append(place)
     if wrong:
         what = f"{ONNX_WEIGHTS} ({length} bytes) does not hold what the graph places there: "
         return [Failure("incomplete-weights", what + some(sorted(wrong)))]
-    if end != length:
-        what = f"{ONNX_WEIGHTS} has {length} bytes, the graph knows of {end}"
-        return [Failure("unknown-weights", what)]
-    return []
+    return lint_unknown_bytes(places, weights)
 
 
 def initializers(graph: ModelProto) -> dict[str, TensorProto]:
-    return {tensor.name: tensor for part in _graphs(graph) for tensor in part.initializer}
+    return {tensor.name: tensor for part in graphs_of(graph) for tensor in part.initializer}
 
 
 def place_of(tensor: TensorProto) -> tuple[int, int] | None:
-    """Return offset and length in the weights' file; None: it is in another."""
+    """Return offset and length in the weights' file; None: it is in another, or in the graph."""
     where = {entry.key: entry.value for entry in tensor.external_data}
-    if where.get("location") != ONNX_WEIGHTS:
+    if tensor.data_location != TensorProto.EXTERNAL or where.get("location") != ONNX_WEIGHTS:
         return None
     return int(where.get("offset", "0")), int(where.get("length", "0"))
 

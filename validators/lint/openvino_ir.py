@@ -19,6 +19,7 @@ from xml.parsers import expat
 from phiforge.artifact.payload_files import source_weight_name
 from phiforge.receipts.receipt import Failure
 from validators.contract import ArtifactError, some
+from validators.lint.unknown_bytes import lint_unknown_bytes
 
 # nncf keeps these in the backup mode unless all_layers says otherwise
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
@@ -27,6 +28,7 @@ _4_BITS = ("i4", "u4", "nf4")
 _METADATA = ("net", "rt_info", "nncf", "weight_compression")
 _LAYER = ["net", "layers", "layer"]
 _EDGE = ["net", "edges", "edge"]
+_SECTION = ("net", "layers")
 _CHAT_TEMPLATE = ("net", "rt_info", "chat_template")
 
 
@@ -112,8 +114,9 @@ def read_ir(xml: Path) -> Ir:
     """Read an IR's description; its ``.bin`` file is not touched.
 
     Raises:
-        ArtifactError: ``unreadable-ir``: no such file, not XML, or XML with a document type, which
-            an IR never has and which could name other files or expand without end.
+        ArtifactError: ``unreadable-ir``: no such file, not XML, a thing that stands twice, or XML
+            with a document type, which an IR never has and which could name other files or expand
+            without end.
     """
     constants: list[Constant] = []
     metadata: dict[str, str] = {}
@@ -121,13 +124,23 @@ def read_ir(xml: Path) -> Ir:
     path: list[str] = []
     layer: dict[str, str] = {}
     layers: dict[str, Layer] = {}
+    seen: set[tuple[str, ...]] = set()
+
+    def once(*what: str) -> None:
+        """Refuse what stands twice: OpenVINO may take the other one."""
+        if what in seen:
+            raise ValueError(f"{' '.join(what)} stands twice")
+        seen.add(what)
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         path.append(tag)
+        if len(path) <= len(_SECTION):
+            once(*path)
         if tag == "layer":
             layer.clear()
             layer.update(attributes)
             if path == _LAYER:
+                once("layer", attributes.get("id", ""))
                 name, kind = attributes.get("name", ""), attributes.get("type", "")
                 layers[attributes.get("id", "")] = Layer(kind, name, {}, {})
         elif tag == "data" and path[-2:-1] == ["layer"]:
@@ -135,8 +148,10 @@ def read_ir(xml: Path) -> Ir:
             constants.extend([constant] if constant else [])
             if path[:-1] == _LAYER:
                 name = layer.get("id", "")
+                once("data of layer", name)
                 layers[name] = replace(layers[name], attributes=attributes, constant=constant)
         elif path == _EDGE:
+            once("edge to layer", attributes["to-layer"], "port", attributes["to-port"])
             origin = attributes["from-layer"], int(attributes["from-port"])
             layers[attributes["to-layer"]].inputs[int(attributes["to-port"])] = origin
         elif tuple(path[:-1]) == _METADATA:
@@ -272,7 +287,8 @@ def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
 
 
 def lint_bytes(ir: Ir, weights: Path) -> list[Failure]:
-    """Check that every matrix has the bytes of its type and shape, and that the file has them."""
+    """Check that every matrix has the bytes of its type and shape, that the file has them, and
+    that it has no others."""
     length = weights.stat().st_size if weights.is_file() else 0
     wrong = sorted(
         name
@@ -281,6 +297,6 @@ def lint_bytes(ir: Ir, weights: Path) -> list[Failure]:
         or matrix.offset + matrix.size > length
     )
     if not wrong:
-        return []
+        return lint_unknown_bytes([(one.offset, one.size) for one in ir.constants], weights)
     what = f"{weights.name} ({length} bytes) does not hold what the IR places there: {some(wrong)}"
     return [Failure("incomplete-weights", what)]

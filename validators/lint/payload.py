@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from phiforge.artifact.payload_files import (
+    NPU_LIBRARY_LAYOUT,
     NPU_PROFILE,
     OPENVINO_IR,
     OPENVINO_TOKENIZER,
@@ -22,10 +23,11 @@ from phiforge.artifact.payload_files import (
 from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.receipt import Failure, Note
 from phiforge.sources.weights import mapped_source_weights
-from validators.contract import ArtifactError
+from validators.contract import ArtifactError, some
 from validators.lint import ir_weights, npu_library_weights, openvino_ir
 from validators.lint.architecture import Architecture, read_architecture
 from validators.lint.constants import lint_ir_constants
+from validators.lint.ir_form import lint_ir_form
 from validators.lint.source_files import lint_files, lint_genai_config
 from validators.lint.tokenizer import chat_template, lint_vocabulary
 from validators.lint.weights import Stored, hold_to_source
@@ -105,7 +107,7 @@ def _lint_ir_weights(ir: openvino_ir.Ir, payload: Path, source: Path | None) -> 
     if missing or architecture is None:
         return missing
     data = np.memmap(weights, dtype=np.uint8, mode="r")
-    found = lint_ir_constants(ir, data, architecture)
+    found = lint_ir_constants(ir, data, architecture) + lint_ir_form(ir, data, architecture)
     return found + _hold(lambda model: ir_weights.find_weights(ir, weights, model), source)
 
 
@@ -113,7 +115,7 @@ def _lint_onnx_genai(
     payload: Path, options: Mapping[str, Any], source: Path | None
 ) -> list[Failure]:
     # these need onnx, which only these payloads' devices have
-    from validators.lint import onnx_constants, onnx_graph, onnx_weights
+    from validators.lint import onnx_constants, onnx_form, onnx_graph, onnx_weights
 
     graph = onnx_graph.read_graph(payload)
     found = onnx_graph.lint_graph(graph, options) + onnx_graph.lint_config(payload, options)
@@ -123,6 +125,7 @@ def _lint_onnx_genai(
         return found + missing
     provider = options["execution_provider"]
     found += onnx_constants.lint_constants(graph, payload, architecture, provider)
+    found += onnx_form.lint_onnx_form(graph, architecture)
     if not any(failure.name == "unreadable-config" for failure in found):
         found += lint_genai_config(payload, source, architecture, provider)
     searched = options.get("algo_config", "default") != "default"
@@ -134,10 +137,16 @@ def _lint_onnx_genai(
 def _lint_npu_library(
     payload: Path, options: Mapping[str, Any], source: Path | None
 ) -> list[Failure]:
+    stated = read_record(payload / NPU_LIBRARY_LAYOUT)
+    computes = {"attn_implementation": "sdpa", "computes_in": "float32", **options}
+    wrong = [key for key, value in computes.items() if stated.get(key) != value]
+    found = (
+        [Failure("other-configuration", f"{NPU_LIBRARY_LAYOUT}: {some(wrong)}")] if wrong else []
+    )
     if source is None:
-        return []
+        return found
     with mapped_source_weights(payload) as tensors:
-        return _hold(lambda model: npu_library_weights.find_weights(tensors, model), source)
+        return found + _hold(lambda model: npu_library_weights.find_weights(tensors, model), source)
 
 
 def _hold(

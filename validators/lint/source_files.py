@@ -45,11 +45,13 @@ _PROVIDER_OPTIONS: Mapping[str, list[dict[str, Any]]] = {
 }
 _SEARCH: Mapping[str, Any] = {
     "diversity_penalty": 0.0,
+    "early_stopping": True,
     "length_penalty": 1.0,
     "min_length": 0,
     "no_repeat_ngram_size": 0,
     "num_beams": 1,
     "num_return_sequences": 1,
+    "past_present_share_buffer": True,
     "repetition_penalty": 1.0,
 }
 """What the model builder writes for every model."""
@@ -108,7 +110,9 @@ def lint_genai_config(
     defaults = read_record(generation) if generation.is_file() else {}
     length = config["max_position_embeddings"]
     sampling = {key: defaults.get(key, value) for key, value in _SAMPLING.items()}
+    tokens = {key: config[key] for key in ("bos_token_id", "pad_token_id") if config.get(key)}
     expected = {
+        **{key: (model, value) for key, value in tokens.items()},
         "context_length": (model, length),
         "vocab_size": (model, config["vocab_size"]),
         "type": (model, "phi3"),
@@ -123,7 +127,7 @@ def lint_genai_config(
     wrong = [
         f"{key} {place.get(key)}, not {value}"
         for key, (place, value) in expected.items()
-        if place.get(key) != value
+        if place.get(key) != value or isinstance(place[key], bool) != isinstance(value, bool)
     ]
     if "eos_token_id" in defaults and _ids(model.get("eos_token_id")) != _ids(
         defaults["eos_token_id"]
@@ -133,13 +137,36 @@ def lint_genai_config(
     options = session.get("provider_options")
     if options != _PROVIDER_OPTIONS[provider]:
         wrong.append(f"provider_options {options}, not {_PROVIDER_OPTIONS[provider]}")
-    wrong += [f"session option {key}" for key in sorted(session.keys() - _SESSION)]
-    wrong += [f"search option {key}" for key in sorted(search.keys() - _KNOWN)]
+    names = {**decoder.get("inputs", {}), **decoder.get("outputs", {})}
+    wrong += [
+        f"tensor {given} for {key}"
+        for key, given in sorted(names.items())
+        if given != _CACHES.get(key, key)
+    ]
+    for what, found, known in (
+        ("key", stated, {"model", "search"}),
+        ("model key", model, _MODEL),
+        ("decoder key", decoder, _DECODER),
+        ("session option", session, {"log_id", "provider_options"}),
+        ("search option", search, {*_SEARCH, *_SAMPLING, "max_length"}),
+    ):
+        wrong += [f"{what} {key}" for key in sorted(found.keys() - known)]
     return [Failure("other-configuration", f"{GENAI_CONFIG}: {some(wrong)}")] if wrong else []
 
 
-_SESSION = {"log_id", "provider_options"}
-_KNOWN = {*_SEARCH, *_SAMPLING, "max_length", "early_stopping", "past_present_share_buffer"}
+_MODEL = {
+    "bos_token_id", "context_length", "decoder", "eos_token_id", "pad_token_id", "type",
+    "vocab_size",
+}  # fmt: skip
+_DECODER = {
+    "filename", "head_size", "hidden_size", "inputs", "num_attention_heads", "num_hidden_layers",
+    "num_key_value_heads", "outputs", "session_options",
+}  # fmt: skip
+_CACHES = {
+    f"{when}_{kind}_names": f"{prefix}.%d.{kind}"
+    for when, prefix in (("past", "past_key_values"), ("present", "present"))
+    for kind in ("key", "value")
+}
 
 
 def _ids(value: Any) -> set[int]:
