@@ -94,7 +94,7 @@ lock:
 KEPT := artifacts/README.md artifacts/inbox artifacts/release
 clean:
 	rm -rf .snakemake $(filter-out $(KEPT),$(wildcard artifacts/*))
-	rm -f artifacts/release/*/README.md artifacts/release/*/index.json
+	rm -f artifacts/release/index.html artifacts/release/*/index.html artifacts/release/*/index.json
 	@for release in artifacts/release/*/*/; do \
 	  if [ -e "$$release/evidence/promotion.dsse.json" ]; then echo "kept: $$release (stable)"; \
 	  else rm -rf "$$release"; fi; done

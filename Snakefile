@@ -33,6 +33,7 @@ rule all:
         JOBS.release_records(),
         JOBS.receipts(),
         JOBS.indexes(),
+        JOBS.pages(),
 
 
 rule receipts:

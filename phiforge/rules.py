@@ -121,6 +121,9 @@ class Jobs:
     def indexes(self) -> list[str]:
         return [f"artifacts/indexed/{model}.json" for model in dict(self.plan.releases)]
 
+    def pages(self) -> list[str]:
+        return ["artifacts/indexed/page.html"] if self.plan.releases else []
+
     def promotions(self) -> list[str]:
         return [f"artifacts/promotions/{model}/{name}.json" for model, name in self.plan.releases]
 

@@ -30,6 +30,10 @@ for note in JOBS.notes:
     print(f"note: {note}", file=sys.stderr)
 
 SETTINGS = JOBS.settings
+PAGE_TEMPLATES = [
+    f"phiforge/release/{name}"
+    for name in ("base.html.j2", "overview.html.j2", "page.css", "page.html.j2")
+]
 param = JOBS.param
 os.environ.update(JOBS.environment)
 atexit.register(rule_params.report_no_op, workflow, JOBS.summarized)

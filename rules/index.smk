@@ -1,20 +1,40 @@
 rule index:
-    """What is released of a model, and which to choose on which hardware."""
+    """What is released of a model, and which to choose on which hardware; the page that shows it."""
     input:
         releases=JOBS.releases_of,
-        template="phiforge/release/index.md.j2",
+        templates=PAGE_TEMPLATES,
         hardware="config/hardware.yaml",
     output:
         record="artifacts/indexed/{model}.json",
     log:
         "artifacts/logs/index/{model}.log",
     resources:
-        mem_mb=200,
+        mem_mb=300,
     params:
         job=param(JOBS.index),
-        code=modules_digest("phiforge.release.index"),
+        code=modules_digest("phiforge.release.index", "phiforge.release.chart"),
     message:
         "index {wildcards.model}"
     shell:
         "python -m phiforge index {params.job.file:q} --hardware {input.hardware:q}"
-        " --into artifacts/release/{wildcards.model:q} --record {output.record:q} > {log:q} 2>&1"
+        " --benchmarks artifacts/benchmarks/convert --into artifacts/release/{wildcards.model:q}"
+        " --record {output.record:q} > {log:q} 2>&1"
+
+
+rule page:
+    """One page over all models that are released here."""
+    input:
+        indexes=JOBS.indexes(),
+        templates=PAGE_TEMPLATES,
+    output:
+        record="artifacts/indexed/page.html",
+    log:
+        "artifacts/logs/page.log",
+    resources:
+        mem_mb=200,
+    params:
+        code=modules_digest("phiforge.release.page"),
+    message:
+        "write the page over all models"
+    shell:
+        "python -m phiforge page --releases artifacts/release --record {output.record:q} > {log:q} 2>&1"

@@ -32,7 +32,8 @@ def test_clean_never_removes_what_no_run_makes_again(tmp_path: Path) -> None:
         "build/m/v/BUILD.json",
         "checks/m/v/cpu.json",
         "release/m/index.json",
-        "release/m/README.md",
+        "release/m/index.html",
+        "release/index.html",
         "release/m/candidate/weights.bin",
     ]
     for name in kept + removed:

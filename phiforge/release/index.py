@@ -1,9 +1,13 @@
 """A model's index: what is released, how good and how fast it is, and which to choose where.
 
-All of it is read from the releases below ``artifacts/release/<model>``: nothing is measured here.
+All of it is read from the releases below ``artifacts/release/<model>``, and from what Snakemake
+noted of their conversions: nothing is measured here.
 """
 
 import argparse
+import csv
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,15 +16,15 @@ from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST
-from phiforge.artifact.record import read_record, write_record, write_text
+from phiforge.artifact.record import read_record, write_record
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Index, read_job
-from phiforge.receipts.coverage import DeviceState, device_states
+from phiforge.receipts.coverage import device_states
 from phiforge.receipts.policy import is_promoted
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import receipts_in
-from phiforge.release.card import readable_size
-from phiforge.release.templates import fill_in
+from phiforge.release.page import PAGE, write_page
+from phiforge.release.ranking import RULE, Build, ranked
 from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, versions_of
 from phiforge.settings.hardware import load_hardware
@@ -28,8 +32,8 @@ from phiforge.trust import TrustError
 from phiforge.trust.document import parse_record
 
 INDEX = "index.json"
-README = "README.md"
-SCHEMA = "phiforge/index/2"
+CARD = "README.md"
+SCHEMA = "phiforge/index/3"
 
 
 class ReleaseIndexError(PhiforgeError):
@@ -40,17 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", type=Path, help="the job, as rule index writes it")
     parser.add_argument("--hardware", required=True, type=Path, help="config/hardware.yaml")
     parser.add_argument("--into", required=True, type=Path, help="artifacts/release/<model>")
+    parser.add_argument(
+        "--benchmarks", required=True, type=Path, help="what Snakemake noted of conversions"
+    )
     parser.add_argument("--record", type=Path, help="link to make to the index")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    write_index(read_job(Index, arguments.job), arguments.hardware, arguments.into)
+    job = read_job(Index, arguments.job)
+    write_index(job, arguments.hardware, arguments.into, arguments.benchmarks)
     if arguments.record is not None:
         link_record(arguments.into / INDEX, arguments.record)
 
 
-def write_index(job: Index, hardware: Path, folder: Path) -> None:
-    """Write ``index.json`` and ``README.md`` into a model's folder.
+def write_index(job: Index, hardware: Path, folder: Path, benchmarks: Path) -> None:
+    """Write ``index.json`` and the page ``index.html`` into a model's folder.
+
+    Args:
+        benchmarks: folder of ``<model>.<variant>.tsv``, Snakemake's notes of conversions.
 
     Raises:
         ReleaseIndexError: a release's card has no snippet, or a receipt is not of its type.
@@ -58,7 +69,7 @@ def write_index(job: Index, hardware: Path, folder: Path) -> None:
     """
     rows = load_hardware(hardware)
     found = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST}"))
-    variants = [_variant(release) for release in found]
+    variants = [_variant(release, benchmarks) for release in found]
     released = {one["variant"] for one in variants}
     index = {
         "schema": SCHEMA,
@@ -72,30 +83,57 @@ def write_index(job: Index, hardware: Path, folder: Path) -> None:
             for variant, blocked in job.blocked.items()
             if variant not in released
         ],
+        "rule": RULE,
         "hardware": [_choice(name, row.plain(), variants) for name, row in rows.items()],
     }
-    write_text(folder / README, render(index))
+    write_page(index, folder / PAGE)
     write_record(folder / INDEX, index)
 
 
-def _variant(release: Path) -> dict[str, Any]:
+def _variant(release: Path, benchmarks: Path) -> dict[str, Any]:
     manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
     payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
-    known = versions_of(release.parent, release.name).get(record["version"], {})
+    versions = versions_of(release.parent, release.name)
     receipts = _receipts(release)
+    promoted = is_promoted(release)
     return {
         "variant": release.name,
         "format": manifest["format"],
         "precision": manifest["precision"],
         "version": record["version"],
-        "channel": "stable" if is_promoted(release) else "candidate",
-        "revoked": known.get("revoked"),
+        "channel": "stable" if promoted else "candidate",
+        "revoked": versions.get(record["version"], {}).get("revoked"),
         "artifact_sha256": record["artifact_sha256"],
+        "signer": record["signer"],
         "size": sum((release / name).stat().st_size for name in payload),
+        "build": _conversion(benchmarks / f"{release.parent.name}.{release.name}.tsv"),
         "devices": {row: asdict(known) for row, known in device_states(receipts).items()},
         "receipts": [_receipt(receipt) for receipt in receipts],
-        "load": snippet(release / README),
+        "missing_for_stable": []
+        if promoted
+        else read_record(release / "evidence/gate.json")["missing_for_stable"],
+        "versions": [
+            {"version": version, "after": None, "changes": [], **entry}
+            for version, entry in sorted(versions.items(), key=_by_number, reverse=True)
+        ],
+        "load": snippet(release / CARD),
     }
+
+
+def _by_number(entry: tuple[str, Any]) -> tuple[tuple[int, str], ...]:
+    return tuple((int(f"0{part}") if part.isdigit() else 0, part) for part in entry[0].split("."))
+
+
+def _conversion(noted: Path) -> dict[str, float] | None:
+    """What Snakemake noted of a conversion; None: it was made elsewhere, or too long ago.
+
+    The columns are those of https://snakemake.readthedocs.io, "Benchmark Rules".
+    """
+    try:
+        (row,) = csv.DictReader(noted.read_text("utf-8").splitlines(), delimiter="\t")
+        return {"seconds": float(row["s"]), "memory_mb": float(row["max_rss"]) * 1.048576}
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _receipts(release: Path) -> list[Receipt]:
@@ -121,16 +159,36 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "verdict": receipt.verdict,
         "reason": receipt.reason,
         "fidelity": asdict(receipt.metrics) if passed and receipt.metrics else None,
+        "compared_on": _compared_on(receipt) if passed and receipt.metrics else None,
+        "left_out": [one.id for one in receipt.golden if one.not_run is not None],
         "speed": measures
         and {
+            "compared_on": _digest(
+                [receipt.device, measures.runs, asdict(measures.prompt_tokens)],
+                [measures.numerics, measures.threads],
+            ),
             "first_token_ms": measures.first_token_ms and measures.first_token_ms.p50,
             "tokens_per_s": measures.tokens_per_s and measures.tokens_per_s.p50,
+            "prompts": measures.runs,
+            "threads": measures.threads,
+            "numerics": measures.numerics,
         },
         "compiled": compiled
         and {key: getattr(compiled, key) for key in ("compiler", "platform", "interface")},
         "toolchain": dict(receipt.toolchain) if passed else {},
         "signer": receipt.signer and receipt.signer.keyid,
     }
+
+
+def _compared_on(receipt: Receipt) -> str:
+    """Name the positions that were scored, and what they were compared with."""
+    left_out = sorted(one.id for one in receipt.golden if one.not_run is not None)
+    scored = receipt.metrics.positions if receipt.metrics else 0
+    return _digest([receipt.reference_sha256, receipt.golden_sha256], [left_out, scored])
+
+
+def _digest(*basis: Any) -> str:
+    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:12]
 
 
 def snippet(card: Path) -> str:
@@ -147,20 +205,26 @@ def snippet(card: Path) -> str:
 
 def _choice(name: str, row: Mapping[str, Any], variants: Sequence[Any]) -> dict[str, Any]:
     usable = {one["variant"]: one for one in variants if one["revoked"] is None}
-    choose = [variant for variant in row["choose"] if variant in usable]
     passed = {
         variant: {
             receipt["row"]: receipt
             for receipt in usable[variant]["receipts"]
             if receipt["verdict"] == "passed"
         }
-        for variant in choose
+        for variant in row["choose"]
+        if variant in usable
     }
-    checked = _closest(passed[choose[0]], row["devices"]) if choose else None
+    told = {variant: _closest(rows, row["devices"]) for variant, rows in passed.items()}
+    choose = ranked(
+        _build(usable[variant], receipt, row["devices"]) for variant, receipt in told.items()
+    )
+    checked = told[choose[0]] if choose else None
     return {
         "hardware": name,
         "title": row["title"],
-        "choose": choose,
+        "choose": list(choose),
+        # Which receipt the place of each follows from.
+        "told_by": {variant: told[variant] and told[variant]["row"] for variant in choose},
         "when": row["when"],
         "proven": {
             variant: rows
@@ -172,6 +236,21 @@ def _choice(name: str, row: Mapping[str, Any], variants: Sequence[Any]) -> dict[
         "runtime": row["runtime"],
         "checked_with": _runtime(checked["toolchain"]) if checked else {},
     }
+
+
+def _build(one: Mapping[str, Any], receipt: Any, devices: Sequence[str]) -> Build:
+    if receipt is None or receipt["fidelity"] is None:
+        return Build(one["variant"], one["size"], None, None, None)
+    there = receipt["speed"] if receipt["row"] in devices else None
+    return Build(
+        one["variant"],
+        one["size"],
+        receipt["compared_on"],
+        receipt["fidelity"]["top1_agreement"],
+        receipt["fidelity"]["mean_kl"],
+        there and there["compared_on"],
+        there and there["tokens_per_s"],
+    )
 
 
 def _closest(passed: Mapping[str, Any], devices: Sequence[str]) -> Any:
@@ -188,25 +267,3 @@ def _runtime(toolchain: Mapping[str, str]) -> dict[str, str]:
         for name, version in toolchain.items()
         if name.startswith(("openvino", "optimum", "onnxruntime", "intel"))
     }
-
-
-def render(index: Mapping[str, Any]) -> str:
-    """The index as Markdown."""
-    loads: dict[str, list[str]] = {}
-    for one in index["variants"]:
-        loads.setdefault(one["load"], []).append(one["variant"])
-    filters = {"size": readable_size, "brief": _brief}
-    devices = sorted({row for one in index["variants"] for row in one["devices"]})
-    matrix = {
-        one["variant"]: [
-            str(DeviceState(**one["devices"][row])) if row in one["devices"] else "-"
-            for row in devices
-        ]
-        for one in index["variants"]
-    }
-    facts = {"index": index, "loads": loads, "devices": devices, "matrix": matrix}
-    return fill_in("index.md.j2", filters, **facts)
-
-
-def _brief(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

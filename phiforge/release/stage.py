@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,24 @@ def stage(
                 key=key,
             )
             _refuse_what_verify_refuses(scratch, digests)
-        record_version(into.parent, into.name, job.version, artifact_sha256)
+            history = _history(into, scratch, job.version)
+        record_version(into.parent, into.name, job.version, artifact_sha256, history=history)
+
+
+def _history(old: Path, new: Path, version: str) -> dict[str, Any] | None:
+    """What the new version changes of the one that it replaces; None: it replaces none.
+
+    One that cannot be compared, an older phiforge's perhaps, keeps no release from its place.
+    """
+    from phiforge.release.diff import LIMITS, diff, read_limits  # slow to import
+
+    replaced = read_record(old / RELEASE)["version"] if (old / RELEASE).is_file() else version
+    if replaced == version:
+        return None
+    with suppress(PhiforgeError, LookupError, TypeError):
+        changes = diff(old, new, read_limits(LIMITS))
+        return {"after": replaced, "changes": [asdict(change) for change in changes]}
+    return None
 
 
 def _keeps_better_signature(

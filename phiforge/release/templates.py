@@ -1,4 +1,4 @@
-"""Render Markdown from the templates of this folder."""
+"""Render Markdown and HTML from the templates of this folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ def fill_in(template: str, filters: Mapping[str, Callable[..., str]], **facts: A
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # Markdown is not HTML
     )
     environment.filters.update(filters)
     return environment.get_template(template).render(**facts)

@@ -32,6 +32,8 @@ def ledger_lock(model_folder: Path) -> Iterator[None]:
 def versions_of(model_folder: Path, variant: str) -> dict[str, dict[str, Any]]:
     """Return version to ``{artifact_sha256, revoked}``, of the ledger and the release folder.
 
+    A version that replaced another here has ``after`` and ``changes`` too (`record_version`).
+
     A run that was killed after its release appeared and before the ledger was written is
     remembered by the release itself.
     """
@@ -90,15 +92,21 @@ def record_version(
     artifact_sha256: str,
     *,
     revoked: str | None = None,
+    history: Mapping[str, Any] | None = None,
 ) -> None:
-    """Enter a version into the ledger; what it holds already is kept."""
+    """Enter a version into the ledger; what it holds already is kept.
+
+    Args:
+        history: ``after``, the version that it replaced, and the ``changes`` since.
+    """
     ledger = model_folder / LEDGER
     document: Mapping[str, Any] = {"versions": {}}
     if ledger.is_file():
         document = read_record(ledger)
     everything = {name: dict(known) for name, known in document["versions"].items()}
     known = {**versions_of(model_folder, variant), **everything.get(variant, {})}
-    before = known.get(version, {}).get("revoked")
-    known[version] = {"artifact_sha256": artifact_sha256, "revoked": revoked or before}
+    before = {**(history or {}), **known.get(version, {})}
+    revoked = revoked or before.get("revoked")
+    known[version] = {**before, "artifact_sha256": artifact_sha256, "revoked": revoked}
     everything[variant] = known
     write_record(ledger, {"schema": SCHEMA, "model": model_folder.name, "versions": everything})

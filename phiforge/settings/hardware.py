@@ -41,8 +41,8 @@ class Hardware(Block):
     Attributes:
         title: name of the hardware in the table; e.g. Intel NPU (Core Ultra)
         devices: the device rows whose receipts prove a variant there; e.g. ["npu"]
-        choose: variants, the best first; those that are not released are left out; e.g.
-            ["openvino-int4-npu"]
+        choose: variants that are made for it; measurements order them, and those that are not
+            released are left out; e.g. ["openvino-int4-npu"]
         when: what speaks for it; e.g. leaves CPU and GPU to other work
         system: the lowest operating system known to suffice; null: not known; e.g. Windows 11
         driver: the driver it needs

@@ -14,6 +14,7 @@ import yaml
 from phiforge.jobs import Blocked, Index
 from phiforge.release.index import snippet, write_index
 from support.checkout import ROOT, Checkout
+from support.html import text_of
 from support.release_edits import updated
 from support.releasing import copy_release
 
@@ -98,10 +99,8 @@ def test_the_index_says_what_stands_there(pipeline: Checkout) -> None:
                 assert (
                     receipt["speed"]["tokens_per_s"] == whole["performance"]["tokens_per_s"]["p50"]
                 )
-    readme = (folder / "README.md").read_text()
-    for name in released:
-        assert f"[{name}]({name}/README.md)" in readme
-        assert snippet(folder / name / "README.md") in readme
+        assert one["load"] == snippet(release / "README.md")
+        assert one["build"]["seconds"] > 0 and one["build"]["memory_mb"] > 100
 
 
 def test_every_released_variant_is_chosen_for_some_hardware(pipeline: Checkout) -> None:
@@ -126,14 +125,15 @@ def test_the_index_names_what_is_blocked_and_what_was_revoked(
     updated("versions.json", "versions", "genai-cpu-int4", "0.1.0", revoked="bad")(folder)
     blocked = {"reason": "no compiler here", "remedy": "Bring one."}
     job = Index("phi3-tiny", "A model", "MIT", {"npu-blob": Blocked(**blocked)}, (), ())
-    write_index(job, ROOT / "config/hardware.yaml", folder)
+    write_index(job, ROOT / "config/hardware.yaml", folder, tmp_path)
     index = index_of(folder)
     assert index["blocked"] == [{"variant": "npu-blob", **blocked}]
     assert [one["revoked"] for one in index["variants"]] == ["bad"]
     assert all(row["choose"] == [] for row in index["hardware"])
-    readme = (folder / "README.md").read_text()
-    assert "**npu-blob**: no compiler here. Bring one." in readme
-    assert "REVOKED: bad" in readme
+    assert [one["build"] for one in index["variants"]] == [None]
+    page = text_of(folder / "index.html")
+    assert "npu-blob was not built: no compiler here. Bring one." in page
+    assert "revoked bad" in page
 
 
 @pytest.mark.parametrize("kind", STANDINS)
