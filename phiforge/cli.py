@@ -27,6 +27,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     # What a person runs.
+    "doctor": Command("phiforge.doctor", "say what this machine can make, check and release"),
     "verify": Command("phiforge.verify.command", "check a release folder"),
     "diff": Command("phiforge.release.diff", "compare two releases of a variant"),
     "report": Command("phiforge.release.report", "print the table of a run"),
@@ -56,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
 
 # One way to use what a person runs, at the end of its --help.
 EXAMPLES: Mapping[str, str] = {
+    "doctor": "phiforge doctor --config variants=openvino-int4",
     "verify": "phiforge verify artifacts/release/phi3-tiny/openvino-int4 --key release.pub",
     "diff": "phiforge diff ~/old/openvino-int4 artifacts/release/phi3-tiny/openvino-int4",
     "report": "phiforge report phi3-tiny/openvino-int4",

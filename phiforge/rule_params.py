@@ -100,13 +100,17 @@ def begin(artifacts: Path, *, dry_run: bool) -> None:
         ConfigurationError: nothing can be written, or a variable names no key.
     """
     if not dry_run:
-        _refuse_unwritable(artifacts)
-        _refuse_missing_keys()
+        refuse_unwritable(artifacts)
+        refuse_missing_keys()
     forget_deleted(artifacts)
 
 
-def _refuse_unwritable(artifacts: Path) -> None:
-    """Snakemake ends in a traceback where it cannot write."""
+def refuse_unwritable(artifacts: Path) -> None:
+    """Refuse a folder that cannot be written: Snakemake would end in a traceback.
+
+    Raises:
+        ConfigurationError: naming the folder.
+    """
     here = artifacts.glob("[!.]*") if artifacts.is_dir() else ()
     folders = [artifacts, *(one for one in here if one.is_dir() or not one.suffix)]
     for folder in folders if artifacts.exists() else [Path()]:
@@ -119,8 +123,12 @@ def _refuse_unwritable(artifacts: Path) -> None:
             )
 
 
-def _refuse_missing_keys() -> None:
-    """The job that reads a key may be an hour away."""
+def refuse_missing_keys() -> None:
+    """Refuse variables that name no key: the job that reads it may be an hour away.
+
+    Raises:
+        ConfigurationError: naming the variable.
+    """
     for name in (SIGNING_KEY, RUNNER_KEY):
         path = os.environ.get(name)
         if path and not Path(path).is_file():
@@ -138,7 +146,7 @@ def forget_deleted(artifacts: Path) -> None:
 
     Snakemake takes a link that leads nowhere for a file that another process has just deleted.
     """
-    for record in (*artifacts.glob("released/*/*.json"), *artifacts.glob("indexed/*.json")):
+    for record in (*artifacts.glob("released/*/*.json"), *artifacts.glob("indexed/*")):
         if not record.exists():
             record.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from phiforge import rule_params
+from phiforge.doctor import long_work
 from phiforge.errors import PhiforgeError
 from phiforge.rules import Jobs
 from phiforge.settings.documents import read_yaml
@@ -26,7 +27,7 @@ try:
     JOBS = Jobs.configured(config, dry_run=lambda: workflow.dryrun)
 except PhiforgeError as error:
     sys.exit(f"error: {error}")
-for note in JOBS.notes:
+for note in (*JOBS.notes, *long_work(JOBS)):
     print(f"note: {note}", file=sys.stderr)
 
 SETTINGS = JOBS.settings

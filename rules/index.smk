@@ -35,6 +35,6 @@ rule page:
     params:
         code=modules_digest("phiforge.release.page"),
     message:
-        "write the page over all models"
+        "page of all models"
     shell:
         "python -m phiforge page --releases artifacts/release --record {output.record:q} > {log:q} 2>&1"

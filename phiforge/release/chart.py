@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,8 @@ _VARIABLES = {
 # Any: matplotlib's stubs want a literal of each key.
 _SETTINGS: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "phiforge",
     "text.parse_math": False,
-    "font.size": 11,
+    "font.size": 10,
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _LINE,
@@ -56,6 +56,8 @@ def frontier_svg(builds: Sequence[Build], formats: Mapping[str, str]) -> str:
     _save(builds, formats, drawn, "svg", "")
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
+    used = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
@@ -74,8 +76,10 @@ def _save(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=72)
+    # A page may hold several charts, and no two elements of one id.
+    salt = "".join(one.variant for one in builds)
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(5.2, 3.7), layout="constrained", dpi=72)
         _draw(figure, builds, formats)
         if title:
             figure.suptitle(title, fontsize=11)
@@ -123,7 +127,7 @@ def _draw(figure: "Figure", builds: Sequence[Build], formats: Mapping[str, str])
     axes.tick_params(length=3)
     axes.tick_params(which="minor", length=0)
     figure.legend(
-        loc="outside lower center", ncols=4, frameon=False, handletextpad=0.2, columnspacing=1.2
+        loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2, columnspacing=1.2
     )
     figure.draw_without_rendering()  # names need to know where the points are
     _name(axes, places, unbeaten)
@@ -148,7 +152,7 @@ def _name(axes: "Axes", places: Mapping[str, tuple[float, float]], names: Sequen
     right = axes.bbox.x1
     for name in names:
         x, y = axes.transData.transform(places[name])
-        length, chosen = 6.3 * len(name), (8, 5)
+        length, chosen = 5.6 * len(name), (8, 5)
         for offset in _offsets():
             left = x + offset[0] if offset[0] > 0 else x + offset[0] - length
             box = (left, y + offset[1] - 2, left + length, y + offset[1] + 11)
@@ -162,7 +166,7 @@ def _name(axes: "Axes", places: Mapping[str, tuple[float, float]], names: Sequen
             xytext=chosen,
             textcoords="offset pixels",
             ha="left" if chosen[0] > 0 else "right",
-            fontsize=10,
+            fontsize=9,
         )
 
 

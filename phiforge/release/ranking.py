@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 AGREEMENT = 0.98
-SAME_SIZE = 0.01
+SAME_SIZE = 0.02
 SAME_SPEED = 0.1
 RULE = (
     f"First the builds whose most probable next token is the reference's at {AGREEMENT:.0%} of the"

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from phiforge.sources.retry import TransientError, retry
+from phiforge.sources.retry import REPETITIONS, TransientError, retry
 from phiforge.sources.source import HubSource, SourceError
 
 
@@ -101,13 +101,13 @@ class HubCommit:
                 remedy="give HTTP_PROXY, HTTPS_PROXY and ALL_PROXY as http:// addresses",
             ) from None
 
-    def listing(self) -> dict[str, HubFile]:
+    def listing(self, repetitions: int = REPETITIONS) -> dict[str, HubFile]:
         """Return every file of the commit by path; one request, repeated where that may help.
 
         Raises:
             SourceError: no such commit, no access, or the answer is no usable listing.
         """
-        info = retry(self.where, self._info)
+        info = retry(self.where, self._info, repetitions)
         if info.sha != self._source.revision:
             raise SourceError(
                 "the Hub answered for another commit",

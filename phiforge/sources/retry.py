@@ -9,7 +9,7 @@ from typing import TypeVar
 from phiforge.sources.source import SourceError
 
 _FIRST_WAIT = "PHIFORGE_RETRY_SECONDS"  # seconds before the first repetition; tests set less
-_REPETITIONS = 5
+REPETITIONS = 5
 _LONGEST_WAIT = 60.0
 _LONGEST_RETRY_AFTER = 900.0
 
@@ -36,7 +36,7 @@ class TransientError(Exception):
         self.progressed = False
 
 
-def retry(subject: str, attempt: Callable[[], Result]) -> Result:
+def retry(subject: str, attempt: Callable[[], Result], repetitions: int = REPETITIONS) -> Result:
     """Call ``attempt`` until it returns, and return its result.
 
     Args:
@@ -55,7 +55,7 @@ def retry(subject: str, attempt: Callable[[], Result]) -> Result:
             return attempt()
         except TransientError as error:
             failures = 1 if error.progressed else failures + 1
-            if failures > _REPETITIONS:
+            if failures > repetitions:
                 raise SourceError(
                     f"{error}; gave up after {failures} attempts",
                     where=subject,
@@ -69,7 +69,7 @@ def retry(subject: str, attempt: Callable[[], Result]) -> Result:
                 ) from None
             wait = max(min(_LONGEST_WAIT, first_wait * 2 ** (failures - 1)), error.retry_after)
             print(
-                f"{subject}: {error}; again in {wait:.3g} s ({failures} of {_REPETITIONS})",
+                f"{subject}: {error}; again in {wait:.3g} s ({failures} of {repetitions})",
                 file=sys.stderr,
                 flush=True,
             )

@@ -72,6 +72,7 @@ publish: {{channel: candidate, storage: [{{url: releases}}]}}
 export PHIFORGE_SIGNING_KEY=~/keys/release.pem
 snakemake --cores 4 all --config variants=openvino-int4
 cp -al artifacts/release/phi3-tiny ~/old
+{shown["doctor"]}
 {shown["verify"]}
 {shown["diff"]}
 {shown["report"]}
@@ -83,6 +84,7 @@ cp -al artifacts/release/phi3-tiny ~/old
 
 ```text
 key …
+'snakemake --cores 4 all' can end well here
 VERIFIED: …
 nothing changed
 published phi3-tiny/openvino-int4 0.1.0 (candidate): releases/…

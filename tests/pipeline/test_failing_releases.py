@@ -30,7 +30,7 @@ def test_what_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
         log = copy.folder / "artifacts/logs/index/phi3-tiny.log"
         assert done.returncode != 0 and "no loading snippet" in log.read_text()
     assert (releases / "index.json").read_bytes() == index
-    assert copy.planned("all", *CHOSEN) == {"index phi3-tiny"}
+    assert copy.planned("all", *CHOSEN) == {"index phi3-tiny", "page of all models"}
 
     release = content(releases / VARIANT)
     other = '"artifact_sha256": "0'
@@ -40,5 +40,9 @@ def test_what_fails_leaves_the_old_one(copy: Checkout, mode: str) -> None:
         assert done.returncode != 0 and "about another artifact" in log.read_text()
     assert not (copy.folder / RELEASED).exists()
     assert content(releases / VARIANT) == release
-    assert copy.planned("all", *CHOSEN) == {f"release phi3-tiny {VARIANT}", "index phi3-tiny"}
+    assert copy.planned("all", *CHOSEN) == {
+        f"release phi3-tiny {VARIANT}",
+        "index phi3-tiny",
+        "page of all models",
+    }
     copy.snakemake("--cores", "1", "all", *CHOSEN)

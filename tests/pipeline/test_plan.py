@@ -27,6 +27,7 @@ def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) ->
         "gate phi3-tiny openvino-int4 for candidate",
         "release phi3-tiny openvino-int4",
         "index phi3-tiny",
+        "page of all models",
     }
 
 
@@ -58,6 +59,7 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
         "gate phi3-tiny openvino-int8 for candidate",
         "release phi3-tiny openvino-int8",
         "index phi3-tiny",
+        "page of all models",
     }
 
 

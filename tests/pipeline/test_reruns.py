@@ -91,4 +91,4 @@ def test_a_deleted_release_is_made_again_from_what_is_there(pipeline: Checkout) 
         aside.rename(release)
         record.symlink_to(link)
         os.utime(record, ns=(time_ns, time_ns), follow_symlinks=False)
-    assert jobs == {"release phi3-tiny openvino-int8", "index phi3-tiny"}
+    assert jobs == {"release phi3-tiny openvino-int8", "index phi3-tiny", "page of all models"}

@@ -255,7 +255,7 @@ def test_a_new_version_or_key_makes_releases_again_and_nothing_else(
     done = pipeline.snakemake("-n", "--cores", "4", "all", *options, **key)
     jobs = planned_jobs(done.stdout + done.stderr)
     releases = {f"release phi3-tiny {variant}" for variant in available_variants()}
-    assert jobs == {*releases, "index phi3-tiny"}
+    assert jobs == {*releases, "index phi3-tiny", "page of all models"}
 
 
 def test_the_verifier_is_the_same_file_twice_and_says_what_it_needs(
