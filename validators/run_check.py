@@ -8,6 +8,7 @@ from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
 from phiforge.artifact.record import RecordError, read_record
+from phiforge.artifact.tree import TreeError
 from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.receipts.receipt import Basis, Failure, Note, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
@@ -67,7 +68,7 @@ def run_check(
     try:
         subject = replace(subject, artifact_sha256=verify(payload))
         failures = lint(payload, variant=variant, reference=reference, source=source)
-    except PayloadError as error:
+    except (PayloadError, TreeError) as error:
         failures = [Failure("damaged-payload", str(error))]
     if failures:
         return unusable(subject, basis, *_redacted(failures, payload))

@@ -8,6 +8,7 @@ import pytest
 from phiforge.receipts.golden import GoldenPrompt
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.first_layers import GOLDEN as FIRST_LAYERS
+from phiforge.settings.models import load_models
 from validators.golden import load_golden
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,20 @@ def test_every_golden_set_asks_what_conversions_break(path: Path) -> None:
     assert any(1900 < length <= 2560 for length in lengths)  # of tokens there are a tenth more
     # What a build without long prompts (an NPU's 1,024 tokens) still runs.
     assert any(256 <= length <= 1000 for length in lengths)
+
+
+@pytest.mark.parametrize("name", ["phi-3-mini-128k", "phi-3.5-mini", "phi-4-mini"])
+def test_golden_prompts_of_longrope_models_pass_its_switch(name: str) -> None:
+    """4,096 tokens (original_max_position_embeddings), by the fewest that a vocabulary can make.
+
+    Phi-4's has one token for a word with its space, up to three digits, or signs with a newline.
+    Llama 2's makes a fifth more than `pieces` of these texts, which `check_tokens` has to allow.
+    """
+    [model] = load_models([ROOT / f"config/models/{name}.yaml"]).values()
+    texts = [prompt.text for prompt in load_golden(model.golden).prompts]
+    fewest = max(len(re.findall(r"<\|[a-z]+\|>|[A-Za-z]+|\d{1,3}|[^\w\s]+", one)) for one in texts)
+    most = 1.2 * max(map(pieces, texts))
+    assert 4096 < fewest < most <= model.check_tokens
 
 
 def fact(prompt: GoldenPrompt) -> str | None:
