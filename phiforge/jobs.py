@@ -220,6 +220,8 @@ class Release:
         notice: what users must know before they take it; empty: nothing.
         version: semantic version of the release.
         builder: URI of who runs this.
+        languages: that the model knows, for the card.
+        base_model: on the Hub, that a local checkpoint was tuned from; None: not told.
         signed: a release key is configured, or has signed the release that is there.
     """
 
@@ -230,6 +232,8 @@ class Release:
     version: str
     recipe: Recipe
     builder: str
+    languages: tuple[str, ...]
+    base_model: str | None
     signed: bool
 
 

@@ -358,6 +358,8 @@ class Jobs:
             version=model.version or self.settings.version,
             recipe=self._recipe(names),
             builder=self.settings.builder,
+            languages=model.languages,
+            base_model=model.base_model,
             # A key that is named signs what stands unsigned.
             signed="key" in self._signing or stands_signed(names.model, names.variant),
         )

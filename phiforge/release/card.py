@@ -8,16 +8,11 @@ from phiforge.artifact.tree import files_under
 from phiforge.decoding import decode
 from phiforge.receipts.coverage import device_states
 from phiforge.receipts.receipt import Receipt
+from phiforge.release.metadata import METRICS, metadata
 from phiforge.release.templates import fill_in
 
+CHART = "evidence/speed.png"
 _TEMPLATE = "card.md.j2"
-_LIBRARIES = {
-    "openvino": "openvino",
-    "onnx-genai": "onnxruntime-genai",
-    "npu-blob": "openvino",
-    "npu-library": "intel-npu-acceleration-library",
-}
-_METRICS = ("top1_agreement", "mean_kl", "max_kl", "perplexity_ratio")
 
 
 def render(
@@ -40,10 +35,31 @@ def render(
         receipts=receipts,
         devices=device_states(decode(Receipt, receipt) for receipt in receipts),
         verdict=verdict,
-        card={"notice": "", **card_facts, "metrics": _METRICS, "libraries": _LIBRARIES},
+        metadata=metadata(build, receipts, card_facts["languages"], card_facts["base_model"]),
+        card={"notice": "", **card_facts, "metrics": tuple(METRICS)},
+        speeds=speeds(receipts),
+        chart=CHART,
         sizes=sizes,
         total=sum(sizes.values()),
     )
+
+
+def speeds(
+    receipts: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return rows that passed, with how many prompts, to ms to the first token and tokens/s."""
+
+    def median(spread: Mapping[str, float] | None) -> float | None:
+        return spread["p50"] if spread else None
+
+    return {
+        f"{receipt['device']}, {measured['runs']} prompts": (
+            median(measured["first_token_ms"]),
+            median(measured["tokens_per_s"]),
+        )
+        for receipt in receipts
+        if receipt["verdict"] == "passed" and (measured := receipt["performance"])
+    }
 
 
 def readable_spread(spread: Mapping[str, float] | None) -> str:

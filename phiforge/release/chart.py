@@ -1,4 +1,4 @@
-"""Draw size against fidelity: each build a point, and the frontier of what no other beats."""
+"""Draw what was measured: size against fidelity with its frontier, and speed by device row."""
 
 import io
 import math
@@ -52,8 +52,17 @@ def frontier_svg(builds: Sequence[Build], formats: Mapping[str, str]) -> str:
         builds: with figures on equal positions.
         formats: variant to its format.
     """
+    import matplotlib
+    from matplotlib.figure import Figure
+
     drawn = io.StringIO()
-    _save(builds, formats, drawn, "svg", "")
+    # A page may hold several charts, and no two elements of one id.
+    salt = "".join(one.variant for one in builds)
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(5.2, 3.7), layout="constrained", dpi=72)
+        _draw(figure, builds, formats)
+        nothing = {"Date": None, "Creator": None}
+        figure.savefig(drawn, format="svg", transparent=True, metadata=nothing)
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
     used = set(re.findall(r"#([\w-]+)", text))
@@ -63,33 +72,30 @@ def frontier_svg(builds: Sequence[Build], formats: Mapping[str, str]) -> str:
     return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
-def frontier_png(builds: Sequence[Build], formats: Mapping[str, str], title: str) -> bytes:
-    """Return the chart as a PNG on white, for a card."""
-    drawn = io.BytesIO()
-    _save(builds, formats, drawn, "png", title)
-    return drawn.getvalue()
+def speed_png(rows: Mapping[str, tuple[float | None, float | None]], title: str) -> bytes:
+    """Draw how fast a variant was on each row, as a PNG on white for a card.
 
-
-def _save(
-    builds: Sequence[Build], formats: Mapping[str, str], into: Any, kind: str, title: str
-) -> None:
+    Args:
+        rows: device row to milliseconds to the first token and tokens per second.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    # A page may hold several charts, and no two elements of one id.
-    salt = "".join(one.variant for one in builds)
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(5.2, 3.7), layout="constrained", dpi=72)
-        _draw(figure, builds, formats)
-        if title:
-            figure.suptitle(title, fontsize=11)
-        figure.savefig(
-            into,
-            format=kind,
-            transparent=kind == "svg",
-            dpi=160 if kind == "png" else 72,
-            metadata={"Date": None, "Creator": None} if kind == "svg" else {"Software": None},
-        )
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(7.5, 1.2 + 0.4 * len(rows)), layout="constrained", dpi=120)
+        figure.suptitle(title, fontsize=10)
+        panels = figure.subplots(1, 2, sharey=True)
+        for place, label in enumerate(("first token, ms", "tokens per second")):
+            values = [measured[place] or 0.0 for measured in rows.values()]
+            bars = panels[place].barh(list(rows), values, color="#1f6fb2", height=0.6)
+            panels[place].bar_label(bars, fmt="%.3g", padding=3, fontsize=9)
+            panels[place].set_xlabel(label)
+            panels[place].spines[["top", "right"]].set_visible(False)
+            panels[place].margins(x=0.2)
+        panels[0].invert_yaxis()
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", metadata={"Software": None})
+    return drawn.getvalue()
 
 
 def _draw(figure: "Figure", builds: Sequence[Build], formats: Mapping[str, str]) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.manifest import MANIFEST, read_checksums, verify
-from phiforge.artifact.record import read_record, write_text
+from phiforge.artifact.record import read_record, write_bytes, write_text
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Release, read_job
-from phiforge.release.card import render
+from phiforge.release.card import CHART, render, speeds
 from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.promotion import refuse_other_artifact
 from phiforge.release.signing import ReleaseKey, release_key
@@ -113,9 +113,16 @@ def stage(
                 "snippet": snippet.read_text("utf-8").strip(),
                 "version": job.version,
                 "keyid": key.keyid,
+                "languages": job.languages,
+                "base_model": job.base_model,
             }
             card = render(build, list(receipts.values()), verdict, facts, payload)
             write_text(scratch / "README.md", card)
+            if rows := speeds(list(receipts.values())):
+                from phiforge.release.chart import speed_png  # slow to import
+
+                title = f"{build['title']}, {build['variant']} (a stand-in tells a CPU's speed)"
+                write_bytes(scratch / CHART, speed_png(rows, title))
             lay_out_evidence(
                 scratch,
                 build,

@@ -19,6 +19,7 @@ from phiforge.settings.blocks import (
 from phiforge.settings.documents import ConfigurationError, read_yaml
 
 VERSION = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
+REPO = "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class HubSource(Block):
@@ -32,7 +33,7 @@ class HubSource(Block):
             "4c49…"}
     """
 
-    repo: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    repo: str = Field(pattern=REPO)
     revision: str = Field(pattern="^[0-9a-f]{40}$")
     sha256: dict[str, Sha256] = Field({})
 
@@ -68,6 +69,10 @@ class Model(Block):
         name: kebab-case name, used in paths; e.g. my-phi
         title: the name people know the model by; e.g. My fine-tuned Phi-3
         license: SPDX identifier of the model's licence; e.g. MIT
+        languages: languages that it knows, as ISO 639-1 codes or `multilingual`; for the card; e.g.
+            ["en", "de"]
+        base_model: owner/name on the Hub of what a local checkpoint was fine-tuned from, for the
+            card; e.g. microsoft/Phi-3-mini-4k-instruct
         parameters: number of weights; memory estimates follow from it; e.g. 3821079552
         source: a pinned Hub commit (repo, revision) or a local folder with recorded checksums
             (path, checksums)
@@ -88,6 +93,8 @@ class Model(Block):
     name: str = Field(pattern="^[a-z0-9]+([.-][a-z0-9]+)*$")
     title: Text
     license: Text
+    languages: Annotated[Items[str], Field(min_length=1)] = ("en",)
+    base_model: str | None = Field(None, pattern=REPO)
     parameters: int = Field(ge=1)
     source: Source
     golden: Annotated[RelativePath, existing_file("correct the path or add the file")]

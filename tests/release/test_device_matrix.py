@@ -20,7 +20,15 @@ from support.release_edits import updated
 from support.small_blob import STANDIN, SmallBlob
 from support.small_release import COMPILER, MODEL, NPU, SmallVariant
 
-FACTS = {"summary": "s", "snippet": "print()", "version": "0.1.0", "keyid": "ab", "notice": ""}
+FACTS = {
+    "summary": "s",
+    "snippet": "print()",
+    "version": "0.1.0",
+    "keyid": "ab",
+    "notice": "",
+    "languages": ["en"],
+    "base_model": None,
+}
 LIMITS = {"size": 0.1, "mean_kl": 0.1, "max_kl": 0.1, "first_token_ms": 0.1, "tokens_per_s": 0.1}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from phiforge.artifact.tree import sha256_file
 from support.checkout import ROOT, Checkout, available_variants
@@ -85,6 +86,13 @@ def test_the_card_says_what_it_is(pipeline: Checkout) -> None:
     assert "**npu-standin** (standin): passed" in card
     assert "no receipt of npu-3720, npu-4000, npu-5010 has passed and is signed" in card
     assert "```python" in card
+    found = ModelCard(card).data
+    assert (found.language, found.license_link, found.base_model) == (["en"], "LICENSE", None)
+    fidelity = {one.metric_type: one.metric_value for one in found.eval_results}
+    assert fidelity["top1_agreement"] > 0.9 and fidelity["tokens_per_s"] > 0
+    picture = "evidence/speed.png"
+    assert f"]({picture})" in card
+    assert (pipeline.release("openvino-int4-npu") / picture).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_run_ends_with_a_table_that_names_what_is_missing(pipeline: Checkout) -> None:

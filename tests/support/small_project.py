@@ -74,7 +74,9 @@ class Project:
 
     def release(self, version: str) -> tuple[str, ...]:
         """The command of rule release."""
-        job = Release(MODEL, VARIANT, "small", "", version, RECIPE, "urn:test:builder", True)
+        job = Release(
+            MODEL, VARIANT, "small", "", version, RECIPE, "urn:test:builder", ("en",), None, True
+        )
         receipts = [f"work/checks/{row}.json" for row in self.variant.rows]
         return (
             "release", self._job(job), "--build", "work/build/BUILD.json",
