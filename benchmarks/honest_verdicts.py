@@ -158,7 +158,7 @@ def one(
         seen = run_prompts(
             module.open_runtime, {}, payload, device.settings, reference, golden,
             Path(scratch) / "DOING", skipped=left_out(record, limits),
-            longest=limits.total_tokens,
+            limits=limits,
         )  # fmt: skip
     found = evaluate(
         seen, reference, golden, precision=variant.precision, executor=device.executes, gates=gates

@@ -101,6 +101,11 @@ class Runtime(Protocol):
 
     decodes: bool
 
+    @property
+    def uses(self) -> Sequence[str]:
+        """What it has of `validators.usage`: ``defaults``, ``shortest``, ``longest``, ``batch``,
+        ``exchange`` (a batch's rows change places after each token), ``beams``."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text`` by the runtime's own tokenizer, special tokens recognised."""
 
@@ -110,8 +115,14 @@ class Runtime(Protocol):
     def stream(self, token_ids: Sequence[int]) -> str:
         """The text of ``token_ids`` as it streams, one token at a time, joined."""
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        """Greedy tokens after ``token_ids``, ended by the artifact's own stop tokens."""
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
+        """Tokens after ``token_ids``, ended by the artifact's own stop tokens.
+
+        Args:
+            greedy: False: by the artifact's own search defaults, of which nothing is overridden.
+        """
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         """Log-probabilities of the token after each of ``positions`` (ascending), teacher-forced.
@@ -122,6 +133,19 @@ class Runtime(Protocol):
 
     def executed_on(self) -> ExecutionEvidence:
         """What really ran; asked after `generate` and `score`."""
+
+
+class Batching(Protocol):
+    """What a runtime has besides whose `Runtime.uses` say ``beams`` and ``batch``."""
+
+    def search_beams(self, token_ids: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        """The two best hypotheses of ``count`` new tokens, the best first, while it answers."""
+
+    def answer_batch(
+        self, prompts: Sequence[Sequence[int]], count: int
+    ) -> list[tuple[tuple[int, ...], LogProbabilities]]:
+        """``count`` greedy tokens after each prompt, all read as one padded batch, and the
+        log-probabilities (count, vocabulary) that each was chosen from, while it is scored."""
 
 
 def only_known(settings: Mapping[str, Any], known: Sequence[str], where: str) -> None:

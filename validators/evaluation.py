@@ -87,7 +87,7 @@ def evaluate(
     if run.corpus is not None:
         permuted, notes = judge_corpus(run.corpus, reference.tokenizer)
         failures += permuted
-    failures += [Failure(one.name, one.what) for one in run.texts]
+    failures += [Failure(one.name, one.what) for one in run.findings]
     if run.evidence is not None:
         failures += judge_device(run.evidence, executor)
     return CheckResult(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import openvino
 import openvino_genai
+from numpy.typing import NDArray
 
 from phiforge.artifact.payload_files import OPENVINO_IR
 from validators.contract import (
@@ -25,6 +26,7 @@ from validators.cpu_info import cpu_info
 from validators.device_counters import DeviceCounters, gpu_busy, held_memory
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
+Array = NDArray[Any]
 
 _DESCRIBING = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "OPTIMIZATION_CAPABILITIES")
 _ONE_DEVICE = re.compile(r"CPU|GPU(\.\d+)?")
@@ -47,17 +49,25 @@ def one_device(name: str) -> str:
 
 
 def inputs_of(model: Any, token_ids: Sequence[int], past: int = 0) -> dict[str, Any]:
-    """Return the inputs of a stateful IR for ``token_ids`` that follow ``past`` earlier tokens.
-
-    Shapes: input_ids and position_ids (1, n), attention_mask (1, past + n), beam_idx (1,); only
-    those that the compiled ``model`` has.
-    """
+    """Return the inputs of a stateful IR for ``token_ids`` that follow ``past`` earlier tokens."""
     count = len(token_ids)
+    positions = np.arange(past, past + count)[None]
+    mask = np.ones((1, past + count))
+    return given(model, np.array([token_ids]), mask, positions, np.zeros(1))
+
+
+def given(
+    model: Any, input_ids: Array, attention_mask: Array, position_ids: Array, beam_idx: Array
+) -> dict[str, Any]:
+    """Return the inputs that the compiled ``model`` has, in their types.
+
+    Shapes: input_ids and position_ids (rows, n), attention_mask (rows, past + n), beam_idx (rows,).
+    """
     wanted = {
-        "input_ids": np.array([token_ids], dtype=np.int64),
-        "attention_mask": np.ones((1, past + count), dtype=np.int64),
-        "position_ids": np.arange(past, past + count, dtype=np.int64)[None],
-        "beam_idx": np.zeros(1, dtype=np.int32),
+        "input_ids": input_ids.astype(np.int64),
+        "attention_mask": attention_mask.astype(np.int64),
+        "position_ids": position_ids.astype(np.int64),
+        "beam_idx": beam_idx.astype(np.int32),
     }
     names = {port.any_name for port in model.inputs}
     return {name: value for name, value in wanted.items() if name in names}
@@ -68,21 +78,20 @@ class GenaiPipeline:
 
     def __init__(self, artifact: Path, device: str, properties: Mapping[str, Any]) -> None:
         self._pipeline = openvino_genai.LLMPipeline(artifact, device, **properties)
-        self._config = self._pipeline.get_generation_config()
         self._tokenizer = self._pipeline.get_tokenizer()
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
         """See `validators.contract.Runtime.generate`."""
-        ids = np.array([token_ids], dtype=np.int64)
-        prompt = openvino_genai.TokenizedInputs(
-            openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids))
-        )
-        self._config.do_sample = False
-        self._config.max_new_tokens = max_new_tokens
+        config = self._pipeline.get_generation_config()
+        config.max_new_tokens = max_new_tokens
+        if greedy:
+            config.do_sample = False
         started = time.perf_counter()
-        result = self._pipeline.generate(prompt, self._config)
+        result = self._pipeline.generate(_tokenized(token_ids), config)
         total_s = time.perf_counter() - started
-        stop_ids = frozenset({*self._config.stop_token_ids, self._config.eos_token_id})
+        stop_ids = frozenset({*config.stop_token_ids, config.eos_token_id})
         tokens, stopped = cut_at_stop([int(token) for token in result.tokens[0]], stop_ids)
         return Generation(
             token_ids=tokens,
@@ -91,6 +100,19 @@ class GenaiPipeline:
             first_token_s=result.perf_metrics.get_ttft().mean / 1000,
             total_s=total_s,
         )
+
+    def search_beams(self, token_ids: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        """See `validators.contract.Batching.search_beams`."""
+        config = self._pipeline.get_generation_config()
+        config.do_sample, config.max_new_tokens = False, count
+        config.num_beams = config.num_return_sequences = 2
+        found = self._pipeline.generate(_tokenized(token_ids), config).tokens
+        return [tuple(int(token) for token in tokens) for tokens in found]
+
+
+def _tokenized(token_ids: Sequence[int]) -> Any:
+    ids = np.array([token_ids], dtype=np.int64)
+    return openvino_genai.TokenizedInputs(openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids)))
 
 
 class IrRuntime:
@@ -101,6 +123,7 @@ class IrRuntime:
     """
 
     decodes = True
+    uses: Sequence[str] = ("defaults", "shortest", "longest")
 
     def __init__(
         self,
@@ -140,14 +163,20 @@ class IrRuntime:
         streamer.end()
         return "".join(parts)
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
         """See `validators.contract.Runtime.generate`."""
+        with self.counters.watch("it answered"):
+            return self.pipeline().generate(token_ids, max_new_tokens, greedy=greedy)
+
+    def pipeline(self) -> GenaiPipeline:
+        """The pipeline that answers, in the compiled model's place."""
         self._compiled = None
         if self._pipeline is None:
             gc.collect()
             self._pipeline = GenaiPipeline(self.artifact, self.device, self._answering)
-        with self.counters.watch("it answered"):
-            return self._pipeline.generate(token_ids, max_new_tokens)
+        return self._pipeline
 
     def compiled(self) -> Any:
         """The compiled model that is scored, in the pipeline's place."""

@@ -13,6 +13,7 @@ own tokens are scored, and answers, where there are any, serve to try the steps 
 
 import argparse
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig
 
-from phiforge.artifact.payload_files import TOKENIZER
+from phiforge.artifact.payload_files import TOKENIZER, TOKENIZER_IRS
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import files_under, fresh_tree, sha256_file
 from phiforge.jobs import Reference, read_job
@@ -32,13 +33,23 @@ from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from validators.contract import CheckError
 from validators.float32_model import load, teacher_forced
 from validators.golden import load_golden
-from validators.lint.tokenizer import chat_template
+from validators.lint.tokenizer import chat_template, ir_digest
 from validators.metrics import TOP, most_probable, truncate_top_k
 from validators.positions import Span, select_positions
 from validators.reference_tree import ReferencePrompt, Scored, write_reference
 from validators.simulation import simulated_costs
 
-TOOLCHAIN = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
+TOOLCHAIN = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "safetensors",
+    "openvino",
+    "openvino-tokenizers",
+    "optimum",
+    "optimum-intel",
+)
 END_OF_TURN = "<|end|>"
 
 
@@ -77,6 +88,7 @@ def make_reference(
                 asked.append((prompt, token_ids))
         held = load(source, hold=hold)
         stop_ids = _stop_ids(held.model, tokenizer)
+        sampling = bool(held.model.generation_config.do_sample)
         prompts = [
             _unanswered(prompt, token_ids)
             if synthetic and not answered
@@ -86,7 +98,7 @@ def make_reference(
         chosen = select_positions([_span(prompt) for prompt in prompts], positions)
         scored, closest = _score(held.model, prompts, chosen)
         window = getattr(held.model.config, "sliding_window", None)
-        facts = {
+        facts: dict[str, Any] = {
             "arithmetic": "float32",
             "chat_template": chat_template(source),
             "weights_held_in": held.weights_held_in,
@@ -98,6 +110,7 @@ def make_reference(
             "positions": sum(map(len, chosen)),
             "sliding_window": window,
             "source_sha256": source_digest(source),
+            "sampling": sampling,
             "stop_ids": sorted(stop_ids),
             "synthetic": synthetic,
             "toolchain": {name: version(name) for name in TOOLCHAIN},
@@ -105,7 +118,8 @@ def make_reference(
         }
         del held  # simulations load the source again, one at a time
         simulated = {} if synthetic else simulated_costs(source, prompts, scored, hold=hold)
-        write_reference(folder, prompts, scored, {**facts, "simulated": simulated})
+        facts |= {"simulated": simulated, "tokenizer_irs": _tokenizer_irs(source)}
+        write_reference(folder, prompts, scored, facts)
 
 
 def source_digest(source: Path) -> str:
@@ -138,6 +152,20 @@ def _tokenizer(source: Path, copy: Path) -> Tokenizer:
     backend.no_truncation()
     copy.write_text(backend.to_str(), encoding="utf-8")
     return Tokenizer.from_file(str(copy))
+
+
+def _tokenizer_irs(source: Path) -> dict[str, str]:
+    """Convert the tokenizer as an export does, and return digests; empty: there is no way to."""
+    # late: it may change what it imports, and nothing is computed after it
+    from optimum.exporters.openvino.convert import export_tokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, trust_remote_code=False, local_files_only=True
+    )
+    with tempfile.TemporaryDirectory(prefix="phiforge-tokenizer-") as name:
+        export_tokenizer(tokenizer, Path(name), task="text-generation-with-past")
+        made = [Path(name) / one for one in TOKENIZER_IRS]
+        return {path.name: ir_digest(path) for path in made if path.is_file()}
 
 
 def _stop_ids(model: Any, tokenizer: Tokenizer) -> frozenset[int]:

@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,10 @@ class Reference:
         scored: positions by prompt id.
         digest: SHA-256 of REFERENCE.json, which names the other files' digests.
         chat_template: the source's (`validators.lint.tokenizer.chat_template`); None: none.
+        tokenizer_irs: what openvino_tokenizers makes of the source's tokenizer
+            (`validators.lint.tokenizer.lint_irs`).
+        stop_ids: tokens that end an answer.
+        sampling: whether the source's own search defaults sample.
     """
 
     prompts: tuple[ReferencePrompt, ...]
@@ -86,6 +90,9 @@ class Reference:
     digest: str
     tokenizer: Path
     chat_template: Any = None
+    tokenizer_irs: Mapping[str, str] = field(default_factory=dict)
+    stop_ids: frozenset[int] = frozenset()
+    sampling: bool = False
 
 
 def write_reference(
@@ -161,6 +168,9 @@ def load_reference(folder: Path) -> Reference:
         digest=sha256_file(folder / RECORD),
         tokenizer=folder / TOKENIZER,
         chat_template=record.get("chat_template"),
+        tokenizer_irs=record["tokenizer_irs"],
+        stop_ids=frozenset(record["stop_ids"]),
+        sampling=record["sampling"],
     )
 
 

@@ -55,7 +55,8 @@ class RunResult:
         failure: what ended the run before all prompts were done.
         performance: how fast it answered (`validators.performance`), in the receipt's form.
         corpus: what the runtime's tokenizer made of the corpus; None if `failure` came first.
-        texts: what is wrong with the text that the runtime makes of ids.
+        findings: what is wrong with the text that the runtime makes of ids, and with the artifact
+            as users run it.
     """
 
     prompts: tuple[PromptResult, ...]
@@ -64,7 +65,7 @@ class RunResult:
     failure: RuntimeFailure | None = None
     performance: Mapping[str, Any] | None = None
     corpus: CorpusEncodings | None = None
-    texts: tuple[RuntimeFailure, ...] = ()
+    findings: tuple[RuntimeFailure, ...] = ()
 
 
 def write_run_result(folder: Path, result: RunResult) -> None:
@@ -90,7 +91,7 @@ def read_run_result(folder: Path) -> RunResult:
         failure=failure and RuntimeFailure(**failure),
         performance=value["performance"],
         corpus=corpus,
-        texts=tuple(RuntimeFailure(**entry) for entry in value["texts"]),
+        findings=tuple(RuntimeFailure(**entry) for entry in value["findings"]),
     )
 
 

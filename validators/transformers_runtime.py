@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from transformers import TextStreamer
 
-from validators.contract import Generation, cut_at_stop
+from validators.contract import Generation, LogProbabilities, cut_at_stop
 from validators.device_counters import DeviceCounters
+from validators.metrics import log_probabilities
 
 
 class TransformersRuntime:
     """A model and its tokenizer; the runtime adds how to score and what proves the device."""
 
     decodes = True
+    uses: Sequence[str] = ("defaults", "shortest", "longest")
 
     def __init__(
         self, model: Any, tokenizer: Any, counters: DeviceCounters, **options: Any
@@ -39,7 +41,9 @@ class TransformersRuntime:
         streamer.end()
         return "".join(streamer.parts)
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
         """See `validators.contract.Runtime.generate`."""
         inputs = torch.tensor([list(token_ids)])
         first_token = _FirstToken()
@@ -49,8 +53,8 @@ class TransformersRuntime:
                 inputs,
                 attention_mask=torch.ones_like(inputs),
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
                 streamer=first_token,
+                **({"do_sample": False} if greedy else {}),
                 **self._options,
             )
         total_s = time.perf_counter() - started
@@ -59,6 +63,35 @@ class TransformersRuntime:
         tokens, stopped = cut_at_stop(output[0, len(token_ids) :].tolist(), stop_ids)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return Generation(tokens, stopped, text, first_token.seconds, total_s)
+
+    def search_beams(self, token_ids: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        """See `validators.contract.Batching.search_beams`."""
+        found = self._read([token_ids], count, num_beams=2, num_return_sequences=2).sequences
+        return [tuple(row[len(token_ids) :].tolist()) for row in found]
+
+    def answer_batch(
+        self, prompts: Sequence[Sequence[int]], count: int
+    ) -> list[tuple[tuple[int, ...], LogProbabilities]]:
+        """See `validators.contract.Batching.answer_batch`."""
+        read = self._read(prompts, count, output_logits=True)
+        scores = log_probabilities(torch.stack(read.logits, dim=1).float().numpy())
+        tokens = read.sequences[:, -scores.shape[1] :].tolist()
+        return [(tuple(ids), row) for ids, row in zip(tokens, scores, strict=True)]
+
+    def _read(self, prompts: Sequence[Sequence[int]], count: int, **options: Any) -> Any:
+        """Generate ``count`` tokens after prompts that are padded on the left."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts])
+        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
+        return self.model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=count,
+            do_sample=False,
+            return_dict_in_generate=True,
+            **options,
+            **self._options,
+        )
 
 
 class _Joined(TextStreamer):  # type: ignore[misc]

@@ -11,7 +11,7 @@ anything else: there is none.
 import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from phiforge.artifact.record import RecordError, read_record, write_record
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError, run_command
-from phiforge.jobs import Limits
+from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.receipts.golden import GoldenSet
 from validators.contract import ArtifactError, CheckError, OpenRuntime, Runtime
 from validators.golden import load_golden
@@ -41,6 +41,7 @@ from validators.run_result import (
     RuntimeFailure,
     write_run_result,
 )
+from validators.usage import Use, uses_of
 
 DOING = "DOING"
 TOOLCHAIN_FILE = "TOOLCHAIN.json"
@@ -69,7 +70,7 @@ def main() -> None:
     skipped = left_out(read_record(Path(job["reference"]) / RECORD), limits)
     run = run_prompts(
         module.open_runtime, toolchain, payload, settings, reference, golden, doing,
-        skipped=skipped, longest=limits.total_tokens,
+        skipped=skipped, limits=limits,
     )  # fmt: skip
     if run.failure is None:
         run = add_performance(module, run, payload, settings, reference, doing)
@@ -121,14 +122,17 @@ def run_prompts(
     doing: Path,
     *,
     skipped: Mapping[str, str],
-    longest: int | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> RunResult:
     """Answer every prompt, then score every prompt; stop at the first failure.
+
+    What users do besides (`validators.usage`) is asked for and compared on the way; where it goes
+    wrong, the run goes on.
 
     Args:
         doing: a file that names each step before it is taken.
         skipped: prompt id to why it is left out (`validators.left_out`).
-        longest: most tokens of a prompt with its answer; None: no limit.
+        limits: what the variant declares.
 
     Raises:
         CheckError: the runtime was asked for something that it does not know.
@@ -144,8 +148,20 @@ def run_prompts(
     def step(what: str) -> None:
         doing.write_text(what, encoding="utf-8")
 
+    findings: list[RuntimeFailure] = []
+
+    def used(use: Use, act: Callable[..., Any], *given: Any) -> list[Any]:
+        """Return what came back, in a list; empty: it went wrong."""
+        step(use.what)
+        try:
+            return [act(*given)]
+        except Exception as error:
+            found = _failure(error, doing, payload)
+            own = use.failure if found.name == "runtime-error" else found.name
+            findings.append(replace(found, name=own))
+            return []
+
     evidence = corpus = None
-    texts: tuple[RuntimeFailure, ...] = ()
     failure: RuntimeFailure | None = None
     try:
         step("opening the artifact")
@@ -164,23 +180,32 @@ def run_prompts(
                 *judge_decoding(runtime.decode, tokenizer),
                 *judge_streaming(runtime.decode, runtime.stream, tokenizer),
             )
-            texts = tuple(RuntimeFailure(*one) for one in found)
+            findings += [RuntimeFailure(*one) for one in found]
         for prompt in running:
             if reference.synthetic and not prompt.answer_ids:
                 continue
             step(f"answering prompt '{prompt.id}'")
-            room = (longest or sys.maxsize) - len(prompt.prompt_ids)
+            room = (limits.total_tokens or sys.maxsize) - len(prompt.prompt_ids)
             length = min(prompts[prompt.id].max_new_tokens, room)
             add(prompt, generation=runtime.generate(prompt.prompt_ids, length))
+        greedy = {one.id: one.generation for one in results.values() if one.generation}
+        uses = [
+            (use, used(use, use.answer))
+            for use in uses_of(runtime, reference, running, greedy, limits)
+        ]
         for prompt in running:
             step(f"scoring prompt '{prompt.id}'")
             add(prompt, **_score(runtime, prompt, reference))
+        for use, answered in uses:
+            used(use, use.compare, *answered) if answered else None
         step("asking what executed")
         evidence = runtime.executed_on()
     except Exception as error:
         failure = _failure(error, doing, payload)
     prompts_seen = tuple(results.values())
-    return RunResult(prompts_seen, evidence, toolchain, failure, corpus=corpus, texts=texts)
+    return RunResult(
+        prompts_seen, evidence, toolchain, failure, corpus=corpus, findings=tuple(findings)
+    )
 
 
 def add_performance(
@@ -193,7 +218,8 @@ def add_performance(
 ) -> RunResult:
     """Add how fast the artifact answered, as users run it where the module can (``AS_USED``).
 
-    What fails only with the numerics of users is the artifact's failure as well.
+    What fails only with the numerics of users is the artifact's failure as well. There the answer
+    that warms up is made with nothing overridden, neither numerics nor search.
     """
     ids = {prompt.id: prompt.prompt_ids for prompt in reference.prompts}
     answers = [
@@ -207,13 +233,23 @@ def add_performance(
         doing.write_text("answering with the runtime's own numerics", encoding="utf-8")
         try:
             runtime: Runtime = module.open_runtime(payload, settings={**settings, **as_used})
+            (first, greedy), *rest = answers[: RUNS + 1]
+            warm_up = runtime.generate(first, LONGEST_ANSWER, greedy=False)
             answers = [
-                (token_ids, runtime.generate(token_ids, LONGEST_ANSWER))
-                for token_ids, _ in answers[: RUNS + 1]
+                (first, warm_up),
+                *(
+                    (token_ids, runtime.generate(token_ids, LONGEST_ANSWER))
+                    for token_ids, _ in rest
+                ),
             ]
         except Exception as error:
             return replace(run, failure=_failure(error, doing, payload))
         pinned = False
+        ends = greedy.stopped and len(greedy.token_ids) < LONGEST_ANSWER
+        if ends and not warm_up.stopped and not reference.sampling:
+            what = "with nothing overridden the first prompt's answer does not end"
+            wrong = RuntimeFailure("wrong-defaults", f"{what}: {warm_up.text[-60:]!r}")
+            run = replace(run, findings=(*run.findings, wrong))
     lengths = [(len(token_ids), answer) for token_ids, answer in answers]
     return replace(run, performance=performance(lengths, "pinned" if pinned else "default"))
 

@@ -17,7 +17,6 @@ import openvino as ov
 
 from converters.contract import BuildRecord, ConvertError, Options
 from converters.openvino.ir import (
-    TOKENIZER_IRS,
     number_nodes,
     read_ir,
     replace_constant,
@@ -27,7 +26,12 @@ from converters.openvino.ir import (
 from converters.openvino.lint import lint
 from converters.openvino.npu import write_npu_profile
 from converters.source_files import copy_files
-from phiforge.artifact.payload_files import CONFIGURATION, OPENVINO_IR, TOKENIZER_FILES
+from phiforge.artifact.payload_files import (
+    CONFIGURATION,
+    OPENVINO_IR,
+    TOKENIZER_FILES,
+    TOKENIZER_IRS,
+)
 from phiforge.sources.weights import (
     SourceTensor,
     as_float32,

@@ -22,7 +22,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from converters.contract import BuildRecord, ConvertError
 from converters.openvino.ir import (
-    TOKENIZER_IRS,
     number_nodes,
     read_ir,
     replace_constant,
@@ -30,7 +29,7 @@ from converters.openvino.ir import (
     writing,
 )
 from converters.source_files import copy_source_files
-from phiforge.artifact.payload_files import OPENVINO_IR
+from phiforge.artifact.payload_files import OPENVINO_IR, TOKENIZER_IRS
 
 TOOLCHAIN = (
     "numpy",

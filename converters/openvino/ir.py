@@ -9,13 +9,8 @@ from pathlib import Path
 import openvino as ov
 
 from converters.contract import ConvertError
-from phiforge.artifact.payload_files import (
-    OPENVINO_DETOKENIZER,
-    OPENVINO_TOKENIZER,
-    source_weight_name,
-)
+from phiforge.artifact.payload_files import source_weight_name
 
-TOKENIZER_IRS = (OPENVINO_TOKENIZER, OPENVINO_DETOKENIZER)
 _COUNTED_NAME = re.compile(r"[A-Za-z0-9]+_\d+(\.\d+)?")
 
 

@@ -24,6 +24,7 @@ OPENVINO_IR = "openvino_model.xml"
 OPENVINO_WEIGHTS = "openvino_model.bin"
 OPENVINO_TOKENIZER = "openvino_tokenizer.xml"
 OPENVINO_DETOKENIZER = "openvino_detokenizer.xml"
+TOKENIZER_IRS = (OPENVINO_TOKENIZER, OPENVINO_DETOKENIZER)
 NPU_PROFILE = "npu-profile.json"
 
 ONNX_GRAPH = "model.onnx"

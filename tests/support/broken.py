@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from benchmarks.sabotage import Sabotage, sabotaged
 from support.bench import reseal
 
@@ -56,3 +58,26 @@ def replaced(name: str, old: str, new: str) -> Edit:
         (payload / name).write_text(text.replace(old, new), encoding="utf-8")
 
     return edit
+
+
+def in_detokenizer(before: bytes, after: bytes) -> Edit:
+    """One string of the detokenizer's IR becomes another of its length, wherever it stands."""
+
+    def edit(payload: Path) -> None:
+        path = payload / "openvino_detokenizer.bin"
+        data = path.read_bytes()
+        assert before in data
+        path.write_bytes(data.replace(before, after))
+
+    return edit
+
+
+def ignore_graph_mask(payload: Path) -> None:
+    """What counts the tokens of a row in a GenAI graph sees no padding."""
+    graph = onnx.load(payload / "model.onnx", load_external_data=False)
+    nodes = graph.graph.node
+    place = next(place for place, node in enumerate(nodes) if node.op_type == "ReduceSum")
+    inputs = [nodes[place].input[0], "/model/constants/INT64/[1]"]
+    nodes[place].input[0] = "ones"
+    nodes.insert(place, onnx.helper.make_node("Max", inputs, ["ones"], "ones"))
+    onnx.save(graph, payload / "model.onnx")

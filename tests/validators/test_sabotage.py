@@ -4,17 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.sabotage import other_weights, rope_base, swap_layers, zero_layer
 from converters.openvino import convert
 from phiforge.artifact.record import read_record
 from support.bench import SOURCE, Bench, reseal
-from support.broken import Broken, Edit, files, replaced, weights
+from support.broken import Broken, Edit, files, ignore_graph_mask, in_detokenizer, replaced, weights
 from support.checkout import ROOT
 from support.jobs import check_job
 from validators.acceptance import load_gates
@@ -22,7 +20,6 @@ from validators.evaluation import evaluate
 from validators.execution import own_predictions
 from validators.golden import load_golden
 from validators.isolation import run_in_subprocess
-from validators.lint.openvino_ir import read_ir
 from validators.reference_tree import load_reference
 
 
@@ -56,22 +53,6 @@ def exchange_in_tokenizer(first: int, second: int) -> Edit:
     return edit
 
 
-def exchange_in_ir(name: str, first: int, second: int) -> Edit:
-    """In the vocabulary of a tokenizer's IR: where each word begins and ends in one string."""
-
-    def edit(payload: Path) -> None:
-        constants = read_ir(payload / f"{name}.xml").constants
-        strings = [one for one in constants if one.type == "u8"]
-        words = constants.index(max(strings, key=lambda one: one.size))
-        data = bytearray((payload / f"{name}.bin").read_bytes())
-        for one in constants[words - 2 : words]:
-            ends = np.frombuffer(data, dtype=np.int32, count=one.size // 4, offset=one.offset)
-            ends[[first, second]] = ends[[second, first]]
-        (payload / f"{name}.bin").write_bytes(data)
-
-    return edit
-
-
 @pytest.mark.parametrize(
     ("row", "broken"),
     [
@@ -101,52 +82,37 @@ def test_wrong_weights_are_named_before_they_answer(
     assert receipt["executed_on"] is None
 
 
-@pytest.mark.parametrize(
-    ("variant", "place", "name"),
-    [
-        ("genai-cpu-int4", "tokenizer", "permuted-token-ids"),
-        ("openvino-int4", "openvino_tokenizer", "permuted-token-ids"),
-        ("openvino-int4", "openvino_detokenizer", "wrong-detokenizer"),
-    ],
-)
 def test_two_exchanged_ids_are_named(
-    bench: Bench, built: Callable[[str], Path], tmp_path: Path, variant: str, place: str, name: str
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """No golden prompt and no answer holds either of the two."""
-    pair = unasked(bench)
-    edit = exchange_in_tokenizer if place == "tokenizer" else partial(exchange_in_ir, place)
-    artifact = files(variant, edit(*pair)).made(built, tmp_path)
+    artifact = files("genai-cpu-int4", exchange_in_tokenizer(*unasked(bench))).made(built, tmp_path)
+    found = bench.failures("genai-cpu-int4", "cpu", artifact)
     # The lint of files sees other bytes than the source's as well.
-    assert set(bench.failures(variant, "cpu", artifact)) - {"other-files"} == {name}
+    assert found == ["other-files", "permuted-token-ids"]
 
 
-def in_detokenizer(before: bytes, after: bytes) -> Edit:
-    """One string of the detokenizer's IR becomes another of its length, wherever it stands."""
-
-    def edit(payload: Path) -> None:
-        path = payload / "openvino_detokenizer.bin"
-        data = path.read_bytes()
-        assert before in data
-        path.write_bytes(data.replace(before, after))
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        in_detokenizer(b"\xe2\x96\x81 ^ ", b"\xe2\x96\x81\t^ "),
-        in_detokenizer(b"\x81 ^ ", b"\x81  +"),
-        in_detokenizer(b"Santiago", b"xxxxxxxx"),
-    ],
-    ids=["tabs for spaces", "no spaces", "a word that no prompt asks for"],
-)
-def test_a_runtimes_own_text_is_the_sources(
-    bench: Bench, built: Callable[[str], Path], tmp_path: Path, edit: Edit
+def test_another_use_that_goes_wrong_fails_the_check(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    artifact = files("openvino-int4", edit).made(built, tmp_path)
-    found = set(bench.failures("openvino-int4", "cpu", artifact))
-    assert found - {"wrong-text"} == {"wrong-detokenizer"}
+    """A mask that is ignored; without the source's lint, the check goes on to the end."""
+    broken = files("genai-cpu-int4", ignore_graph_mask)
+    elsewhere = replace(bench, source=None)
+    receipt = elsewhere.receipt("genai-cpu-int4", "cpu", broken.made(built, tmp_path))
+    assert [failure["name"] for failure in receipt["failures"]] == ["wrong-batch"]
+    assert all(entry["passed"] for entry in receipt["golden"])
+
+
+def test_a_runtimes_own_text_is_the_sources(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Asked without the lint, which has compared the tokenizer's bytes."""
+    payload = files("openvino-int4", in_detokenizer(b"Santiago", b"xxxxxxxx")).made(built, tmp_path)
+    seen = run_in_subprocess(
+        payload / "payload", "openvino", {"device": "CPU"}, bench.reference, bench.golden,
+        time_limit_s=600,
+    )  # fmt: skip
+    assert {finding.name for finding in seen.findings} == {"wrong-detokenizer"}
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,16 @@ from validators.lint.unknown_bytes import lint_unknown_bytes
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
 _4_BITS = ("i4", "u4", "nf4")
-_METADATA = ("net", "rt_info", "nncf", "weight_compression")
+_RT_INFO = ["net", "rt_info"]
+_METADATA = ("nncf", "weight_compression")
+_RUNTIME_OPTIONS = "runtime_options"
+_SECTIONS = {"info", "Runtime_version", "conversion_parameters", "nncf", "optimum"}
+"""What else exporter and nncf write into a model's rt_info: versions and settings of their own."""
+_ATTRIBUTES = {"decompression"}
+"""What they write into a layer's."""
 _LAYER = ["net", "layers", "layer"]
 _EDGE = ["net", "edges", "edge"]
 _SECTION = ("net", "layers")
-_CHAT_TEMPLATE = ("net", "rt_info", "chat_template")
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,20 @@ class Ir:
 
     Attributes:
         layers: by id; those inside the bodies of ``If`` and ``Loop`` are left out.
-        nncf_metadata: what nncf says that it did (rt_info ``nncf/weight_compression``).
-        chat_template: of a tokenizer's IR.
+        rt_info: the model's, path of names to value.
+        attributes: names of what the layers' rt_info holds.
     """
 
     constants: tuple[Constant, ...]
-    nncf_metadata: Mapping[str, str]
-    chat_template: str | None
+    rt_info: Mapping[tuple[str, ...], str | None]
+    attributes: frozenset[str]
     layers: Mapping[str, Layer] = field(default_factory=dict)
+
+    @property
+    def nncf_metadata(self) -> Mapping[str, str]:
+        """What nncf says that it did."""
+        said = self.rt_info.items()
+        return {path[2]: value or "" for path, value in said if path[:2] == _METADATA and path[2:]}
 
     @cached_property
     def matrices(self) -> Mapping[str, Constant]:
@@ -119,8 +130,8 @@ def read_ir(xml: Path) -> Ir:
             without end.
     """
     constants: list[Constant] = []
-    metadata: dict[str, str] = {}
-    templates: list[str | None] = []
+    rt_info: dict[tuple[str, ...], str | None] = {}
+    noted: set[str] = set()
     path: list[str] = []
     layer: dict[str, str] = {}
     layers: dict[str, Layer] = {}
@@ -154,10 +165,11 @@ def read_ir(xml: Path) -> Ir:
             once("edge to layer", attributes["to-layer"], "port", attributes["to-port"])
             origin = attributes["from-layer"], int(attributes["from-port"])
             layers[attributes["to-layer"]].inputs[int(attributes["to-port"])] = origin
-        elif tuple(path[:-1]) == _METADATA:
-            metadata[tag] = attributes.get("value", "")
-        elif tuple(path) == _CHAT_TEMPLATE:
-            templates.append(attributes.get("value"))
+        elif path[:2] == _RT_INFO and len(path) > 2:
+            once(*path)
+            rt_info[tuple(path[2:])] = attributes.get("value")
+        elif tag == "attribute":
+            noted.add(attributes.get("name", ""))
 
     def end(_: str) -> None:
         path.pop()
@@ -174,7 +186,7 @@ def read_ir(xml: Path) -> Ir:
             parser.ParseFile(stream)
     except (expat.ExpatError, OSError, ValueError, KeyError) as error:
         raise ArtifactError("unreadable-ir", f"{xml.name}: {error}") from None
-    return Ir(tuple(constants), metadata, templates[0] if templates else None, layers)
+    return Ir(tuple(constants), rt_info, frozenset(noted), layers)
 
 
 def _constant(layer: Mapping[str, str], data: Mapping[str, str]) -> Constant:
@@ -284,6 +296,28 @@ def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     if wrong:
         what = f"nncf's metadata in the IR (rt_info nncf/weight_compression) says {some(wrong)}"
         yield Failure("nncf-metadata", what)
+
+
+def lint_runtime_options(ir: Ir) -> list[Failure]:
+    """Compare the options that an IR gives its device with optimum's, as a closed list.
+
+    A plugin takes each for a property that its user did not set. optimum gives every text model
+    the scale of activations, and the precision of the cache where weights are not compressed
+    (``_set_runtime_options`` of optimum.exporters.openvino.convert).
+    """
+    expected = {"ACTIVATIONS_SCALE_FACTOR": "8.0"}
+    if all(matrix.type == "f16" for matrix in ir.matrices.values()):
+        expected["KV_CACHE_PRECISION"] = "f16"
+    wanted = {f"{_RUNTIME_OPTIONS}/{name}": value for name, value in expected.items()}
+    said = {"/".join(path): value for path, value in ir.rt_info.items() if path[0] not in _SECTIONS}
+    said.pop(_RUNTIME_OPTIONS, None)
+    wrong = [
+        f"{name} {said.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+        for name in sorted(said.keys() | wanted.keys())
+        if said.get(name) != wanted.get(name)
+    ]
+    wrong += [f"{name} at a layer" for name in sorted(ir.attributes - _ATTRIBUTES)]
+    return [Failure("runtime-options", f"the IR's rt_info has {some(wrong)}")] if wrong else []
 
 
 def lint_bytes(ir: Ir, weights: Path) -> list[Failure]:

@@ -1,5 +1,7 @@
 """Compare a payload's tokenizer and chat template with the source's."""
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +9,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from phiforge.artifact.payload_files import TOKENIZER
+from phiforge.artifact.payload_files import TOKENIZER, TOKENIZER_IRS
 from phiforge.artifact.record import RecordError, read_record
 from phiforge.receipts.receipt import Failure, Note
-from validators.contract import some
+from validators.contract import ArtifactError, some
 from validators.lint.corpus import corpus
 from validators.lint.detokenizer import judge_decoding
 
@@ -49,6 +51,39 @@ def lint_vocabulary(payload: Path, reference: Tokenizer) -> list[Failure]:
         what = f"{TOKENIZER} and the source's differ in {different}"
         return [Failure("vocabulary-mismatch", what)]
     return [Failure(*one) for one in judge_decoding(tokenizer.decode_batch, reference)]
+
+
+def ir_digest(xml: Path) -> str:
+    """SHA-256 of a tokenizer's IR: graph, constants and rt_info, without the names that OpenVINO
+    gives by a counter.
+
+    Raises:
+        ArtifactError: ``unreadable-ir``: a file is missing.
+    """
+    try:
+        text, constants = xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
+    except OSError as error:
+        raise ArtifactError("unreadable-ir", f"{xml.name}: {error.strerror}") from None
+    unnamed = _NAMES.sub(lambda names: _COUNTED.sub(b"", names[0]), text)
+    return hashlib.sha256(unnamed + constants).hexdigest()
+
+
+_NAMES = re.compile(rb'names?="[^"]*"')
+_COUNTED = re.compile(rb'(?<=[",])[A-Za-z0-9]+_[0-9]+(\.[0-9]+)?(?=[",])')
+
+
+def lint_irs(payload: Path, expected: Mapping[str, str]) -> list[Failure]:
+    """Compare the tokenizer's IRs with what openvino_tokenizers makes of the source.
+
+    Args:
+        expected: name to `ir_digest`; empty: it converts no tokenizer of this kind.
+    """
+    present = [name for name in TOKENIZER_IRS if (payload / name).is_file()] if expected else []
+    wrong = [name for name in present if ir_digest(payload / name) != expected.get(name)]
+    if not wrong:
+        return []
+    what = f"{some(wrong)}: not what openvino_tokenizers makes of the source's tokenizer"
+    return [Failure("other-tokenizer", what)]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _module(name: str, kind: str, tensors: dict[str, Any]) -> Any:
     return module
 
 
-class _LibraryRuntime(TransformersRuntime):
+class _LibraryRuntime(TransformersRuntime):  # batches and beams are transformers' own affair here
     def __init__(self, artifact: Path) -> None:
         self._layout = read_record(artifact / NPU_LIBRARY_LAYOUT)
         super().__init__(

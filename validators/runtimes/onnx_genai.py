@@ -88,23 +88,28 @@ def _configuration(artifact: Path, provider: str) -> Any:
 
 
 def _answer(model: Any, token_ids: Sequence[int]) -> None:
-    generator = _generator(model, token_ids, len(token_ids) + _PROFILED_TOKENS)
+    total = len(token_ids) + _PROFILED_TOKENS
+    generator = _generator(model, [token_ids], max_length=total, do_sample=False)
     while not generator.is_done():
         generator.generate_next_token()
 
 
-def _generator(model: Any, token_ids: Sequence[int], max_length: int) -> Any:
+def _generator(model: Any, rows: Sequence[Sequence[int]], **options: Any) -> Any:
+    """A generator that has read ``rows`` of one length; ``options`` override search defaults."""
     parameters = og.GeneratorParams(model)
-    parameters.set_search_options(do_sample=False, max_length=max_length)
+    parameters.set_search_options(batch_size=len(rows), **options)
     generator = og.Generator(model, parameters)
-    generator.append_tokens(np.array(token_ids, dtype=np.int32))
+    generator.append_tokens(np.array(rows, dtype=np.int32))
     return generator
 
 
 class _OnnxGenaiRuntime:
     decodes = True
+    uses: Sequence[str] = ("defaults", "shortest", "longest")
 
     def __init__(self, artifact: Path, provider: str) -> None:
+        if provider == "cpu":  # DirectML refuses beams with graph capture; CUDA was not seen
+            self.uses = (*self.uses, "batch", "beams")
         self._artifact, self._provider = artifact, provider
         self._build = read_build(artifact)
         self._answering: Any = None
@@ -123,16 +128,17 @@ class _OnnxGenaiRuntime:
         stream = self._tokenizer.create_stream()
         return "".join(str(stream.decode(token)) for token in token_ids)
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
-        total = min(len(token_ids) + max_new_tokens, self._build.context_length)
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
+        longest = self._build.context_length if greedy else self._build.max_length
+        total = min(len(token_ids) + max_new_tokens, longest)
+        options = {"do_sample": False} if greedy else {}
         new: list[int] = []
         first_token_s = None
-        if self._answering is None:
-            self._scoring = None
-            gc.collect()
-            self._answering = og.Model(_configuration(self._artifact, self._provider))
+        model = self._answers()
         started = time.perf_counter()
-        generator = _generator(self._answering, token_ids, total)
+        generator = _generator(model, [token_ids], max_length=total, **options)
         while not generator.is_done():
             generator.generate_next_token()
             new.append(int(generator.get_next_tokens()[0]))
@@ -142,9 +148,47 @@ class _OnnxGenaiRuntime:
         text = str(self._tokenizer.decode(np.array(tokens, dtype=np.int32))) if tokens else ""
         return Generation(tokens, stopped, text, first_token_s, total_s)
 
+    def _answers(self) -> Any:
+        """The session that answers, in the place of the one that scores."""
+        if self._answering is None:
+            self._scoring = None
+            gc.collect()
+            self._answering = og.Model(_configuration(self._artifact, self._provider))
+        return self._answering
+
+    def search_beams(self, token_ids: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        total = len(token_ids) + count
+        options = {"num_beams": 2, "num_return_sequences": 2, "do_sample": False}
+        generator = _generator(self._answers(), [token_ids], max_length=total, **options)
+        while not generator.is_done():
+            generator.generate_next_token()
+        found = [generator.get_sequence(place)[len(token_ids) :] for place in range(2)]
+        return [tuple(int(token) for token in tokens) for tokens in found]
+
+    def answer_batch(
+        self, prompts: Sequence[Sequence[int]], count: int
+    ) -> list[tuple[tuple[int, ...], LogProbabilities]]:
+        longest, pad = max(map(len, prompts)), self._tokenizer.pad_token_id
+        # GenAI's own encode_batch pads on the right, and its attention counts from the left
+        rows = [[*ids, *[pad] * (longest - len(ids))] for ids in prompts]
+        generator = _generator(
+            self._profiled().model, rows, max_length=longest + count, do_sample=False
+        )
+        read = generator.get_output("logits")
+        logits = [np.stack([row[len(ids) - 1] for row, ids in zip(read, prompts, strict=True)])]
+        generator.generate_next_token()
+        while len(logits) < count:
+            generator.generate_next_token()
+            logits.append(np.array(generator.get_output("logits")[:, -1]))
+        scores = log_probabilities(np.stack(logits, axis=1))
+        tokens = [generator.get_sequence(row)[longest:] for row in range(len(rows))]
+        return [(tuple(map(int, ids)), row) for ids, row in zip(tokens, scores, strict=True)]
+
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:
         # One token of room: at its full length a generator is done and gives nothing.
-        generator = _generator(self._profiled().model, token_ids, len(token_ids) + 1)
+        generator = _generator(
+            self._profiled().model, [token_ids], max_length=len(token_ids) + 1, do_sample=False
+        )
         self._last_asked = token_ids
         return log_probabilities(generator.get_output("logits")[0][list(positions)])
 

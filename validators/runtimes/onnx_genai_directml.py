@@ -61,6 +61,7 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
 class _DirectmlRuntime:
     decodes = False  # by its runner; row dml-standin decodes with the same tokenizer
+    uses = ()  # each new length of a prompt is compiled for seconds; row dml-standin has them
 
     def __init__(self, artifact: Path, process: DirectmlProcess) -> None:
         self._build = read_build(artifact)
@@ -78,7 +79,9 @@ class _DirectmlRuntime:
     def stream(self, token_ids: Sequence[int]) -> str:
         raise NotImplementedError
 
-    def generate(self, token_ids: Sequence[int], max_new_tokens: int) -> Generation:
+    def generate(
+        self, token_ids: Sequence[int], max_new_tokens: int, *, greedy: bool = True
+    ) -> Generation:
         most = min(max_new_tokens, self._build.context_length - len(token_ids))
         ids, stopped, first, last, *text = self._process.ask(
             "generate", _line(token_ids), str(most)

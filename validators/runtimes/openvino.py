@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 
 from validators.contract import (
@@ -25,6 +26,7 @@ from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     IrRuntime,
     compiled_evidence,
+    given,
     gpu_counters,
     inputs_of,
     one_device,
@@ -61,6 +63,8 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
 
 class _OpenvinoRuntime(IrRuntime):
+    uses = (*IrRuntime.uses, "batch", "exchange", "beams")
+
     def __init__(self, artifact: Path, device: str, pinned: Mapping[str, str]) -> None:
         self._pinned = pinned
         core = openvino.Core()
@@ -80,6 +84,33 @@ class _OpenvinoRuntime(IrRuntime):
         with self.counters.watch("it was scored"):
             result = request.infer(inputs_of(compiled, token_ids))
         return log_probabilities(result["logits"][0][list(positions)])
+
+    def search_beams(self, token_ids: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        return self.pipeline().search_beams(token_ids, count)
+
+    def answer_batch(
+        self, prompts: Sequence[Sequence[int]], count: int
+    ) -> list[tuple[tuple[int, ...], LogProbabilities]]:
+        """Pad on the left; rows change places after each token, as ``beam_idx`` lets them."""
+        compiled = self.compiled()
+        request = compiled.create_infer_request()
+        request.reset_state()
+        longest = max(map(len, prompts))
+        rows = [[0] * (longest - len(ids)) + list(ids) for ids in prompts]
+        mask = np.array([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
+        ids, order = np.array(rows), np.arange(len(prompts), dtype=np.int32)
+        holds, scores = order, []
+        for _ in range(count):
+            positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -ids.shape[1] :]
+            with self.counters.watch("it was scored"):
+                result = request.infer(given(compiled, ids, mask, positions, order))
+            last = log_probabilities(result["logits"][:, -1])
+            scores.append(last[np.argsort(holds)])
+            order = np.sort(order)[::-1]  # for every token after the first
+            holds, mask = holds[order], np.pad(mask[order], ((0, 0), (0, 1)), constant_values=1)
+            ids = last.argmax(axis=1)[order][:, None]
+        found = np.stack(scores, axis=1)
+        return [(tuple(row.argmax(axis=1).tolist()), row) for row in found]
 
     def executed_on(self) -> ExecutionEvidence:
         compiled = self.compiled()

@@ -141,10 +141,15 @@ def pipeline_options(artifact: Path) -> dict[str, Any]:
 class NpuRuntime(IrRuntime):
     """The static pipeline of an artifact.
 
+    It takes a prompt of one token for the next one of the prompt before (OpenVINO's
+    llm_infer_request.cpp tells them apart by the length), whatever the artifact.
+
     Args:
         devices: what NPUW_DEVICES is set to, ``NPU`` or ``CPU``.
         extra: more options of the pipeline, which the artifact does not choose: BLOB_PATH.
     """
+
+    uses = ("defaults", "longest")
 
     def __init__(
         self, artifact: Path, devices: str, *, extra: Mapping[str, Any] | None = None

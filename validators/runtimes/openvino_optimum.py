@@ -38,6 +38,8 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
 
 
 class _OptimumRuntime(TransformersRuntime):
+    uses = (*TransformersRuntime.uses, "batch", "beams")
+
     def __init__(self, artifact: Path, device: str) -> None:
         self._device = device
         self._pinned = PINNED if device == "CPU" else {}
