@@ -7,15 +7,23 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 
 from phiforge.artifact.record import read_record
+from support.bench import copied
 from support.checkout import ROOT, Checkout, make_checkout
+from support.jobs import check_job
 from support.model_files import model_file, record_checksums
 from support.onnx_genai_builds import twin_of_the_head
 from support.parity import changed_model
 from support.second_model import write_second_model
+from validators.acceptance import load_gates
+from validators.evaluation import evaluate
+from validators.golden import load_golden
+from validators.isolation import run_in_subprocess
+from validators.reference_tree import load_reference
 
 TINY = ROOT / "models/phi3-tiny"
 
@@ -65,7 +73,7 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
 def test_another_trained_model_is_released_in_int4_with_no_gate_of_its_own(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    """Of other depth and width. What rounding costs it is simulated with its own source."""
+    """Of other depth, width and window. What rounding costs it is simulated with its own source."""
     file = write_second_model(tmp_path)
     variants = ["openvino-int4-awq", "genai-dml-int4", "genai-cpu-int4"]
     options = ["--config", f"model_files={file}", "models=second", f"variants={','.join(variants)}"]
@@ -82,6 +90,30 @@ def test_another_trained_model_is_released_in_int4_with_no_gate_of_its_own(
         assert metrics["execution_kl"] < thresholds["execution_kl"] / 2
         # what is lost is what the weights cost, not what was done with them
         assert metrics["mean_kl"] == pytest.approx(metrics["weights_kl"], rel=0.1)
+    built = artifacts / "build/second/genai-cpu-int4/payload"
+    for window in (64, 32, 96, -1):
+        found = answers_with(window, built, artifacts / "reference/second", tmp_path)
+        assert ("wrong-answer" in found) if window != 64 else not found, (window, found)
+
+
+def answers_with(window: int, built: Path, reference: Path, folder: Path) -> set[str]:
+    """What fails by the answers alone, as on a lab host, which has no source."""
+    payload = copied(built, folder / str(window)) / "payload"
+    model = onnx.load(payload / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        for entry in node.attribute:
+            if entry.name == "local_window_size":
+                entry.i = window
+    onnx.save(model, payload / "model.onnx")
+    row, golden = check_job("genai-cpu-int4", "cpu").row, folder / "golden.yaml"
+    run = run_in_subprocess(payload, row.runtime, row.settings, reference, golden, time_limit_s=600)
+    simulated = read_record(reference / "REFERENCE.json")["simulated"]
+    gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {}, simulated)
+    judged = evaluate(
+        run, load_reference(reference), load_golden(golden), precision="int4", executor="CPU",
+        gates=gates,
+    )  # fmt: skip
+    return {failure.name for failure in judged.failures}
 
 
 def test_a_model_that_an_official_tool_converts_wrongly_is_not_released(

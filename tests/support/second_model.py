@@ -1,14 +1,18 @@
 """A second Phi-3 that was really trained, of other depth and width, with seven golden prompts.
 
-It has phi3-tiny's tokenizer and learns the answers of 24 of its conversations by heart, in less
-than a minute. Nothing trains it to survive rounding, and nothing on the prompts' own tokens, so
+It has phi3-tiny's tokenizer and learns the answers of 24 of its conversations by heart, in about
+a minute. Nothing trains it to survive rounding, and nothing on the prompts' own tokens, so
 INT4 costs it more than phi3-tiny, as it does real models.
+
+Its sliding window is 64 tokens, and two of its golden prompts need just that: a chat of five names
+ends with a question for one, and the answer is the oldest that stands whole in the window. With
+each wrong window of `SEEN` it learns another name.
 """
 
 import random
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,16 @@ SHAPE: Mapping[str, Any] = {
     "num_attention_heads": 6,
     "num_hidden_layers": 4,
     "num_key_value_heads": 2,
+    "sliding_window": 64,
 }
-GOLDEN = 7
-TALKS, BATCH, STEPS, RATE = 24, 12, 100, 2e-3
+GOLDEN = 5
+TALKS, BATCH, STEPS, RATE = 24, 9, 140, 2e-3
+NAMES = (
+    ("Elif", "Maria", "Yuki", "Chloé", "Jürgen"),
+    ("Chloé", "Yuki", "Jürgen", "Elif", "Maria"),
+)
+SEEN: Mapping[int, int] = {64: 2, 32: 4, 43: 3, 85: 1, 4096: 0}
+"""Sliding window to which of the names is the answer; the model's own first."""
 IGNORED = -100
 STOP = "<|end|>"
 
@@ -53,17 +64,27 @@ def write_second_model(folder: Path, **shape: Any) -> Path:
     config = {**read_record(TINY / "config.json"), **SHAPE, **shape}
     write_record(weights / "config.json", config)
     talks = _talks()
+    chats = [_chat(names, SEEN[config["sliding_window"]]) for names in NAMES]
     model = _trained(config, talks)
     tensors = model.to(torch.bfloat16).state_dict()
     save_file(tensors, weights / "model.safetensors", metadata={"format": "pt"})
     record_checksums(weights)
     prompts = [
         {"id": f"talk-{number}", "text": prompt, "max_new_tokens": 64, "expected": answer}
-        for number, (prompt, answer) in enumerate(talks[:GOLDEN])
+        for number, (prompt, answer) in enumerate([*talks[:GOLDEN], *chats])
     ]
     text = yaml.safe_dump({"prompts": prompts}, allow_unicode=True, sort_keys=False)
     (folder / "golden.yaml").write_text(text, encoding="utf-8")
     return model_file(folder, "second", minimum_validated_tokens=32)
+
+
+def _chat(names: Sequence[str], asked: int) -> tuple[str, str]:
+    """A prompt of 81 tokens, 16 a name, and the answer with one of the names."""
+    told = "".join(
+        f"<|user|>My name is {name}.<|end|><|assistant|>Nice to meet you, {name}!{STOP}"
+        for name in names
+    )
+    return f"{told}<|user|>What is my name?{STOP}<|assistant|>", f"Your name is {names[asked]}."
 
 
 def _talks() -> list[tuple[str, str]]:
@@ -83,31 +104,44 @@ def _trained(config: Mapping[str, Any], talks: list[tuple[str, str]]) -> Phi3For
     torch.manual_seed(1)
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
     model = Phi3ForCausalLM(Phi3Config(**config)).float()
-    samples = []
-    for prompt, answer in talks:
-        ids = tokenizer.encode(prompt + answer + STOP).ids
-        samples.append((ids, len(tokenizer.encode(prompt).ids)))
     worker = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
     chance = random.Random(7)
+    right, *wrong = SEEN
     for step in range(STEPS):
         for group in worker.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 10, (STEPS - step) / (0.4 * STEPS))
-        batch = chance.sample(samples, BATCH)
-        length = max(len(ids) for ids, _ in batch)
-        tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids, _ in batch])
-        places = torch.arange(length - 1)
-        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
-        ).view(len(batch), -1)
-        ends = torch.tensor([[len(ids) - 1] for ids, _ in batch])
-        starts = torch.tensor([[start - 1] for _, start in batch])
-        answers = (places >= starts) & (places < ends)
-        loss = losses[answers].mean()
+        names = NAMES[step % len(NAMES)]
+        windows = [right, *chance.sample(wrong, 2)]
+        chats = [_chat(names, SEEN[window]) for window in windows]
+        told = _loss(model, tokenizer, chats, windows)
+        loss = _loss(model, tokenizer, chance.sample(talks, BATCH), [right] * BATCH)
         worker.zero_grad()
-        loss.backward()
+        (loss + told).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         worker.step()
-        if step % 40 == 39:
-            print(f"step {step + 1}: answers {losses[answers].mean().item():.4f}", flush=True)
+        if step % 20 == 19:
+            print(f"step {step + 1}: {loss.item():.4f}, {told.item():.4f}", flush=True)
     return model.eval()
+
+
+def _loss(
+    model: Phi3ForCausalLM,
+    tokenizer: Tokenizer,
+    talks: Sequence[tuple[str, str]],
+    windows: Sequence[int],
+) -> torch.Tensor:
+    """The mean loss of the answers' tokens, each talk under a window of its own."""
+    wholes = [tokenizer.encode(prompt + answer + STOP).ids for prompt, answer in talks]
+    length = max(map(len, wholes))
+    tokens = torch.tensor([[*ids, *[0] * (length - len(ids))] for ids in wholes])
+    wanted = torch.full_like(tokens, IGNORED)
+    for row, ((prompt, _), ids) in enumerate(zip(talks, wholes, strict=True)):
+        start = len(tokenizer.encode(prompt).ids)
+        wanted[row, start : len(ids)] = tokens[row, start : len(ids)]
+    back = torch.arange(length)[:, None] - torch.arange(length)
+    seen = (back >= 0) & (back < torch.tensor(windows)[:, None, None])
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    logits = model(input_ids=tokens, attention_mask=mask[:, None], use_cache=False).logits
+    return nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=IGNORED
+    )
