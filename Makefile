@@ -9,7 +9,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # TORCH_INDEX= (empty) switches it off.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: all test lint lock npu-library npu-compiler directml directml-lock clean clean-directml verify.pyz
+.PHONY: all test lint lock npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -57,11 +57,12 @@ npu-compiler: $(NPU_COMPILER)/.installed
 $(NPU_COMPILER)/.installed: envs/npu-compiler.lock envs/install.py envs/npu_compiler/build.py envs/npu_compiler/npu_compile.c
 	$(PYTHON) envs/npu_compiler/build.py $(NPU_COMPILER)
 
-# Optional: Microsoft's DirectML on this CPU, for the row dml-software (docs/validation.md). Root, or user
-# namespaces; 5 GB. `clean-directml` removes all of it.
+# Optional: Microsoft's DirectML on this CPU, for the row dml-software (docs/without-the-hardware.md). Root, or
+# user namespaces; 5 GB. `clean-directml` removes all of it.
 directml: .directml/.installed
 
-.directml/.installed: envs/directml.lock envs/install.py $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c enter.sh packages.lock run.sh runner.cpp)
+DEBIAN_TREE := $(addprefix envs/,debian.py enter.sh install.py)
+.directml/.installed: envs/directml.lock $(DEBIAN_TREE) $(addprefix envs/directml/,build.py d3d12.c d3d12.spec dxcore.c packages.lock run.sh runner.cpp)
 	$(PYTHON) envs/directml/build.py .directml
 
 # The newest packages, and what DirectML makes of each form of each operator on them.
@@ -72,6 +73,19 @@ directml-lock: $(INSTALLED)
 
 clean-directml:
 	rm -rf .directml
+
+# Optional: OpenVINO's GPU plugin on this CPU, for the row gpu-software (docs/without-the-hardware.md). Root, or
+# user namespaces; 2 GB. `clean-intel-gpu` removes all of it.
+intel-gpu: .intel-gpu/.installed
+
+.intel-gpu/.installed: $(DEBIAN_TREE) $(addprefix envs/intel_gpu/,build.py identity.c layer.c layer.h packages.lock prelude.c prelude.cl watch.c)
+	$(PYTHON) envs/intel_gpu/build.py .intel-gpu
+
+intel-gpu-lock:
+	$(PYTHON) envs/intel_gpu/lock.py
+
+clean-intel-gpu:
+	rm -rf .intel-gpu
 
 # --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:

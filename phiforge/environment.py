@@ -45,16 +45,16 @@ def interpreter(name: str) -> Path:
     return python
 
 
-def directml() -> Path:
-    """The folder of `make directml`, whose marker lists what it was made from.
+def debian_tree(name: str) -> Path:
+    """The folder of `make NAME` (directml, intel-gpu), whose marker lists what it was made from.
 
     Raises:
         EnvironmentMissing: it is not made, or a lock or source is another one now.
     """
-    folder = ROOT / ".directml"
+    folder, remedy = ROOT / f".{name}", f"make {name}"
     marker = folder / MARKER
     if not marker.is_file():
-        raise EnvironmentMissing("it is not made", where=folder, remedy="make directml")
+        raise EnvironmentMissing("it is not made", where=folder, remedy=remedy)
     try:
         made_of = parse_checksums(marker.read_text(encoding="utf-8"), marker)
         changed = [name for name in made_of if sha256_file(ROOT / name) != made_of[name]]
@@ -64,14 +64,14 @@ def directml() -> Path:
         raise EnvironmentMissing(
             f"it was made from other locks or sources ({', '.join(changed) or 'none'})",
             where=folder,
-            remedy="make directml",
+            remedy=remedy,
         )
     return folder
 
 
-def installed_directml() -> dict[str, str] | None:
-    """Return the DirectML that is made, as jobs name it; None: none, or one of other sources."""
+def installed_tree(name: str) -> dict[str, str] | None:
+    """Return the tree that is made, as jobs name it; None: none, or one of other sources."""
     try:
-        return {"installed_sha256": sha256_file(directml() / MARKER)}
+        return {"installed_sha256": sha256_file(debian_tree(name) / MARKER)}
     except EnvironmentMissing:
         return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from phiforge.environment import directml
+from phiforge.environment import debian_tree
 from validators.contract import ArtifactError, CheckError
 
 ENVIRONMENT = "directml"
@@ -37,7 +37,7 @@ class DirectmlProcess:
     """
 
     def __init__(self, artifact: Path, job_limit_s: float, earlier: bool = False) -> None:
-        folder = directml()
+        folder = debian_tree("directml")
         # Below the check's working directory, which goes with the check however this process ends.
         self.jobs = Path(tempfile.mkdtemp(prefix="directml-", dir=Path.cwd()))
         self._job_limit_s, self._asked = job_limit_s, 0

@@ -17,8 +17,9 @@ from phiforge.environment import interpreter
 from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.offline import OFFLINE
 from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
-from validators import worker
+from validators import intel_gpu_tree, worker
 from validators.contract import CheckError
+from validators.intel_gpu_tree import command_in_tree, keep_kernels, take_kernels
 from validators.run_result import RunResult, RuntimeFailure, read_run_result
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -54,7 +55,6 @@ def run_in_subprocess(
             own message is in the log.
         EnvironmentMissing: ``environment`` is not installed.
     """
-    python = sys.executable if environment is None else str(interpreter(environment))
     with tempfile.TemporaryDirectory(prefix="phiforge-check-") as name:
         folder = Path(name)
         job = {
@@ -68,9 +68,18 @@ def run_in_subprocess(
         }
         job_file = folder / "JOB.json"
         job_file.write_text(json.dumps(job), encoding="utf-8")
+        arguments = ["-m", worker.__name__, str(job_file)]
+        in_tree = environment == intel_gpu_tree.NAME
+        if in_tree:
+            read = (payload, reference, golden.parent)
+            command = command_in_tree(arguments, read, folder, {**PASSIVE, **OFFLINE})
+            take_kernels(folder)
+        else:
+            python = sys.executable if environment is None else str(interpreter(environment))
+            command = [python, *arguments]
         try:
             ended = subprocess.run(
-                [python, "-m", worker.__name__, str(job_file)],
+                command,
                 cwd=folder,
                 env={**PASSIVE, **_without_keys(os.environ), **OFFLINE, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
@@ -88,6 +97,8 @@ def run_in_subprocess(
                 where=f"validators/runtimes/{module}.py",
                 remedy="read the lines above this one in the log",
             )
+        if in_tree:
+            keep_kernels(folder)
         return read_run_result(folder)
 
 

@@ -23,7 +23,7 @@ from validators.contract import (
     shown,
 )
 from validators.cpu_info import cpu_info
-from validators.device_counters import DeviceCounters, gpu_busy, held_memory
+from validators.device_counters import DeviceCounters, Read, gpu_busy, held_memory
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers")
 Array = NDArray[Any]
@@ -189,12 +189,16 @@ class IrRuntime:
         return self._compiled
 
 
-def gpu_counters(core: Any, device: str) -> DeviceCounters:
-    """Return the counters of a GPU; none of the CPU, which works whatever executes."""
+def gpu_counters(core: Any, device: str, busy: Mapping[str, Read] | None = None) -> DeviceCounters:
+    """Return the counters of a GPU; none of the CPU, which works whatever executes.
+
+    Args:
+        busy: counters in place of the driver's.
+    """
     if device == "CPU":
         return DeviceCounters()
     return DeviceCounters(
-        busy={"drm-engine and drm-cycles of /proc/self/fdinfo": gpu_busy},
+        busy=busy or {"drm-engine and drm-cycles of /proc/self/fdinfo": gpu_busy},
         held={"GPU_MEMORY_STATISTICS": partial(held_memory, core, device, "GPU_MEMORY_STATISTICS")},
     )
 

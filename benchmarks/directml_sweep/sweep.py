@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from forms import Array, Form, forms
 
 from phiforge.artifact.tree import sha256_file
-from phiforge.environment import directml
+from phiforge.environment import debian_tree
 
 HERE = Path(__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def write_case(form: Form, folder: Path) -> None:
 
 def run_all(folder: Path, count: int) -> None:
     """Run the program until every case has an answer; one that ends it has crashed."""
-    root = directml()
+    root = debian_tree("directml")
     while left := [str(i) for i in range(count) if not (folder / str(i) / "answer").exists()]:
         (folder / "list").write_text("\n".join(left) + "\n", encoding="utf-8")
         folders = ["--read", f"{HERE}:/source", "--write", f"{folder}:/cases"]

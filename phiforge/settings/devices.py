@@ -97,14 +97,14 @@ class Detect(Block):
         containing: texts, one of which a matched file must contain; e.g. ["0x8086"]
         distributions: Python packages that must be installed; e.g. ["onnxruntime-genai-winml"]
         tool: what must be set up here, of the locks and sources as they are now (make npu-compiler,
-            make directml), or named in config/config.yaml
+            make directml, make intel-gpu), or named in config/config.yaml
     """
 
     platform: str | None = None
     files: Items[Text] = ()
     containing: Items[str] = ()
     distributions: Items[str] = ()
-    tool: Literal["npu_compiler", "directml"] | None = None
+    tool: Literal["npu_compiler", "directml", "intel_gpu"] | None = None
 
 
 class Runtime(Block):
@@ -112,15 +112,15 @@ class Runtime(Block):
 
     Attributes:
         module: module of validators/runtimes; e.g. openvino
-        environment: locked environment that it runs in, made by `make NAME` as .venv-NAME; null:
-            the main one
+        environment: locked environment that it runs in, made by `make NAME` (.venv-NAME; intel-gpu:
+            the main one in a tree of its own); null: the main one
         lock: locked environment of a device elsewhere, the name of envs/NAME.lock; rows with
             another runner than local need it; e.g. device-openvino
         settings: settings of the runtime module; e.g. {"device": "CPU"}
     """
 
     module: str = Field(pattern="^[a-z_]+$")
-    environment: Literal["npu-library"] | None = None
+    environment: Literal["npu-library", "intel-gpu"] | None = None
     lock: str | None = Field(None, pattern="^device-[a-z0-9-]+$")
     settings: dict[str, Any] = Field({})
 
@@ -197,9 +197,13 @@ class Device(Block):
         if self.runner == "local" and "detect" not in self.model_fields_set:
             remedy = "say what must be here for the row to run; {} means always"
             raise mistake("is missing", remedy, key="detect")
-        if self.kind == "standin" and self.executes not in ("CPU", "DML"):
-            remedy = "a stand-in runs on the CPU, or as DML on a software adapter"
+        in_software = any(one.environment == "intel-gpu" for one in self.runtimes.values())
+        if self.kind == "standin" and self.executes not in ("CPU", "DML", *["GPU"] * in_software):
+            remedy = "a stand-in runs on the CPU, or in software: as DML, or as GPU in intel-gpu"
             raise mistake("is neither CPU nor DML", remedy, key="executes")
+        if self.kind != "standin" and in_software:
+            remedy = "it has no GPU: a row in this environment is a stand-in"
+            raise mistake("is not standin", remedy, key="kind")
         if self.kind == "compiler" and (self.runner != "local" or len(self.stands_for) != 1):
             remedy = "a compiler runs here (runner: local), for one device row (stands_for)"
             raise mistake("does not fit the row", remedy, key="kind")

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from phiforge.environment import installed_directml
+from phiforge.environment import installed_tree
 from phiforge.npu_compiler import wine
 from phiforge.settings.blocks import read_block
 from phiforge.settings.config import Config, NPUCompiler, Publish, Signing
@@ -52,7 +52,11 @@ class Settings:
         """
         named = self.npu_compiler
         compiler = wine.installed() if named is None else named.plain()
-        return {"npu_compiler": compiler, "directml": installed_directml()}
+        return {
+            "npu_compiler": compiler,
+            "directml": installed_tree("directml"),
+            "intel_gpu": installed_tree("intel-gpu"),
+        }
 
 
 def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:

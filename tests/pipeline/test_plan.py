@@ -23,6 +23,7 @@ def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) ->
         "convert phi3-tiny to openvino-int4",
         "check phi3-tiny openvino-int4 on cpu",
         "check phi3-tiny openvino-int4 on gpu",
+        "check phi3-tiny openvino-int4 on gpu-software",
         "check phi3-tiny openvino-int4 on gpu-standin",
         "gate phi3-tiny openvino-int4 for candidate",
         "release phi3-tiny openvino-int4",
@@ -46,7 +47,8 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
         (fresh.folder / "toolchain").mkdir()
         (fresh.folder / "toolchain/here").touch()
         unblocked = fresh.planned("all", "--config", "variants=openvino-int8")
-    checks = {f"check phi3-tiny openvino-int8 on {row}" for row in ("cpu", "gpu", "gpu-standin")}
+    rows = ("cpu", "gpu", "gpu-software", "gpu-standin")
+    checks = {f"check phi3-tiny openvino-int8 on {row}" for row in rows}
     always = {
         "fetch phi3-tiny",
         "reference phi3-tiny: transformers, float32",

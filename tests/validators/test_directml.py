@@ -15,7 +15,6 @@ from onnx import ModelProto
 
 from phiforge import environment
 from phiforge.artifact.record import read_record
-from phiforge.environment import EnvironmentMissing, directml
 from phiforge.receipts.receipt import CheckResult
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.settings.limits import declared_limits
@@ -39,7 +38,7 @@ from validators.isolation import run_in_subprocess
 from validators.reference_tree import load_reference
 
 needs_directml = pytest.mark.skipif(
-    environment.installed_directml() is None, reason="needs `make directml`"
+    environment.installed_tree("directml") is None, reason="needs `make directml`"
 )
 
 PROMPT = (1, 450, 1000, 310, 444, 338)
@@ -274,31 +273,3 @@ def test_a_full_disk_is_no_verdict(
         with pytest.raises(CheckError, match="make room"):
             process.ask("score", " ".join(map(str, PROMPT)), positions)
         monkeypatch.chdir(tmp_path)
-
-
-def test_without_make_directml_one_line_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
-    with pytest.raises(EnvironmentMissing, match=r"not made\. Remedy: make directml"):
-        directml()
-    (tmp_path / ".directml").mkdir()
-    (tmp_path / "run.sh").touch()
-    (tmp_path / ".directml/.installed").write_text("0" * 64 + "  run.sh\n")
-    with pytest.raises(
-        EnvironmentMissing, match=r"other locks or sources \(run.sh\).*make directml"
-    ):
-        directml()
-
-
-@needs_directml
-def test_the_tree_is_made_from_the_sources_as_they_are() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import build; print(build.made_of(), end='')"],
-        cwd=ROOT / "envs/directml",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == (ROOT / ".directml/.installed").read_text(encoding="utf-8")
-    assert directml() == ROOT / ".directml"

@@ -22,6 +22,7 @@ from validators.contract import (
     Runtime,
     only_known,
 )
+from validators.device_counters import Read
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import (
     IrRuntime,
@@ -59,13 +60,21 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
             found=numerics,
         )
     device = one_device(str(settings.get("device", "CPU")))
-    return _OpenvinoRuntime(artifact, device, PINNED if numerics == "pinned" else {})
+    return OpenvinoRuntime(artifact, device, PINNED if numerics == "pinned" else {})
 
 
-class _OpenvinoRuntime(IrRuntime):
+class OpenvinoRuntime(IrRuntime):
+    """An IR on one device with ``pinned`` properties; ``busy`` counters besides the device's."""
+
     uses = (*IrRuntime.uses, "batch", "exchange", "beams")
 
-    def __init__(self, artifact: Path, device: str, pinned: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        device: str,
+        pinned: Mapping[str, str],
+        busy: Mapping[str, Read] | None = None,
+    ) -> None:
         self._pinned = pinned
         core = openvino.Core()
         super().__init__(
@@ -74,7 +83,7 @@ class _OpenvinoRuntime(IrRuntime):
             answering=pinned,
             scoring=pinned,
             core=core,
-            counters=gpu_counters(core, device),
+            counters=gpu_counters(core, device, busy),
         )
 
     def score(self, token_ids: Sequence[int], positions: Sequence[int]) -> LogProbabilities:

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Run a command in the tree of `make directml`, in namespaces of its own.
+# Run a command in the tree of `make directml` or `make intel-gpu`, in namespaces of its own.
 #
 #     enter.sh FOLDER [--change] [--read HOST:INSIDE]... [--write HOST:INSIDE]... -- COMMAND...
 #
-# FOLDER is .directml; its tree/ becomes the root. What the command writes there goes to memory and
-# is gone with it (--change: it goes into the tree). There is no network. Every process and every
-# mount lives in the namespaces, and the kernel ends them with this process, however it dies.
+# FOLDER is .directml or .intel-gpu; its tree/ becomes the root. What the command writes there goes
+# to memory and is gone with it (--change: it goes into the tree). There is no network, and no
+# device of this machine. Every process and every mount lives in the namespaces, and the kernel ends
+# them with this process, however it dies.
 #
 # Root needs nothing more; others need user namespaces.
 set -eu
@@ -53,4 +54,4 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-exec env -i PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 chroot "$root" "$@"
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 chroot "$root" "$@"
