@@ -17,10 +17,12 @@ from pathlib import Path
 from phiforge.artifact.file_lock import file_lock
 from phiforge.checkout import ROOT
 from phiforge.environment import debian_tree
+from validators.contract import CheckError
 
 NAME = "intel-gpu"
 LAYER = Path("/opt/intel-gpu/layer.so")
 _KERNELS = "kernels"
+_ROOM = 1 << 20  # bytes
 
 
 def command_in_tree(
@@ -66,6 +68,18 @@ def take_kernels(folder: Path) -> None:
             archive.unlink()
             shutil.rmtree(kernels, ignore_errors=True)
     kernels.mkdir(exist_ok=True)
+
+
+def refuse_full_disk(folder: Path) -> None:
+    """What PoCL cannot write for want of room is nothing against the artifact.
+
+    Raises:
+        CheckError: less than a megabyte is left.
+    """
+    if shutil.disk_usage(folder).free < _ROOM:
+        raise CheckError(
+            "no room is left for what PoCL compiles", where=folder, remedy="make room on this disk"
+        )
 
 
 def keep_kernels(folder: Path) -> None:

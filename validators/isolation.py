@@ -19,7 +19,12 @@ from phiforge.offline import OFFLINE
 from phiforge.trust.keys import RUNNER_KEY, SIGNING_KEY
 from validators import intel_gpu_tree, worker
 from validators.contract import CheckError
-from validators.intel_gpu_tree import command_in_tree, keep_kernels, take_kernels
+from validators.intel_gpu_tree import (
+    command_in_tree,
+    keep_kernels,
+    refuse_full_disk,
+    take_kernels,
+)
 from validators.run_result import RunResult, RuntimeFailure, read_run_result
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -88,6 +93,8 @@ def run_in_subprocess(
             )
         except subprocess.TimeoutExpired:
             return _ended("runtime-timeout", f"did not end within {time_limit_s:.0f} s", folder)
+        if in_tree:
+            refuse_full_disk(folder)
         death = cause_of_death(ended.returncode)
         if death is not None:
             return _ended("runtime-crashed", f"ended by {death}", folder)

@@ -41,12 +41,13 @@ for name in $(grep -v '^#' debian/patches/series); do
     patch --silent --strip 1 < "debian/patches/$name"
 done
 cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/opt/intel-gpu \
+    -DCMAKE_INSTALL_LIBDIR=lib \
     -DWITH_LLVM_CONFIG=/usr/bin/llvm-config-16 -DLLC_HOST_CPU=ivybridge \
     -DENABLE_CONFORMANCE=OFF -DENABLE_ICD=ON -DPOCL_ICD_ABSOLUTE_PATH=ON \
     -DENABLE_LOADABLE_DRIVERS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DENABLE_IPO=OFF \
     -DENABLE_HWLOC=OFF -DENABLE_LEVEL0=OFF -DENABLE_SPIRV=OFF -DENABLE_POCLCC=OFF \
-    -DENABLE_EXAMPLES=OFF -DENABLE_TESTS=OFF > configured.log || { cat configured.log; exit 1; }
-make --directory build --jobs 2 install > built.log 2>&1 || { tail -n 40 built.log; exit 1; }
+    -DENABLE_EXAMPLES=OFF -DENABLE_TESTS=OFF > made.log 2>&1 || { cat made.log; exit 1; }
+make --directory build --jobs 2 install > made.log 2>&1 || { tail -n 40 made.log; exit 1; }
 """
 
 _LAYER = """
