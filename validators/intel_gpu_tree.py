@@ -57,12 +57,10 @@ def command_in_tree(
 def take_kernels(folder: Path) -> None:
     """Unpack the kernels that earlier checks compiled below ``folder``; a damaged file goes."""
     archive, kernels = _archive(), folder / _KERNELS
-    with file_lock(archive.with_suffix(".lock")):
+    with suppress(OSError), file_lock(archive.with_suffix(".lock")):
         try:
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(kernels)
-        except FileNotFoundError:
-            pass
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             print(f"{archive}: damaged ({error}); its kernels are compiled again")
             archive.unlink()
@@ -89,7 +87,7 @@ def keep_kernels(folder: Path) -> None:
     """
     archive, kernels = _archive(), folder / _KERNELS
     partial = archive.with_suffix(".partial")
-    with file_lock(archive.with_suffix(".lock")), suppress(OSError):
+    with suppress(OSError), file_lock(archive.with_suffix(".lock")):
         try:
             if archive.exists():
                 shutil.copyfile(archive, partial)

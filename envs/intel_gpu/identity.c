@@ -15,6 +15,14 @@ static int left_out(const char *word) {
     return found && (!found[strlen(word)] || found[strlen(word)] == ' ');
 }
 
+/* With this extension the plugin asks for the architecture, in the queries named ..._INTEL. */
+static cl_int extensions(cl_device_id device, size_t room, void *value, size_t *size_ret) {
+    char text[8192] = "";
+    cl_int error = below->clGetDeviceInfo(device, CL_DEVICE_EXTENSIONS, 8000, text, NULL);
+    strcat(text, " cl_intel_device_attribute_query");
+    return error ? error : answer(text, strlen(text) + 1, room, value, size_ret);
+}
+
 static cl_int device_ids(cl_platform_id platform, cl_device_type type, cl_uint entries,
                          cl_device_id *devices, cl_uint *count) {
     (void)type; /* it asks for GPUs; PoCL's is a CPU */
@@ -46,6 +54,7 @@ static cl_int device_info(cl_device_id device, cl_device_info query, size_t room
     case CL_DEVICE_NUM_THREADS_PER_EU_INTEL: VALUE(cl_uint, 7);
     case CL_DEVICE_FEATURE_CAPABILITIES_INTEL:
         VALUE(cl_device_feature_capabilities_intel, CL_DEVICE_FEATURE_FLAG_DP4A_INTEL);
+    case CL_DEVICE_EXTENSIONS: return extensions(device, room, value, size_ret);
     default: return below->clGetDeviceInfo(device, query, room, value, size_ret);
     }
 }

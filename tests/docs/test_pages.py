@@ -34,6 +34,7 @@ MARKED = [
     "docs/npu-library.md: dry run: builds a library from its sources for minutes",
     "docs/releases.md: not run: no command, a table of files",
     "docs/upgrading.md: dry run: resolves against a package index, and runs these very tests",
+    "docs/without-the-hardware.md: dry run: fetches and builds for minutes",
 ]
 
 
