@@ -77,6 +77,7 @@ class Limits:
 
     Attributes:
         prompt_tokens: longest prompt; None: no limit.
+        row_prompt_tokens: longest prompt that the row takes; None: no limit.
         total_tokens: longest prompt with its answer; None: no limit.
         answer_tokens: longest answer of the reference; None: no limit.
         full_attention: every token attends to all before it. A variant of a source with a sliding
@@ -84,6 +85,7 @@ class Limits:
     """
 
     prompt_tokens: int | None = None
+    row_prompt_tokens: int | None = None
     total_tokens: int | None = None
     answer_tokens: int | None = None
     full_attention: bool = False

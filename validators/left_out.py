@@ -25,6 +25,8 @@ def _too_long(prompt: Mapping[str, Any], limits: Limits, window: int | None) -> 
     total = length + answer + (prompt["stop_id"] is not None)
     if limits.prompt_tokens is not None and length > limits.prompt_tokens:
         return f"{length} tokens, the variant takes prompts of {limits.prompt_tokens}"
+    if limits.row_prompt_tokens is not None and length > limits.row_prompt_tokens:
+        return f"{length} tokens, this row takes prompts of up to {limits.row_prompt_tokens}"
     if limits.total_tokens is not None and total > limits.total_tokens:
         return f"{total} tokens with its answer, the variant holds {limits.total_tokens}"
     if limits.answer_tokens is not None and answer > limits.answer_tokens:

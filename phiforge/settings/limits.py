@@ -15,7 +15,10 @@ def declared_limits(options: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     >>> declared_limits({"npu": {"MAX_PROMPT_LEN": 64}}, {}).total_tokens
     192
     """
-    limits: dict[str, Any] = {"answer_tokens": settings.get("answer_tokens")}
+    limits: dict[str, Any] = {
+        "answer_tokens": settings.get("answer_tokens"),
+        "row_prompt_tokens": settings.get("prompt_tokens"),
+    }
     npu = options.get("npu", options if NPU_LENGTHS.keys() & options.keys() else None)
     if npu is not None:
         lengths = {name: int(npu.get(name, default)) for name, default in NPU_LENGTHS.items()}

@@ -36,6 +36,10 @@ def test_a_lab_s_row_replaces_ours_and_its_paths_are_relative_to_its_file(tmp_pa
         ({"executes": None}, "key 'npu-4000.executes' is missing"),
         ({"kind": "standin"}, "key 'npu-4000.executes' is neither CPU nor DML"),
         ({"kind": "compiler", "stands_for": ["gpu"]}, "key 'npu-4000.kind' does not fit the row"),
+        (
+            {"runtimes": {"openvino": {"module": "openvino", "environment": "intel-gpu"}}},
+            "key 'npu-4000.kind' is not standin",
+        ),
         ({"key": "absent.pub"}, "key 'npu-4000.key' names 'absent.pub', and"),
         ({"key": "id"}, "which is not a public key in PEM"),
         ({"ssh": {**SSH, "identity": "absent"}}, "key 'npu-4000.ssh.identity' names 'absent', and"),

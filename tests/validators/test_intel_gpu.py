@@ -20,6 +20,7 @@ from phiforge import environment
 from phiforge.artifact.payload_files import OPENVINO_IR
 from phiforge.jobs import Limits
 from phiforge.receipts.receipt import CheckResult
+from phiforge.settings.limits import declared_limits
 from support.bench import Bench, copied
 from support.checkout import ROOT
 from support.small_disk import small_disk
@@ -70,7 +71,10 @@ def names(result: CheckResult) -> set[str]:
 def test_the_plugin_computes_as_float32_and_the_receipt_says_on_what(
     bench: Bench, fp16: Path
 ) -> None:
-    receipt = bench.receipt("openvino-fp16", "gpu-software", fp16.parent)
+    limits = declared_limits({}, {"prompt_tokens": 10, "answer_tokens": 13})
+    receipt = bench.receipt("openvino-fp16", "gpu-software", fp16.parent, limits=limits)
+    [left_out] = [one["not_run"] for one in receipt["golden"] if one["id"] == "sum"]
+    assert left_out == "11 tokens, this row takes prompts of up to 10"
     assert receipt["verdict"] == "passed", receipt["reason"]
     assert (receipt["kind"], receipt["stands_for"]) == ("standin", ["gpu"])
     assert receipt["metrics"]["execution_kl"] < 1e-10
@@ -193,6 +197,17 @@ def test_what_the_device_says_of_itself_is_what_the_plugin_asks_for(tmp_path: Pa
     assert "v12.0.0" not in architecture
     assert own["about"]["GPU_EXECUTION_UNITS_COUNT"] != 32
     assert own["error"] == found["error"]
+
+
+@needs_intel_gpu
+def test_where_a_gpu_of_the_machine_is_the_layer_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "dri").mkdir()
+    command = command_in_tree([str(OPERATORS), "softmax"], [], tmp_path, {})
+    at = command.index("--")
+    command[at:at] = ["--read", f"{tmp_path}/dri:/dev/dri"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["devices"] == ["CPU"]
+    assert "this machine's GPU is here (/dev/dri); not loaded" in done.stderr
 
 
 @needs_intel_gpu

@@ -1,6 +1,6 @@
 """The raw IR in OpenVINO's own GPU plugin, on this CPU (`make intel-gpu`).
 
-Settings: ``device``, GPU; ``answer_tokens``, the longest answer that is asked for
+Settings: ``device``, GPU; ``prompt_tokens`` and ``answer_tokens``, the longest prompt and answer
 (`phiforge.settings.limits`).
 
 The plugin is that of the wheel that users install; it runs its graph passes, kernel selection and
@@ -40,7 +40,7 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
     Raises:
         CheckError: an unknown setting, or this is not the tree of `make intel-gpu`.
     """
-    only_known(settings, ["device", "answer_tokens"], "openvino_gpu_software")
+    only_known(settings, ["device", "prompt_tokens", "answer_tokens"], "openvino_gpu_software")
     if not LAYER.is_file():
         raise CheckError(
             "this runtime works in the tree of `make intel-gpu` only",
