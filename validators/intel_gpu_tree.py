@@ -6,6 +6,7 @@ layer is named in its environment only. What PoCL compiles stays in the check's 
 gets it when the child has ended by itself, so that a killed check leaves nothing there.
 """
 
+import os
 import shutil
 import sysconfig
 import zipfile
@@ -21,6 +22,7 @@ from validators.contract import CheckError
 
 NAME = "intel-gpu"
 LAYER = Path("/opt/intel-gpu/layer.so")
+_DIAGNOSTICS = ("PHIFORGE_WATCH",)  # envs/intel_gpu/watch.c; what it sees is in the check's log
 _KERNELS = "kernels"
 _ROOM = 1 << 20  # bytes
 
@@ -44,6 +46,7 @@ def command_in_tree(
         "OCL_ICD_VENDORS": "/opt/intel-gpu/vendors",
         "OPENCL_LAYERS": str(LAYER),
         "POCL_CACHE_DIR": str(write / _KERNELS),
+        **{name: os.environ[name] for name in _DIAGNOSTICS if name in os.environ},
     }
     return [
         *("sh", str(tree / "enter.sh"), str(tree)),

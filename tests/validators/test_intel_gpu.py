@@ -163,7 +163,8 @@ def operator(name: str, folder: Path, **variables: str) -> tuple[dict[str, Any],
 
 
 @needs_intel_gpu
-def test_what_the_prelude_is_for(tmp_path: Path) -> None:
+def test_what_the_prelude_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHIFORGE_WATCH", "1")
     text = PRELUDE.read_text(encoding="utf-8")
     parts = text.split("#undef native_powr")
     without = {
@@ -171,11 +172,11 @@ def test_what_the_prelude_is_for(tmp_path: Path) -> None:
         "norm": parts[0],
     }
     for name, changed in without.items():
-        right, quiet = operator(name, tmp_path, PHIFORGE_WATCH="1")
+        right, quiet = operator(name, tmp_path)
         assert right["error"] < 1e-6
         assert quiet == ""
         file = written(tmp_path / f"{name}.cl", changed)
-        wrong, watched = operator(name, tmp_path, PHIFORGE_WATCH="1", PHIFORGE_PRELUDE=file)
+        wrong, watched = operator(name, tmp_path, PHIFORGE_PRELUDE=file)
         assert not wrong["error"] < 1e-3
         if name == "softmax":
             assert "softmax_gpu_bf" in watched
