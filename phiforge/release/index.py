@@ -26,7 +26,7 @@ from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.page import PAGE, write_page
 from phiforge.release.ranking import RULE, Build, ranked
 from phiforge.release.tracking import link_record
-from phiforge.release.versions import RELEASE, versions_of
+from phiforge.release.versions import RELEASE, changes_of, versions_of
 from phiforge.settings.hardware import load_hardware
 from phiforge.trust import TrustError
 from phiforge.trust.document import parse_record
@@ -94,6 +94,7 @@ def _variant(release: Path, benchmarks: Path) -> dict[str, Any]:
     manifest, record = read_record(release / MANIFEST), read_record(release / RELEASE)
     payload = [*(file["path"] for file in manifest["files"]), MANIFEST, CHECKSUMS]
     versions = versions_of(release.parent, release.name)
+    changes = changes_of(release.parent, release.name)
     receipts = _receipts(release)
     promoted = is_promoted(release)
     return {
@@ -113,7 +114,7 @@ def _variant(release: Path, benchmarks: Path) -> dict[str, Any]:
         if promoted
         else read_record(release / "evidence/gate.json")["missing_for_stable"],
         "versions": [
-            {"version": version, "after": None, "changes": [], **entry}
+            {"version": version, "after": None, "changes": [], **changes.get(version, {}), **entry}
             for version, entry in sorted(versions.items(), key=_by_number, reverse=True)
         ],
         "load": snippet(release / CARD),

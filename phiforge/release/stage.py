@@ -24,6 +24,7 @@ from phiforge.release.versions import (
     RELEASE,
     check_version,
     ledger_lock,
+    record_changes,
     record_current,
     record_version,
 )
@@ -136,12 +137,12 @@ def stage(
                 key=key,
             )
             _refuse_what_verify_refuses(scratch, digests)
-            history = _history(into, scratch, job.version)
-        record_version(into.parent, into.name, job.version, artifact_sha256, history=history)
+            _record_changes(into, scratch, job.version)
+        record_version(into.parent, into.name, job.version, artifact_sha256)
 
 
-def _history(old: Path, new: Path, version: str) -> dict[str, Any] | None:
-    """What the new version changes of the one that it replaces; None: it replaces none.
+def _record_changes(old: Path, new: Path, version: str) -> None:
+    """Note what the new version changes of the one that it replaces, if it replaces one.
 
     One that cannot be compared, an older phiforge's perhaps, keeps no release from its place.
     """
@@ -149,11 +150,10 @@ def _history(old: Path, new: Path, version: str) -> dict[str, Any] | None:
 
     replaced = read_record(old / RELEASE)["version"] if (old / RELEASE).is_file() else version
     if replaced == version:
-        return None
+        return
     with suppress(PhiforgeError, LookupError, TypeError):
-        changes = diff(old, new, read_limits(LIMITS))
-        return {"after": replaced, "changes": [asdict(change) for change in changes]}
-    return None
+        changes = [asdict(change) for change in diff(old, new, read_limits(LIMITS))]
+        record_changes(old.parent, old.name, version, replaced, changes)
 
 
 def _keeps_better_signature(

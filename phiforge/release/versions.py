@@ -1,10 +1,11 @@
 """Keep the ledger of a model: which bytes each version has, and which were revoked.
 
 ``artifacts/release/<model>/versions.json`` maps variant and version to ``artifact_sha256``. A
-version never comes to mean other bytes; one that was revoked is never released again.
+version never comes to mean other bytes; one that was revoked is never released again. Beside them
+stands what each version changed of the one that it replaced.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,10 @@ def ledger_lock(model_folder: Path) -> Iterator[None]:
 def versions_of(model_folder: Path, variant: str) -> dict[str, dict[str, Any]]:
     """Return version to ``{artifact_sha256, revoked}``, of the ledger and the release folder.
 
-    A version that replaced another here has ``after`` and ``changes`` too (`record_version`).
-
     A run that was killed after its release appeared and before the ledger was written is
     remembered by the release itself.
     """
-    versions: dict[str, dict[str, Any]] = {}
-    ledger = model_folder / LEDGER
-    if ledger.is_file():
-        versions = read_record(ledger)["versions"].get(variant, {})
+    versions: dict[str, dict[str, Any]] = _ledger(model_folder)["versions"].get(variant, {})
     current = model_folder / variant / RELEASE
     if current.is_file():
         record = read_record(current)
@@ -92,21 +88,36 @@ def record_version(
     artifact_sha256: str,
     *,
     revoked: str | None = None,
-    history: Mapping[str, Any] | None = None,
 ) -> None:
-    """Enter a version into the ledger; what it holds already is kept.
-
-    Args:
-        history: ``after``, the version that it replaced, and the ``changes`` since.
-    """
-    ledger = model_folder / LEDGER
-    document: Mapping[str, Any] = {"versions": {}}
-    if ledger.is_file():
-        document = read_record(ledger)
-    everything = {name: dict(known) for name, known in document["versions"].items()}
-    known = {**versions_of(model_folder, variant), **everything.get(variant, {})}
-    before = {**(history or {}), **known.get(version, {})}
+    """Enter a version into the ledger; what it holds already is kept."""
+    document = _ledger(model_folder)
+    known = {**versions_of(model_folder, variant), **document["versions"].get(variant, {})}
+    before = known.get(version, {})
     revoked = revoked or before.get("revoked")
     known[version] = {**before, "artifact_sha256": artifact_sha256, "revoked": revoked}
-    everything[variant] = known
-    write_record(ledger, {"schema": SCHEMA, "model": model_folder.name, "versions": everything})
+    document["versions"][variant] = known
+    write_record(model_folder / LEDGER, document)
+
+
+def record_changes(
+    model_folder: Path, variant: str, version: str, after: str, changes: Sequence[Any]
+) -> None:
+    """Enter what a version changes of the one that it is about to replace.
+
+    Before it does: a run that is killed in between would have nothing left to compare.
+    """
+    document = _ledger(model_folder)
+    document["changes"].setdefault(variant, {})[version] = {"after": after, "changes": changes}
+    write_record(model_folder / LEDGER, document)
+
+
+def changes_of(model_folder: Path, variant: str) -> Mapping[str, Any]:
+    """Return version to ``{after, changes}``, of those that replaced another here."""
+    changes: Mapping[str, Any] = _ledger(model_folder)["changes"].get(variant, {})
+    return changes
+
+
+def _ledger(model_folder: Path) -> dict[str, Any]:
+    empty = {"schema": SCHEMA, "model": model_folder.name, "versions": {}, "changes": {}}
+    path = model_folder / LEDGER
+    return {**empty, **read_record(path)} if path.is_file() else empty

@@ -199,9 +199,9 @@ def test_other_bytes_under_a_version_are_refused(pipeline: Checkout, tmp_path: P
     done = stage(pipeline, "genai-dml-int4", into, version="0.2.0", check=False)
     assert "version 0.2.0 exists with other bytes" in done.stderr
     stage(pipeline, VARIANT, into, version="0.3.0")
-    versions = read_record(ledger)["versions"]["one-name"]
-    assert list(versions) == ["0.2.0", "0.3.0"]
-    assert (versions["0.3.0"]["after"], versions["0.3.0"]["changes"]) == ("0.2.0", [])
+    assert list(read_record(ledger)["versions"]["one-name"]) == ["0.2.0", "0.3.0"]
+    changes = read_record(ledger)["changes"]["one-name"]
+    assert changes["0.3.0"] == {"after": "0.2.0", "changes": []}
 
 
 def test_a_revoked_version_is_never_released_again(pipeline: Checkout, tmp_path: Path) -> None:

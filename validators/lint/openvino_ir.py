@@ -298,16 +298,18 @@ def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
         yield Failure("nncf-metadata", what)
 
 
-def lint_runtime_options(ir: Ir) -> list[Failure]:
-    """Compare the options that an IR gives its device with optimum's, as a closed list.
+def lint_runtime_options(ir: Ir, options: Mapping[str, Any]) -> list[Failure]:
+    """Compare the options that an IR gives its device with what is to be there, as a closed list.
 
     A plugin takes each for a property that its user did not set. optimum gives every text model
     the scale of activations, and the precision of the cache where weights are not compressed
-    (``_set_runtime_options`` of optimum.exporters.openvino.convert).
+    (``_set_runtime_options`` of optimum.exporters.openvino.convert). A recipe's option
+    ``runtime_options``, name to value, says what its converter sets besides.
     """
     expected = {"ACTIVATIONS_SCALE_FACTOR": "8.0"}
     if all(matrix.type == "f16" for matrix in ir.matrices.values()):
         expected["KV_CACHE_PRECISION"] = "f16"
+    expected |= options.get("runtime_options", {})
     wanted = {f"{_RUNTIME_OPTIONS}/{name}": value for name, value in expected.items()}
     said = {"/".join(path): value for path, value in ir.rt_info.items() if path[0] not in _SECTIONS}
     said.pop(_RUNTIME_OPTIONS, None)

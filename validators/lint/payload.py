@@ -92,16 +92,18 @@ def found_weights(
 def _lint_openvino(payload: Path, options: Mapping[str, Any], source: Path | None) -> list[Failure]:
     ir = openvino_ir.read_ir(payload / OPENVINO_IR)
     found = openvino_ir.lint_ir(ir, options) + _lint_profile(payload, options)
-    return found + _lint_ir_weights(ir, payload, source)
+    return found + _lint_ir_weights(ir, payload, options, source)
 
 
 def _lint_npu_blob(payload: Path, options: Mapping[str, Any], source: Path | None) -> list[Failure]:
-    return _lint_ir_weights(openvino_ir.read_ir(payload / OPENVINO_IR), payload, source)
+    return _lint_ir_weights(openvino_ir.read_ir(payload / OPENVINO_IR), payload, options, source)
 
 
-def _lint_ir_weights(ir: openvino_ir.Ir, payload: Path, source: Path | None) -> list[Failure]:
+def _lint_ir_weights(
+    ir: openvino_ir.Ir, payload: Path, options: Mapping[str, Any], source: Path | None
+) -> list[Failure]:
     weights = payload / OPENVINO_WEIGHTS
-    found = openvino_ir.lint_runtime_options(ir)
+    found = openvino_ir.lint_runtime_options(ir, options)
     missing = openvino_ir.lint_bytes(ir, weights)
     architecture = _architecture(source)
     if missing or architecture is None:
