@@ -14,7 +14,7 @@ import yaml
 from phiforge.jobs import Blocked, Index
 from phiforge.release.index import snippet, write_index
 from support.checkout import ROOT, Checkout
-from support.html import text_of
+from support.html_page import text_of
 from support.release_edits import updated
 from support.releasing import copy_release
 

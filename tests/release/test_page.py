@@ -18,7 +18,7 @@ from phiforge.release.index import write_index
 from phiforge.release.page import comparable, write_overview, write_page
 from phiforge.release.ranking import AGREEMENT, Build, frontier, ranked
 from support.checkout import ROOT, Checkout
-from support.html import Page, parse, text_of
+from support.html_page import Page, parse, text_of
 from support.small_release import MODEL, SmallVariant
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
