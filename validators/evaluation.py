@@ -16,7 +16,8 @@ failure ``wrong-device``; an observation that does not hold, or none at all, is
 ``unproven-device`` or has a name of its own (``fell-back``).
 
 **Synthetic models** have random weights, or the first layers of another model. Answers and metrics
-are reported but not judged: the gates were calibrated on models that know something.
+are reported but not judged, the arithmetic is (``execution_kl``): other gates were calibrated on
+models that know something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from phiforge.receipts.gates import Gates, Metrics
@@ -80,7 +80,7 @@ def evaluate(
         failures.append(Failure("infinite-metric", f"no finite value: {metrics}"))
         metrics = None
     longest = max((len(known[prompt.id].sequence) for prompt in ran), default=0)
-    if metrics is not None and not reference.synthetic:
+    if metrics is not None:
         failures += _broken_gates(metrics, gates)
         failures += _too_short(longest, gates.minimum_validated_tokens, run.prompts)
     notes: tuple[Note, ...] = ()
@@ -108,26 +108,24 @@ def _metrics(
         return None
     against = concatenate([reference.scored[prompt.id].distribution for prompt in wanted])
     found = compare(against, concatenate(parts))
-    if own is None:
+    if not own:
         return found
-    exact = concatenate([own[prompt.id] for prompt in wanted])
-    divergence = kl_divergence(exact, concatenate(parts))
+    prompts = {prompt.id: prompt for prompt in reference.prompts}
+    divergences, costs = [], []
+    of_answers: list[bool] = []
+    for prompt, part in zip(wanted, parts, strict=True):
+        if (exact := own.get(prompt.id)) is not None:
+            count, known = len(exact.first), reference.scored[prompt.id]
+            divergences.append(kl_divergence(exact, part.beginning(count)))
+            costs.append(kl_divergence(known.distribution.beginning(count), exact))
+            asked = prompts[prompt.id]
+            of_answers += map(asked.is_answer_after, known.positions[:count])
+    divergence, chosen = np.concatenate(divergences), np.array(of_answers)
+    judged = divergence[chosen] if chosen.any() else divergence  # a synthetic model has no answers
     return replace(
         found,
-        execution_kl=float(divergence[_of_answers(wanted, reference)].mean()),
-        weights_kl=float(kl_divergence(against, exact).mean()),
-    )
-
-
-def _of_answers(prompts: Sequence[PromptResult], reference: Reference) -> NDArray[np.bool_]:
-    """Which of the scored positions predict a token of an answer."""
-    known = {prompt.id: prompt for prompt in reference.prompts}
-    return np.array(
-        [
-            known[prompt.id].is_answer_after(position)
-            for prompt in prompts
-            for position in reference.scored[prompt.id].positions
-        ]
+        execution_kl=float(judged.mean()),
+        weights_kl=float(np.concatenate(costs).mean()),
     )
 
 

@@ -45,6 +45,12 @@ class TopKDistribution:
     first: Integers
     following: Floats
 
+    def beginning(self, count: int) -> "TopKDistribution":
+        """Return the first ``count`` positions."""
+        return TopKDistribution(
+            **{one.name: getattr(self, one.name)[:count] for one in fields(self)}
+        )
+
 
 def log_probabilities(logits: ArrayLike) -> LogProbabilities:
     """Log-softmax over the last axis, in float64.

@@ -14,6 +14,7 @@ own tokens are scored, and answers, where there are any, serve to try the steps 
 import argparse
 import hashlib
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -116,8 +117,10 @@ def make_reference(
             "toolchain": {name: version(name) for name in TOOLCHAIN},
             "top": TOP,
         }
-        del held  # simulations load the source again, one at a time
-        simulated = {} if synthetic else simulated_costs(source, prompts, scored, hold=hold)
+        del held  # its memory is needed
+        started = time.monotonic()
+        simulated = simulated_costs(source, prompts, scored)
+        print(f"calibration: {time.monotonic() - started:.1f} s", flush=True)
         facts |= {"simulated": simulated, "tokenizer_irs": _tokenizer_irs(source)}
         write_reference(folder, prompts, scored, facts)
 

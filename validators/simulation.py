@@ -12,9 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from validators.float32_model import load, pretrained, teacher_forced
+from phiforge.sources.weights import as_float32, mapped_source_weights, tensor_of
+from validators.layerwise import Way, layerwise
+from validators.lint.architecture import read_architecture
 from validators.lint.weights import NF4
-from validators.metrics import TopKDistribution, concatenate, kl_divergence, truncate_top_k
+from validators.metrics import (
+    TopKDistribution,
+    concatenate,
+    kl_divergence,
+    log_probabilities,
+    truncate_top_k,
+)
 from validators.reference_tree import ReferencePrompt, Scored
 
 ARITHMETIC = "bfloat16"
@@ -23,46 +31,53 @@ LONGEST = 1024
 
 
 def simulated_costs(
-    source: Path, prompts: Sequence[ReferencePrompt], scored: Sequence[Scored], *, hold: str
+    source: Path, prompts: Sequence[ReferencePrompt], scored: Sequence[Scored]
 ) -> dict[str, dict[str, float]]:
     """Return what is simulated to its cost against the reference, in nats.
 
     The keys are ``bfloat16`` and the precisions of `ROUNDINGS`; a cost has ``mean_kl`` and
-    ``max_kl`` over the scored positions, and ``answers_mean_kl`` over those of the answers.
+    ``max_kl`` over the scored positions, and ``answers_mean_kl`` over those of the answers, of
+    which a synthetic model has none: then over all. Empty: the source is no Phi-3.
 
     Args:
         scored: the reference's own predictions, one a prompt.
-        hold: how weights are held (`validators.float32_model.load`).
     """
+    if read_architecture(source) is None:
+        return {}
     short = [len(prompt.sequence) <= LONGEST for prompt in prompts]
     if any(short):
         prompts = [one for one, fits in zip(prompts, short, strict=True) if fits]
         scored = [one for one, fits in zip(scored, short, strict=True) if fits]
-    costs = {ARITHMETIC: _cost(pretrained(source, torch.bfloat16), prompts, scored)}
-    for precision, rounding in ROUNDINGS.items():
-        model = load(source, hold=hold).model
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if weight.ndim == 2 and "embed_tokens" not in name:
-                    weight.copy_(rounding(weight.float()))
-        costs[precision] = _cost(model, prompts, scored)
-        del model  # the next one takes its place in memory
-    return costs
+    asked = [(prompt.sequence, one.positions) for prompt, one in zip(prompts, scored, strict=True)]
+    ways = {ARITHMETIC: Way(dtype=torch.bfloat16)}
+    ways |= {precision: Way(rounding) for precision, rounding in ROUNDINGS.items()}
+    with torch.inference_mode(), mapped_source_weights(source) as tensors:
+        answers = layerwise(
+            source,
+            lambda name: torch.from_numpy(
+                as_float32(tensor_of(name, tensors, source), slice(None))
+            ),
+            asked,
+            list(ways.values()),
+        )
+    return {
+        name: _cost(logits, prompts, scored) for name, logits in zip(ways, answers, strict=True)
+    }
 
 
 def _cost(
-    model: torch.nn.Module, prompts: Sequence[ReferencePrompt], scored: Sequence[Scored]
+    logits: Sequence[Tensor], prompts: Sequence[ReferencePrompt], scored: Sequence[Scored]
 ) -> dict[str, float]:
     found: list[TopKDistribution] = []
     answers: list[bool] = []
-    for prompt, one in zip(prompts, scored, strict=True):
+    for values, prompt, one in zip(logits, prompts, scored, strict=True):
         following = [prompt.sequence[position + 1] for position in one.positions]
-        scores = teacher_forced(model, prompt.sequence, one.positions)
+        scores = log_probabilities(values.numpy())
         found.append(truncate_top_k(scores, one.distribution.top_ids, following))
         answers += map(prompt.is_answer_after, one.positions)
     known = concatenate([one.distribution for one in scored])
     divergence = kl_divergence(known, concatenate(found))
-    chosen = divergence[np.array(answers)]
+    chosen = divergence[np.array(answers)] if any(answers) else divergence
     return {
         "mean_kl": float(divergence.mean()),
         "max_kl": float(divergence.max()),

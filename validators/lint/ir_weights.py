@@ -207,16 +207,12 @@ def _reader(
     stored = data[values.offset : values.offset + values.size].reshape(part.rows, -1)
     scales = _array(scale, data).reshape(part.rows, -1, 1)
     zeros = None if zero_point is None else _array(zero_point, data).reshape(part.rows, -1, 1)
-    blocks = scales.shape[1]
+    codes = stored.view(np.int8) if values.type == "i8" else stored
 
     def read(rows: slice) -> Codes:
-        codes: npt.NDArray[Any] = stored[rows]
-        if four_bits:
-            codes = unpacked(codes, signed=values.type == "i4")
-        elif values.type == "i8":
-            codes = codes.view(np.int8)
-        shaped = codes.reshape(len(codes), blocks, -1)
-        return Codes(shaped, scales[rows], None if zeros is None else zeros[rows])
+        points = None if zeros is None else zeros[rows]
+        signed = values.type == "i4"
+        return Codes(codes[rows], scales[rows], points, four_bits=four_bits, signed=signed)
 
     return read
 
@@ -225,7 +221,7 @@ def _array(constant: Constant, data: Bytes) -> npt.NDArray[Any]:
     """A constant's values, mapped unless they are of 4 bits."""
     stored = data[constant.offset : constant.offset + constant.size]
     if constant.type == "u4":
-        return unpacked(stored, signed=False).reshape(constant.shape)
+        return unpacked(stored).reshape(constant.shape)
     if constant.type not in _NUMPY:
         raise ArtifactError(OTHER_GRAPH, f"{constant.name} is of type {constant.type}")
     return np.frombuffer(stored, dtype=_NUMPY[constant.type]).reshape(constant.shape)

@@ -17,7 +17,7 @@ from phiforge.receipts.receipt import Failure
 from phiforge.sources.weights import SourceTensor, as_float32
 from validators.contract import ArtifactError, some
 from validators.lint.architecture import EMBEDDING, NORM, OTHER_GRAPH, Architecture, Part
-from validators.lint.weights import Codes, Scheme, Stored, unpacked
+from validators.lint.weights import Codes, Scheme, Stored
 
 SCHEMES: Mapping[str, Scheme] = {
     "I8": Scheme(-127, 127, steps=127, dead_scale=1 / 127, roundings=2),
@@ -73,11 +73,10 @@ def _stored(
     scales = as_float32(scale, slice(None)).astype(np.float64) / math.sqrt(columns)
     scales = scales.reshape(part.rows, 1, 1)
 
+    four_bits = rows.dtype == "U8"
+
     def read(chosen: slice) -> Codes:
-        codes: npt.NDArray[Any] = rows.data[chosen]
-        if rows.dtype == "U8":
-            codes = unpacked(codes, signed=True)
-        return Codes(codes[:, None, :], scales[chosen])
+        return Codes(rows.data[chosen], scales[chosen], four_bits=four_bits, signed=four_bits)
 
     return Stored(part, columns, read, SCHEMES[tensor.dtype], failure=failure)
 

@@ -153,20 +153,19 @@ def _quantized(
         raise _other_shape(part, (given["N"], given["K"]), columns)
     if columns % size:
         raise ArtifactError(OTHER_GRAPH, f"{part.name}: {columns} columns in blocks of {size}")
-    codes = codes.reshape(part.rows, blocks, size // 2)
+    codes = codes.reshape(part.rows, -1)
     scales = _array(node.input[2], tensors, data).reshape(part.rows, blocks, 1)
     zeros = None
     if len(node.input) > 3 and node.input[3]:
         packed = _array(node.input[3], tensors, data).reshape(part.rows, -1)
-        zeros = unpacked(packed, signed=False)[:, :blocks, None]
+        zeros = unpacked(packed)[:, :blocks, None]
     cast = np.float16 if scales.dtype == np.float16 else None
     scheme = replace(_SYMMETRIC if zeros is None else _ASYMMETRIC, cast=cast, searched=searched)
 
     def read(rows: slice) -> Codes:
-        found = unpacked(codes[rows], signed=False)
-        if zeros is not None:
-            return Codes(found, scales[rows], zeros[rows])
-        return Codes(found.astype(np.int8) - _MIDDLE, scales[rows])
+        points = None if zeros is None else zeros[rows]
+        excess = _MIDDLE if zeros is None else 0
+        return Codes(codes[rows], scales[rows], points, four_bits=True, excess=excess)
 
     return Stored(part, columns, read, scheme)
 

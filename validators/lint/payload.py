@@ -29,7 +29,7 @@ from validators.lint.constants import lint_ir_constants
 from validators.lint.ir_form import lint_ir_form
 from validators.lint.source_files import lint_files, lint_genai_config
 from validators.lint.tokenizer import chat_template, lint_irs, lint_vocabulary
-from validators.lint.weights import Stored, hold_to_source
+from validators.lint.weights import Stored
 from validators.reference_tree import Reference
 
 
@@ -158,6 +158,8 @@ def _hold(
     architecture = _architecture(source)
     if source is None or architecture is None:
         return []
+    from validators.weights import hold_to_source  # torch takes seconds to import
+
     stored, failures = find(architecture)
     with mapped_source_weights(source) as tensors:
         return failures + hold_to_source(stored, tensors, source)
