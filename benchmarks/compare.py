@@ -7,7 +7,8 @@ Makes a model of Phi-3-mini's exact shape with random weights (full_size/make_mo
 1. for each variant in turn, the official command and phiforge's conversion, one after the other,
    each alone on the machine, and whether their constants are equal;
 2. phiforge's five conversions as a user runs them: `snakemake --cores 4` on the five builds;
-3. the reference of the model, once, and one check of each of the five, on 256 positions;
+3. the reference of the model, once, and one check of each of the five, on 256 positions, and apart
+   the model's own calibration, which is part of the reference's job;
 4. the floor: reading the source once from the disk and writing the five variants' bytes once,
    through the page cache as all commands do, and once more past it (O_DIRECT), for comparison.
 
@@ -23,6 +24,7 @@ import datetime
 import json
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,7 +137,9 @@ def _checks(name: str, model: Path, scratch: Path) -> dict[str, Any]:
         found = json.loads((ROOT / receipt).read_text())
         if found["verdict"] != "passed":
             sys.exit(f"error: {receipt}: {found['verdict']}: {found['reason']}")
-    return _named(usages)
+    said = (ROOT / f"artifacts/logs/reference/{name}.log").read_text()
+    [seconds] = re.findall(r"^calibration: ([0-9.]+) s$", said, re.MULTILINE)
+    return {**_named(usages), "calibration": {"wall_s": float(seconds)}}
 
 
 def _named(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
@@ -274,6 +278,8 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
     jobs = {name: usage for name, usage in result["together"].items() if name in rows}
     wall = result["together"]["all"]["wall_s"]
     official_wall = sum(row["official"]["wall_s"] for row in rows.values())
+    checks = {name: usage["wall_s"] for name, usage in result["checks"].items()}
+    calibration = checks["calibration"]
 
     def highest(measure: str) -> float:
         ours = [row["phiforge"][measure] for row in rows.values()]
@@ -291,10 +297,9 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
         "OpenVINO INT4 derived": alone("openvino-int4"),
         "five variants against the floor": wall
         / (result["floor"]["read_s"] + result["floor"]["write_s"]),
-        "reference and five checks against the official conversions": result["checks"]["all"][
-            "wall_s"
-        ]
+        "reference and five checks against the official conversions": (checks["all"] - calibration)
         / official_wall,
+        "calibration against the reference": calibration / (checks["reference"] - calibration),
     }
     return {name: round(value, 3) for name, value in found.items()}
 
