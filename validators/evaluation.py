@@ -120,6 +120,8 @@ def _metrics(
             costs.append(kl_divergence(known.distribution.beginning(count), exact))
             asked = prompts[prompt.id]
             of_answers += map(asked.is_answer_after, known.positions[:count])
+    if not divergences:
+        return found  # what was compared is among what failed
     divergence, chosen = np.concatenate(divergences), np.array(of_answers)
     judged = divergence[chosen] if chosen.any() else divergence  # a synthetic model has no answers
     return replace(

@@ -88,7 +88,8 @@ class Gates:
 
     def broken(self, metrics: Metrics) -> dict[str, tuple[float, float]]:
         """Return metric to (value, gate), for every gate that ``metrics`` does not meet."""
-        values: Mapping[str, float] = asdict(metrics)
+        known: Mapping[str, float | None] = asdict(metrics)
+        values = {name: math.nan if value is None else value for name, value in known.items()}
         return {
             name: (values[name], gate)
             for name, gate in self.limits.items()
