@@ -18,10 +18,10 @@ from phiforge.errors import run_command
 from validators.execution import RESULT, write_predictions
 from validators.layerwise import Way, layerwise
 from validators.lint.architecture import read_architecture
+from validators.lint.held_weights import Weights
 from validators.lint.payload import found_weights
 from validators.metrics import TopKDistribution, log_probabilities, truncate_top_k
 from validators.reference_tree import Reference, ReferencePrompt, load_reference
-from validators.weights import Weights
 
 TOOLCHAIN = ("torch", "transformers", "numpy")
 

@@ -158,7 +158,7 @@ def _hold(
     architecture = _architecture(source)
     if source is None or architecture is None:
         return []
-    from validators.weights import hold_to_source  # torch takes seconds to import
+    from validators.lint.held_weights import hold_to_source  # torch takes seconds to import
 
     stored, failures = find(architecture)
     with mapped_source_weights(source) as tensors:

@@ -1,6 +1,6 @@
 """Describe the weights that a payload stores: where they lie, and how they have been rounded.
 
-`validators.weights` holds them to the source's.
+`validators.lint.held_weights` holds them to the source's.
 """
 
 from collections.abc import Callable
