@@ -66,7 +66,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
         extra_options = {
             **FIXED_OPTIONS,
             **BUILDER_OPTIONS[provider],
-            **(asdict(settings) if settings else {}),
+            **(_told(settings) if settings else {}),
         }
         run_model_builder(
             source,
@@ -87,7 +87,7 @@ def build(source: Path, into: Path, options: Options, base: Path | None) -> Buil
     recipe |= {"precision": precision, "execution_provider": provider}
     if settings:
         recipe["quantization"] = {
-            **asdict(settings),
+            **_told(settings),
             "bits": BITS,
             "op_types_to_quantize": ["MatMul"],
             "quant_format": "QOperator",
@@ -106,7 +106,13 @@ def int4_settings(options: Options) -> Int4Settings:
         is_symmetric=options.get("is_symmetric", True),
         algo_config=options.get("algo_config", "default"),
         accuracy_level=options.get("accuracy_level", 0),
+        matmul_mixed_precision=options.get("matmul_mixed_precision"),
     )
+
+
+def _told(settings: Int4Settings) -> dict[str, Any]:
+    """The settings in the model builder's words, which has none for what is not asked for."""
+    return {name: value for name, value in asdict(settings).items() if value is not None}
 
 
 def _derive(base: Path, into: Path, quantize: Quantize) -> None:

@@ -24,6 +24,7 @@ from onnxruntime.quantization import matmul_nbits_quantizer as official
 from converters.onnx_genai.int4_rtn import quantize_symmetric
 
 BITS = 4
+LM_HEAD = "/lm_head/MatMul"
 _SLAB_BYTES = 1 << 26
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -39,12 +40,18 @@ class Int4Settings:
         is_symmetric: no zero points.
         algo_config: ``default`` (round to nearest in onnxruntime's C++), ``rtn`` or ``k_quant``.
         accuracy_level: the operator's attribute of that name; 0 leaves it out.
+        matmul_mixed_precision: ``last_matmul:int8`` gives the LM head 8 bits; None: `BITS` for all.
     """
 
     block_size: int
     is_symmetric: bool
     algo_config: str
     accuracy_level: int
+    matmul_mixed_precision: str | None = None
+
+    def bits_of(self, node_name: str) -> int:
+        """How many bits the codes of a MatMul have."""
+        return 8 if self.matmul_mixed_precision and node_name == LM_HEAD else BITS
 
 
 def quantize_graph(model: ir.Model, settings: Int4Settings) -> ir.Model:
@@ -110,11 +117,12 @@ def _quantize_slab(
     size = settings.block_size
     if settings.algo_config != "default":
         return _quantize_alone(node_name, weight_name, slab, settings)[1]
-    if settings.is_symmetric and slab.shape[0] % size == 0:
+    bits = settings.bits_of(node_name)
+    if settings.is_symmetric and bits == BITS and slab.shape[0] % size == 0:
         return dict(zip(names, quantize_symmetric(slab, size), strict=True))
     # What `MatMulNBitsQuantizer` itself calls here, without a graph to copy the slab into.
     config = official.DefaultWeightOnlyQuantConfig(
-        block_size=size, is_symmetric=settings.is_symmetric, bits=BITS
+        block_size=size, is_symmetric=settings.is_symmetric, bits=bits
     )
     arrays = official.DefaultWeightOnlyQuantizer(config).qbits_block_quant(slab)
     return dict(zip(names, arrays, strict=False))  # zero points are left out if symmetric
@@ -163,11 +171,11 @@ def _quantize_alone(
     opsets = [helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1)]
     quantizer = official.MatMulNBitsQuantizer(
         helper.make_model(graph, opset_imports=opsets, ir_version=10),
-        bits=BITS,
+        bits=settings.bits_of(node_name),
         block_size=settings.block_size,
         is_symmetric=settings.is_symmetric,
         accuracy_level=settings.accuracy_level,
-        algo_config=_algorithm(settings.algo_config),
+        algo_config=_algorithm(node_name, settings),
     )
     for name in (official.logger.name, "neural_compressor"):
         logging.getLogger(name).setLevel(logging.WARNING)  # else several lines a matrix
@@ -188,10 +196,11 @@ def _row_major(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ascontiguousarray(matrix)
 
 
-def _algorithm(name: str) -> official.WeightOnlyQuantConfig | None:
+def _algorithm(node_name: str, settings: Int4Settings) -> official.WeightOnlyQuantConfig | None:
     """The configuration that the model builder makes of ``algo_config``."""
-    if name == "rtn":
-        return official.RTNWeightOnlyQuantConfig()
-    if name == "k_quant":
-        return official.KQuantWeightOnlyQuantConfig()
+    bits = {node_name: {"bits": settings.bits_of(node_name)}}
+    if settings.algo_config == "rtn":
+        return official.RTNWeightOnlyQuantConfig(customized_weight_config=bits)
+    if settings.algo_config == "k_quant":
+        return official.KQuantWeightOnlyQuantConfig(customized_weight_config=bits)
     return None

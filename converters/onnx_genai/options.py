@@ -21,6 +21,8 @@ class Options(Block):
             k_quant
         accuracy_level: int4: least precision of activations in the product, 1 float32, 2 float16, 3
             bfloat16, 4 int8; null: not said, as DirectML needs it; e.g. 4
+        matmul_mixed_precision: int4: last_matmul:int8 gives the LM head 8 bits in blocks of the
+            same size; null: it has 4 as all others
     """
 
     precision: Literal["fp16", "int4"]
@@ -29,6 +31,7 @@ class Options(Block):
     is_symmetric: bool = True
     algo_config: Literal["default", "rtn", "k_quant"] = "default"
     accuracy_level: int | None = Field(None, ge=1, le=4)
+    matmul_mixed_precision: Literal["last_matmul:int8"] | None = None
 
     @model_validator(mode="after")
     def _fits_its_precision(self) -> "Options":

@@ -51,19 +51,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return changed_model(tmp_path_factory.mktemp("small") / "source", unchanged)
 
 
-def test_the_int4_build_is_the_model_builder_s_byte_for_byte(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", [{}, {"matmul_mixed_precision": "last_matmul:int8"}])
+def test_the_int4_build_is_the_model_builder_s_byte_for_byte(
+    small: Path, tmp_path: Path, head: dict[str, str]
+) -> None:
     """All but one field: the builder's command says the commit of whatever git finds."""
+    options = {**INT4["dml"], **head}
     base = built(small, tmp_path / "fp16", DML_FP16)
-    ours = built(small, tmp_path / "int4", INT4["dml"], base)
-    head = work_tree(tmp_path / "work tree")
+    ours = built(small, tmp_path / "int4", options, base)
+    commit = work_tree(tmp_path / "work tree")
     git = str(tmp_path / "work tree/.git")
-    theirs = official(small, tmp_path / "official", INT4["dml"], GIT_DIR=git)
+    theirs = official(small, tmp_path / "official", options, GIT_DIR=git)
     for name in ("model.onnx.data", "genai_config.json"):
         assert filecmp.cmp(theirs / name, ours.folder / name, shallow=False)
     their_graph, our_graph = (
         onnx.load(one / "model.onnx", load_external_data=False) for one in (theirs, ours.folder)
     )
-    assert their_graph.producer_version == f"{og.__version__}+{head[:7]}"
+    assert their_graph.producer_version == f"{og.__version__}+{commit[:7]}"
     assert our_graph.producer_version == f"{og.__version__}+{og.__commit__[:7]}"
     their_graph.producer_version = our_graph.producer_version
     assert their_graph.SerializeToString() == our_graph.SerializeToString()

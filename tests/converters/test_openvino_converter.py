@@ -53,7 +53,7 @@ def builds(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Builds:
         return Builds(source, tmp_path_factory.mktemp("builds"), pool)
 
 
-@pytest.mark.parametrize("variant", ["int4", "int8", "nf4"])
+@pytest.mark.parametrize("variant", ["g64", "int4", "int8", "nf4"])
 def test_derived_graph_equals_that_of_optimum_cli(builds: Builds, variant: str) -> None:
     for part in ("model", "tokenizer", "detokenizer"):
         ir = f"openvino_{part}.xml"

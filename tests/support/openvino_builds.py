@@ -24,6 +24,7 @@ FP16 = {"weight_format": "fp16"}
 INT8 = {"weight_format": "int8"}
 INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 0.6}
 NF4 = {"weight_format": "nf4", "group_size": -1, "ratio": 1.0}
+G64 = {"weight_format": "int4", "symmetric": False, "group_size": 64, "ratio": 1.0}
 PIPELINE_OPTIONS = {
     "MAX_PROMPT_LEN": 256,
     "MIN_RESPONSE_LEN": 32,
@@ -31,8 +32,9 @@ PIPELINE_OPTIONS = {
     "GENERATE_HINT": "FAST_COMPILE",
 }
 NPU = {**INT4, "ratio": 1.0, "npu": PIPELINE_OPTIONS}
-DERIVED = {"int4": INT4, "int8": INT8, "nf4": NF4}
+DERIVED = {"g64": G64, "int4": INT4, "int8": INT8, "nf4": NF4}
 OFFICIAL = {
+    "g64": ("--weight-format", "int4", "--group-size", "64", "--ratio", "1.0"),
     "int4": ("--weight-format", "int4", "--group-size", "128", "--ratio", "0.6", "--sym"),
     "int8": ("--weight-format", "int8"),
     "nf4": ("--weight-format", "nf4", "--sym", "--group-size", "-1", "--ratio", "1.0"),

@@ -170,7 +170,7 @@ def _lint_quantized(
     nodes: list[NodeProto], tensors: Mapping[str, TensorProto], options: Mapping[str, Any]
 ) -> Iterator[Failure]:
     block, level = options.get("block_size", 32), options.get("accuracy_level", 0)
-    declared = {"bits": _BITS, "block_size": block, "accuracy_level": level}
+    head = 8 if options.get("matmul_mixed_precision") else _BITS
     # onnxruntime's k_quant gives zero points whatever is_symmetric says
     symmetric = options.get("is_symmetric", True) and options.get("algo_config") != "k_quant"
     provider = PROVIDERS[options["execution_provider"]]
@@ -178,6 +178,8 @@ def _lint_quantized(
     form, asymmetric, shapes = set(), [], []
     for node in nodes:
         given = attributes_of(node)
+        bits = head if node is nodes[-1] else _BITS
+        declared = {"bits": bits, "block_size": block, "accuracy_level": level}
         stored = {key: given.get(key, 0) for key in declared}
         form |= {f"{key} {value}" for key, value in stored.items() if value != declared[key]}
         form |= {f"input {value}" for value in node.input[reads:] if reads and value}
@@ -190,12 +192,13 @@ def _lint_quantized(
         if (
             codes is None
             or scales is None
-            or list(codes.dims) != [given.get("N"), blocks, block * _BITS // 8]
+            or list(codes.dims) != [given.get("N"), blocks, block * bits // 8]
             or math.prod(scales.dims) != given.get("N", 0) * blocks
         ):
             shapes.append(node.name)
     if form:
-        what = f"{_BITS} bits in blocks of {block}, accuracy level {level} are declared"
+        of = f"{_BITS} bits" if head == _BITS else f"{_BITS} bits, {head} of the LM head,"
+        what = f"{of} in blocks of {block}, accuracy level {level} are declared"
         yield Failure("block-form", f"{what}, MatMulNBits has {some(sorted(form))}")
     if asymmetric:
         what = f"INT4 weights with zero points, symmetric ones are declared: {some(asymmetric)}"
