@@ -20,6 +20,7 @@ INT4 = {"weight_format": "int4", "symmetric": True, "group_size": 128, "ratio": 
 ASYMMETRIC = {**INT4, "symmetric": False, "group_size": 64}
 NF4 = {"weight_format": "nf4", "ratio": 1.0, "all_layers": True}
 DML = {"precision": "int4", "execution_provider": "dml"}
+HEAD = {"matmul_mixed_precision": "last_matmul:int8"}
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +70,10 @@ def test_openvino_recipes_pass(
     "options",
     [
         DML,
-        {**DML, "is_symmetric": False, "block_size": 64},
+        {**DML, **HEAD, "is_symmetric": False, "block_size": 64},
         {**DML, "algo_config": "k_quant"},
         {**DML, "algo_config": "rtn"},
-        {**DML, "execution_provider": "cpu"},
+        {**DML, **HEAD, "execution_provider": "cpu"},
     ],
 )
 def test_onnx_recipes_pass(

@@ -28,9 +28,14 @@ from validators.lint.weights import Codes, Scheme, Stored, unpacked
 Array = npt.NDArray[Any]
 
 _NUMPY = {"FLOAT": np.float32, "FLOAT16": np.float16, "UINT8": np.uint8}
-_SYMMETRIC = Scheme(-8, 7, steps=8, rounded_after=False)
-_ASYMMETRIC = Scheme(0, 15, steps=15, zero_points=True, rounded_after=False)
-_MIDDLE = 8
+_SYMMETRIC = {
+    4: Scheme(-8, 7, steps=8, rounded_after=False),
+    8: Scheme(-128, 127, steps=128, rounded_after=False),
+}
+_ASYMMETRIC = {
+    4: Scheme(0, 15, steps=15, zero_points=True, rounded_after=False),
+    8: Scheme(0, 255, steps=255, zero_points=True, rounded_after=False),
+}
 _NORMS = {"SimplifiedLayerNormalization": 1, "SkipSimplifiedLayerNormalization": 2}
 """Operator to the input that holds its weight."""
 _ATTENTION = ("q_proj", "k_proj", "v_proj")
@@ -144,11 +149,11 @@ def _quantized(
     searched: bool,
 ) -> Stored:
     given = attributes_of(node)
-    size = int(given["block_size"])
+    size, bits = int(given["block_size"]), int(given["bits"])
     blocks = -(-columns // size)
     codes = _array(node.input[1], tensors, data)
-    if (given["N"], given["K"]) != (part.rows, columns) or codes.size * 2 != (
-        part.rows * blocks * size
+    if (given["N"], given["K"]) != (part.rows, columns) or codes.size * 8 != (
+        part.rows * blocks * size * bits
     ):
         raise _other_shape(part, (given["N"], given["K"]), columns)
     if columns % size:
@@ -158,14 +163,15 @@ def _quantized(
     zeros = None
     if len(node.input) > 3 and node.input[3]:
         packed = _array(node.input[3], tensors, data).reshape(part.rows, -1)
-        zeros = unpacked(packed)[:, :blocks, None]
+        zeros = (unpacked(packed) if bits == 4 else packed)[:, :blocks, None]
     cast = np.float16 if scales.dtype == np.float16 else None
-    scheme = replace(_SYMMETRIC if zeros is None else _ASYMMETRIC, cast=cast, searched=searched)
+    rounding = (_SYMMETRIC if zeros is None else _ASYMMETRIC)[bits]
+    scheme = replace(rounding, cast=cast, searched=searched)
 
     def read(rows: slice) -> Codes:
         points = None if zeros is None else zeros[rows]
-        excess = _MIDDLE if zeros is None else 0
-        return Codes(codes[rows], scales[rows], points, four_bits=True, excess=excess)
+        excess = -rounding.least
+        return Codes(codes[rows], scales[rows], points, four_bits=bits == 4, excess=excess)
 
     return Stored(part, columns, read, scheme)
 
