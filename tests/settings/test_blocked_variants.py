@@ -60,7 +60,8 @@ def test_directml_in_software_is_for_small_models_where_it_is_made(
     large = blocked_model(device, models["phi-3-mini-4k"])
     assert large is not None
     assert "too slow for 3821 million parameters, it takes up to 100 million" in large.reason
-    part, variants = "phi-3-mini-4k-2-layers", {"genai-dml-fp16", "genai-dml-int4"}
+    part = "phi-3-mini-4k-2-layers"
+    variants = {"genai-dml-fp16", "genai-dml-int4", "genai-dml-int4-head8"}
     settings = load({**CONFIG, "models": ["phi3-tiny", "phi-3-mini-4k"]}, ROOT / "config")
     planned = Jobs(settings)
     assert {name for model, name in planned.plan.checks if model == part} == variants
