@@ -9,6 +9,7 @@ include: "rules/fetch.smk"
 include: "rules/reference.smk"
 include: "rules/convert.smk"
 include: "rules/check.smk"
+include: "rules/placement.smk"
 include: "rules/kit.smk"
 include: "rules/gate.smk"
 include: "rules/release.smk"
@@ -23,6 +24,7 @@ localrules:
     receipts,
     stable,
     reproduce,
+    placement,
     publish,
 
 

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     # What a rule runs, with the job that the rule has written.
     "fetch": Command("phiforge.sources.fetch", "fetch a model's source tree"),
     "reference": Command("validators.reference", "answer the golden prompts with transformers"),
+    "place": Command("converters.openvino.placement", "measure which matrices need INT8 most"),
     "convert": Command("converters.convert", "convert a model to a variant"),
     "check": Command("phiforge.remote.check", "check a variant where its device row says"),
     "check-here": Command("validators.check", "check a variant on this machine, as in a kit"),
@@ -68,7 +69,7 @@ EXAMPLES: Mapping[str, str] = {
     "configuration": "phiforge configuration > config/README.md",
 }
 
-LONG = ("convert", "reference", "check", "rebuild")
+LONG = ("place", "convert", "reference", "check", "rebuild")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

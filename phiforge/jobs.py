@@ -146,6 +146,20 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Measure which of a model's matrices need INT8 most.
+
+    Attributes:
+        group_size: how many INT4 weights share a scale.
+        ratio: the share of the layers' weights that keeps INT4.
+    """
+
+    model: str
+    group_size: int
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Convert:
     """Make a variant's payload.
 

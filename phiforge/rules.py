@@ -18,6 +18,7 @@ from phiforge.settings.first_layers import first_layers, source_block, with_firs
 from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.modules import modules_digest, pinned_toolchain
+from phiforge.settings.placements import placed_options
 from phiforge.settings.plan import (
     Plan,
     blocked_model,
@@ -27,6 +28,7 @@ from phiforge.settings.plan import (
     check_memory_mb,
     convert_memory_mb,
     kept_versions,
+    left_out,
     plan,
     promoted_and_revoked,
     reference_memory_mb,
@@ -67,7 +69,7 @@ class Jobs:
     ) -> None:
         self.settings = settings = with_first_layers(settings)
         self.plan: Plan = plan(settings, inbox or ())
-        self.notes = (*notes, *kept_versions(settings, self.plan))
+        self.notes = (*notes, *kept_versions(settings, self.plan), *left_out(settings))
         self._inbox = inbox or {}
         self._dry_run = dry_run
         self._signing = release_signing(settings)
@@ -80,6 +82,8 @@ class Jobs:
             rule_params.refuse_wildcards(settings.models[name])
         # Read here so that a mistake in them ends the run before its first job.
         read_acceptance(settings.acceptance)
+        for model, one in self.plan.builds:
+            placed_options(settings.models[model], settings.variants[one].options)
         for golden in {settings.models[name].golden for name in settings.chosen_models}:
             load_golden(golden)
         for name, _ in inspect.getmembers(type(self), inspect.isfunction):
@@ -181,10 +185,9 @@ class Jobs:
         return self.settings.variants[names.variant]
 
     def _recipe(self, names: Names) -> jobs.Recipe:
-        variant = self._variant(names)
-        return jobs.Recipe(
-            variant.converter, variant.format, variant.precision, variant.base, variant.options
-        )
+        one = self._variant(names)
+        options = placed_options(self._model(names), one.options)
+        return jobs.Recipe(one.converter, one.format, one.precision, one.base, options)
 
     def convert(self, names: Names) -> jobs.Convert:
         model, requires = self._model(names), self._variant(names).requires

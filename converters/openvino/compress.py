@@ -6,7 +6,7 @@ source's own bytes (mapped, not copied) before nncf sees it. The result then equ
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from converters.contract import BuildRecord, ConvertError, Options
 from converters.openvino.ir import (
     number_nodes,
     read_ir,
+    reader,
     replace_constant,
     weight_constants,
     writing,
@@ -58,6 +59,8 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
         graph = read_ir(base / OPENVINO_IR)
         _read_weights_from(weights, graph, source)
         with _without_torch():
+            if wide := options.get("int8_matrices"):
+                graph = _to_int8(graph, wide, recipe["backup_mode"])
             compressed = _compress(graph, recipe)
         _drop_fp16_cache_hint(compressed)
         number_nodes(compressed)
@@ -87,6 +90,7 @@ def _recipe(options: Options) -> dict[str, Any]:
     return {
         **fixed,
         "mode": _mode(options),
+        **({"int8_matrices": list(wide)} if (wide := options.get("int8_matrices")) else {}),
         "ratio": float(options["ratio"]),
         "group_size": options["group_size"],
         **{key: options.get(key, default) for key, default in _4_BIT_DEFAULTS.items()},
@@ -102,6 +106,28 @@ def _mode(options: Options) -> str:
     if options["weight_format"] == "nf4":
         return "nf4"
     return "int4_sym" if options["symmetric"] else "int4_asym"
+
+
+def _to_int8(graph: ov.Model, names: Sequence[str], mode: str) -> ov.Model:
+    """Give these matrices INT8; a call of nncf leaves alone what an earlier one has compressed.
+
+    Raises:
+        ConvertError: the graph has no such matrix: the placement is of another model.
+    """
+    import nncf
+
+    readers = {name: reader(constant) for name, constant in weight_constants(graph)}
+    if unknown := sorted(set(names) - set(readers)):
+        raise ConvertError(
+            f"the model has no matrix '{unknown[0]}', which its placement names",
+            remedy="measure it anew: snakemake placement",
+        )
+    others = [node for name, node in readers.items() if name not in names]
+    return nncf.compress_weights(
+        graph,
+        mode=nncf.CompressWeightsMode(mode),
+        ignored_scope=nncf.IgnoredScope(names=others),
+    )
 
 
 def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:

@@ -22,6 +22,15 @@ def weight_constants(model: ov.Model) -> Iterator[tuple[str, ov.Node]]:
             yield name, node
 
 
+def reader(constant: ov.Node) -> str:
+    """Return the name of the operation that a weight's constant is cast for."""
+    node = constant
+    while node.get_type_name() in ("Constant", "Convert"):
+        node = next(iter(node.output(0).get_target_inputs())).get_node()
+    name: str = node.get_friendly_name()
+    return name
+
+
 def replace_constant(constant: ov.Node, replacement: ov.Node) -> None:
     """Make every consumer of ``constant`` read ``replacement``, which takes over its name."""
     replacement.set_friendly_name(constant.get_friendly_name())

@@ -55,6 +55,8 @@ class Options(Block):
             whole row (channel by channel)
         ratio: int4, nf4, required: the share of the layers' weights that gets 4 bits; the most
             sensitive rest takes backup_mode; e.g. 0.6
+        placed: int4: the rest is the one that the model's placement names, as `snakemake placement`
+            has measured it, instead of the one that nncf's metric finds without data
         all_layers: int4, nf4: also the embedding and the LM head get 4 bits, which else take
             backup_mode
         awq: int4: scale by each channel's magnitude before rounding (data-free AWQ)
@@ -68,6 +70,7 @@ class Options(Block):
     symmetric: bool | None = None
     group_size: Literal[-1, 32, 64, 128] | None = None
     ratio: float | None = Field(None, gt=0, le=1)
+    placed: bool = False
     all_layers: bool = False
     awq: bool = False
     backup_mode: Literal["int8_asym", "int8_sym"] = "int8_asym"
@@ -76,7 +79,7 @@ class Options(Block):
     @model_validator(mode="after")
     def _fits_its_weight_format(self) -> "Options":
         every = set(type(self).model_fields)
-        meaning = {"int4": every, "nf4": every - {"awq", "symmetric"}}
+        meaning = {"int4": every, "nf4": every - {"awq", "placed", "symmetric"}}
         known = meaning.get(self.weight_format, {"weight_format"})
         for key in sorted(self.model_fields_set - known):
             raise mistake(

@@ -77,6 +77,10 @@ class Model(Block):
         source: a pinned Hub commit (repo, revision) or a local folder with recorded checksums
             (path, checksums)
         golden: file with the golden prompts, relative to this file; e.g. golden.yaml
+        calibration: file with the texts that `snakemake placement` measures with, relative to this
+            file; null: none; e.g. calibration.yaml
+        placement: file that `snakemake placement` writes and variants with `placed` follow,
+            relative to this file; they are left out while it is not there; e.g. placement.yaml
         version: semantic version of this model's releases; null: the run's; e.g. 1.2.0
         check_tokens: longest golden prompt that is run, in tokens; a longer one is left out and
             named in the receipt
@@ -98,6 +102,8 @@ class Model(Block):
     parameters: int = Field(ge=1)
     source: Source
     golden: Annotated[RelativePath, existing_file("correct the path or add the file")]
+    calibration: Annotated[RelativePath, existing_file("correct the path")] | None = None
+    placement: RelativePath | None = None
     version: str | None = Field(None, pattern=VERSION)
     check_tokens: int = Field(2560, ge=64)
     minimum_validated_tokens: int = Field(64, ge=1)

@@ -17,6 +17,7 @@ from phiforge.jobs import Blocked, Row, RowPolicy
 from phiforge.settings.devices import Device
 from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import Model
+from phiforge.settings.placements import unplaced
 from phiforge.settings.settings import Settings
 from phiforge.settings.variants import Requires, Variant
 
@@ -52,6 +53,8 @@ def plan(settings: Settings, brought: Collection[tuple[str, str, str]] = ()) -> 
         model = settings.models[model_name]
         for name in settings.chosen_variants:
             if model.variants is not None and name not in model.variants:
+                continue
+            if unplaced(model, settings.variants[name]):
                 continue
             checks[model_name, name] = None
             rows = {row for *about, row in brought if about == [model_name, name]}
@@ -218,6 +221,18 @@ def promoted_and_revoked(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         revoked = []
     return tuple(promoted), tuple(revoked)
+
+
+def left_out(settings: Settings) -> list[str]:
+    """Say which chosen variants a model is not built as for want of its placement."""
+    return [
+        f"{name} is left out for {model}: {settings.models[model].placement or 'its placement'} "
+        f"is not there; make it with 'snakemake placement --config models={model}'"
+        for model in settings.chosen_models
+        for name in settings.chosen_variants
+        if unplaced(settings.models[model], settings.variants[name])
+        and (settings.models[model].placement is not None or len(settings.chosen_variants) == 1)
+    ]
 
 
 def kept_versions(settings: Settings, planned: Plan) -> list[str]:

@@ -49,7 +49,7 @@ STOP = "<|end|>"
 
 
 def write_second_model(folder: Path, **shape: Any) -> Path:
-    """Train it and write ``folder/weights``, ``golden.yaml`` and ``model.yaml``; the latter's path.
+    """Train it, and write ``folder/weights`` and its YAML files; return ``model.yaml``'s path.
 
     Args:
         shape: keys of config.json that are other than `SHAPE`.
@@ -73,9 +73,12 @@ def write_second_model(folder: Path, **shape: Any) -> Path:
         {"id": f"talk-{number}", "text": prompt, "max_new_tokens": 64, "expected": answer}
         for number, (prompt, answer) in enumerate([*talks[:GOLDEN], *chats])
     ]
-    text = yaml.safe_dump({"prompts": prompts}, allow_unicode=True, sort_keys=False)
-    (folder / "golden.yaml").write_text(text, encoding="utf-8")
-    return model_file(folder, "second", minimum_validated_tokens=32)
+    others = [f"{prompt}{answer}{STOP}" for prompt, answer in talks[GOLDEN:]]
+    for name, content in (("golden", {"prompts": prompts}), ("calibration", {"texts": others})):
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    more = {"calibration": "calibration.yaml", "placement": "placement.yaml"}
+    return model_file(folder, "second", minimum_validated_tokens=32, **more)
 
 
 def _chat(names: Sequence[str], asked: int) -> tuple[str, str]:

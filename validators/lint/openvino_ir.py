@@ -222,6 +222,11 @@ def _primary(options: Mapping[str, Any]) -> str:
     return {"fp16": "f16", "int8": "u8", "nf4": "nf4"}[options["weight_format"]]
 
 
+def _wide(options: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the matrices that are known to have more than 4 bits."""
+    return frozenset([*_ENDS, *options.get("int8_matrices", ())])
+
+
 def _lint_types(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     primary = at_ends = _primary(options)
     allowed = {primary}
@@ -229,14 +234,15 @@ def _lint_types(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
         backup = "i8" if options.get("backup_mode") == "int8_sym" else "u8"
         at_ends = primary if options.get("all_layers") else backup
         allowed |= {backup} if options["ratio"] < 1 else set()
+    wide = _wide(options)
     types = {name: matrix.type for name, matrix in ir.matrices.items()}
     asymmetric = sorted(ir.asymmetric) if primary == "i4" else []
     if asymmetric:
         why = "; the NPU's compiler aborts on them" if "npu" in options else ""
         what = f"INT4 weights with zero points (u4), symmetric ones (i4) are declared{why}"
         yield Failure("asymmetric-weights", f"{what}: {some(asymmetric)}")
-    wrong = {name for name, kind in types.items() if name not in _ENDS and kind not in allowed}
-    wrong |= {name for name in _ENDS if types.get(name, at_ends) != at_ends}
+    wrong = {name for name, kind in types.items() if name not in wide and kind not in allowed}
+    wrong |= {name for name in wide if types.get(name, at_ends) != at_ends}
     wrong -= set(asymmetric)
     if wrong or not (asymmetric or primary in types.values()):
         counts = sorted(Counter(types.values()).items())
@@ -263,7 +269,7 @@ def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     counted = [
         matrix
         for name, matrix in ir.matrices.items()
-        if options.get("all_layers") or name not in _ENDS
+        if options.get("all_layers") or name not in _wide(options)
     ]
     sizes = [math.prod(matrix.shape) for matrix in counted]
     codes = sum(math.prod(matrix.shape) for matrix in counted if matrix.type in _4_BITS)
