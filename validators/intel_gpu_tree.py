@@ -6,6 +6,7 @@ layer is named in its environment only. What PoCL compiles stays in the check's 
 gets it when the child has ended by itself, so that a killed check leaves nothing there.
 """
 
+import errno
 import os
 import shutil
 import sysconfig
@@ -64,10 +65,13 @@ def take_kernels(folder: Path) -> None:
         try:
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(kernels)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            print(f"{archive}: damaged ({error}); its kernels are compiled again")
-            archive.unlink()
-            shutil.rmtree(kernels, ignore_errors=True)
+        except FileNotFoundError:
+            pass
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            shutil.rmtree(kernels, ignore_errors=True)  # PoCL would load half a kernel
+            if getattr(error, "errno", None) != errno.ENOSPC:
+                print(f"{archive}: damaged ({error}); its kernels are compiled again")
+                archive.unlink()
     kernels.mkdir(exist_ok=True)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,18 +264,31 @@ def test_damaged_kernels_go_and_two_checks_keep_theirs(
     for check in checks[:2]:
         (check / "kernels/AB" / check.name).mkdir(parents=True)
         (check / "kernels/AB" / check.name / "kernel.so").write_text(check.name * 1000)
-        intel_gpu_tree.keep_kernels(check)
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(intel_gpu_tree.keep_kernels, checks[:2]))
     intel_gpu_tree.take_kernels(checks[2])
     kept = sorted(path.name for path in (checks[2] / "kernels/AB").iterdir())
     assert kept == ["one", "two"]
-    for damaged in (archive.read_bytes()[:-40], archive.read_bytes().replace(b"PK\3\4", b"PK\0\0")):
+    whole = archive.read_bytes()
+    method = whole.index(b"PK\1\2") + 10
+    for damaged in (
+        whole[:-40],
+        whole.replace(b"PK\3\4", b"PK\0\0"),
+        whole[:method] + b"\x07" + whole[method + 1 :],  # a compression that zipfile does not know
+    ):
         archive.write_bytes(damaged)
         capsys.readouterr()
         intel_gpu_tree.take_kernels(checks[0])
         assert "damaged" in capsys.readouterr().out
         assert list((checks[0] / "kernels").iterdir()) == []
         assert not archive.exists()
+    archive.write_bytes(whole)
     with small_disk(tmp_path / "disk", 1) as disk:
+        (disk / "filler").write_bytes(bytes((1 << 20) - 4096))
+        intel_gpu_tree.take_kernels(disk)
+        assert list((disk / "kernels").glob("*/*/*.so")) == []
+        assert archive.read_bytes() == whole
+        (disk / "kernels").rmdir()
         monkeypatch.setattr(intel_gpu_tree, "_archive", lambda: disk / "kernels.zip")
         (disk / "filler").write_bytes(bytes(1 << 20))
         intel_gpu_tree.keep_kernels(checks[1])
