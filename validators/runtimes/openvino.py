@@ -41,6 +41,8 @@ PINNED: Mapping[str, str] = {
     "KV_CACHE_PRECISION": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
+GUIDE: Mapping[str, str] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
+"""The original guide's ``ov_config``."""
 NUMERICS = ("pinned", "default")
 
 

@@ -3,11 +3,11 @@
 Settings: ``device``, GPU; ``prompt_tokens`` and ``answer_tokens``, the longest prompt and answer
 (`phiforge.settings.limits`).
 
-The plugin is that of the wheel that users install; it runs its graph passes, kernel selection and
-OpenCL kernels on PoCL, an OpenCL in software, which answers as an Intel GPU through a layer of ours
-(envs/intel_gpu). No GPU, no driver of one and none of oneDNN's kernels is involved. Float32 is
-pinned, and also where the speed is measured: in half precision, the plugin's default, PoCL is wrong
-(docs/without-the-hardware.md).
+The plugin is that of the wheel that users install, given the guide's ``ov_config``; it runs its
+graph passes, kernel selection and OpenCL kernels on PoCL, an OpenCL in software, which answers as
+an Intel GPU through a layer of ours (envs/intel_gpu). No GPU, no driver of one and none of oneDNN's
+kernels is involved. Float32 is pinned, and also where the speed is measured: in half precision, the
+plugin's default, PoCL is wrong (docs/without-the-hardware.md).
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from phiforge.checkout import ROOT
 from validators.contract import CheckError, ExecutionEvidence, Runtime, only_known
 from validators.intel_gpu_tree import LAYER
 from validators.openvino_pipeline import one_device
-from validators.runtimes.openvino import PINNED, OpenvinoRuntime
+from validators.runtimes.openvino import GUIDE, PINNED, OpenvinoRuntime
 
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 
@@ -49,7 +49,8 @@ def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
         )
     layer = ctypes.CDLL(str(LAYER))
     ran = {"kernels that PoCL was given": lambda: kernels_given(layer)}
-    return _SoftwareRuntime(artifact, one_device(str(settings.get("device", "GPU"))), PINNED, ran)
+    device = one_device(str(settings.get("device", "GPU")))
+    return _SoftwareRuntime(artifact, device, {**GUIDE, **PINNED}, ran)
 
 
 def kernels_given(layer: ctypes.CDLL) -> int:
@@ -67,8 +68,10 @@ class _SoftwareRuntime(OpenvinoRuntime):
             evidence,
             how=f"{evidence.how}. OpenVINO's GPU plugin on PoCL {pocl}, a software OpenCL, which "
             f"answers as {architecture} through phiforge's layer; float32 is pinned",
+            pinned=PINNED,
             details={
                 **evidence.details,
+                "ov_config": GUIDE,
                 "software": True,
                 "pocl": pocl,
                 "layer_sha256": sha256_file(LAYER),

@@ -19,12 +19,10 @@ from transformers import AutoConfig, AutoTokenizer
 from validators.contract import ExecutionEvidence, LogProbabilities, Runtime, only_known
 from validators.metrics import log_probabilities
 from validators.openvino_pipeline import compiled_evidence, gpu_counters, one_device
-from validators.runtimes.openvino import PINNED
+from validators.runtimes.openvino import GUIDE, PINNED
 from validators.transformers_runtime import TransformersRuntime
 
 TOOLCHAIN = ("openvino", "optimum", "optimum-intel", "transformers", "torch", "numpy")
-
-GUIDE: Mapping[str, str] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
 
 
 def open_runtime(artifact: Path, *, settings: Mapping[str, Any]) -> Runtime:
