@@ -1,9 +1,9 @@
 """Single operators in OpenVINO's GPU and CPU plugins, run in the tree of `make intel-gpu`.
 
-    python3.11 gpu_operators.py softmax
+    python3.11 gpu_operators.py softmax [PROPERTY=VALUE]...
 
-Prints JSON: ``devices`` that OpenVINO lists, ``about`` the GPU, and the largest ``error`` of the
-GPU's result against the CPU's.
+The properties are the GPU's. Prints JSON: ``devices`` that OpenVINO lists, ``about`` the GPU, and
+the largest ``error`` of the GPU's result against the CPU's.
 """
 
 import json
@@ -33,18 +33,29 @@ def norm() -> tuple[openvino.Model, np.ndarray]:
     return openvino.Model([ops.multiply(scaled, ops.constant(NOISE[0, 0]))], [values]), NOISE
 
 
-def main(operator: str) -> None:
+def product() -> tuple[openvino.Model, np.ndarray]:
+    """INT4 weights in groups of 128, as NNCF compresses a layer."""
+    values = ops.parameter([1, 3, 256], np.float32)
+    levels = np.random.default_rng(1).integers(-8, 8, (256, 2, 128)).astype(np.int8)
+    stored = ops.convert(ops.constant(levels, openvino.Type.i4), np.float16)
+    scales = ops.constant(np.full((256, 2, 1), 0.01, np.float16))
+    weights = ops.convert(ops.reshape(ops.multiply(stored, scales), [256, 256], False), np.float32)
+    return openvino.Model([ops.matmul(values, weights, False, True)], [values]), NOISE
+
+
+def main(operator: str, *properties: str) -> None:
     core = openvino.Core()
     found: dict[str, object] = {"devices": core.available_devices}
     if "GPU" in core.available_devices:
         names = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "GPU_EXECUTION_UNITS_COUNT")
         found["about"] = {name: core.get_property("GPU", name) for name in names}
-        model, given = {"softmax": softmax, "norm": norm}[operator]()
-        pinned = {"INFERENCE_PRECISION_HINT": "f32"}
-        gpu, cpu = (core.compile_model(model, name, pinned)(given)[0] for name in ("GPU", "CPU"))
+        model, given = {"softmax": softmax, "norm": norm, "product": product}[operator]()
+        pinned = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+        asked = {"GPU": {**pinned, **dict(one.split("=") for one in properties)}, "CPU": pinned}
+        gpu, cpu = (core.compile_model(model, name, asked[name])(given)[0] for name in asked)
         found["error"] = float(np.abs(gpu - cpu).max())
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

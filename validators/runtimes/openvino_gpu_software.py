@@ -20,10 +20,12 @@ from typing import Any
 from phiforge.artifact.tree import sha256_file
 from phiforge.checkout import ROOT
 from validators.contract import CheckError, ExecutionEvidence, Runtime, only_known
+from validators.device_counters import Read
 from validators.intel_gpu_tree import LAYER
 from validators.openvino_pipeline import one_device
 from validators.runtimes.openvino import GUIDE, PINNED, OpenvinoRuntime
 
+ATTENTION: Mapping[str, str] = {"ATTENTION_BACKEND": "SDPA"}
 TOOLCHAIN = ("openvino", "openvino-genai", "openvino-tokenizers", "numpy")
 
 
@@ -61,6 +63,13 @@ def kernels_given(layer: ctypes.CDLL) -> int:
 class _SoftwareRuntime(OpenvinoRuntime):
     uses = ()  # each new length of a prompt is compiled for seconds; row cpu has them
 
+    def __init__(
+        self, artifact: Path, device: str, pinned: Mapping[str, str], busy: Mapping[str, Read]
+    ) -> None:
+        super().__init__(artifact, device, pinned, busy)
+        # GenAI tries paged attention first, and where it does not build, takes this without a word.
+        self._answering = {**pinned, **ATTENTION}
+
     def executed_on(self) -> ExecutionEvidence:
         evidence, pocl = super().executed_on(), installed({})["pocl"]
         architecture = evidence.details["DEVICE_ARCHITECTURE"]
@@ -68,7 +77,7 @@ class _SoftwareRuntime(OpenvinoRuntime):
             evidence,
             how=f"{evidence.how}. OpenVINO's GPU plugin on PoCL {pocl}, a software OpenCL, which "
             f"answers as {architecture} through phiforge's layer; float32 is pinned",
-            pinned=PINNED,
+            pinned={**PINNED, **ATTENTION},
             details={
                 **evidence.details,
                 "ov_config": GUIDE,
