@@ -33,6 +33,7 @@ from validators.golden import load_golden
 from validators.intel_gpu_tree import command_in_tree
 from validators.isolation import run_in_subprocess
 from validators.reference_tree import load_reference
+from validators.runtimes.openvino import GUIDE
 
 needs_intel_gpu = pytest.mark.skipif(
     environment.installed_tree("intel-gpu") is None, reason="needs `make intel-gpu`"
@@ -84,6 +85,8 @@ def test_the_plugin_computes_as_float32_and_the_receipt_says_on_what(
     for said in ("PoCL 6.0", "arch=v12.0.0", "phiforge's layer", "float32 is pinned"):
         assert said in ran_on["how"]
     assert ran_on["pinned"]["INFERENCE_PRECISION_HINT"] == "f32"
+    assert ran_on["pinned"]["ATTENTION_BACKEND"] == "SDPA"
+    assert ran_on["details"]["ov_config"] == GUIDE
     assert ran_on["details"]["software"] is True
     assert receipt["performance"]["numerics"] == "pinned"
     assert receipt["toolchain"]["pocl"].startswith("6.0-")
@@ -151,10 +154,12 @@ def in_tree(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     monkeypatch.setattr(isolation, "command_in_tree", command)
 
 
-def operator(name: str, folder: Path, **variables: str) -> tuple[dict[str, Any], str]:
+def operator(
+    name: str, folder: Path, *properties: str, **variables: str
+) -> tuple[dict[str, Any], str]:
     """What `gpu_operators` says of an operator, and what the watch over its buffers does."""
     done = subprocess.run(
-        command_in_tree([str(OPERATORS), name], [], folder, variables),
+        command_in_tree([str(OPERATORS), name, *properties], [], folder, variables),
         capture_output=True,
         text=True,
         check=True,
@@ -182,6 +187,30 @@ def test_what_the_prelude_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         if name == "softmax":
             assert "softmax_gpu_bf" in watched
             assert "wrote behind a buffer of 540 bytes" in watched
+
+
+@needs_intel_gpu
+def test_half_precision_is_right_operator_by_operator(tmp_path: Path) -> None:
+    half = "INFERENCE_PRECISION_HINT=f16"
+    # Twice the distance between two halves at each operator's largest result.
+    for name, largest in (("softmax", 2**-11), ("norm", 2**-6), ("product", 2**-8)):
+        found, _ = operator(name, tmp_path, half)
+        assert 1e-6 < found["error"] < largest, name
+    text = PRELUDE.read_text(encoding="utf-8")
+    without = written(tmp_path / "without.cl", text.split("/* PoCL 6.0 has no half forms")[0])
+    for name in ("softmax", "product"):
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            operator(name, tmp_path, half, PHIFORGE_PRELUDE=without)
+        assert "CL_BUILD_PROGRAM_FAILURE" in failed.value.stderr
+
+
+@needs_intel_gpu
+def test_in_float32_dynamic_quantization_changes_nothing(tmp_path: Path) -> None:
+    found = [
+        operator("product", tmp_path, f"DYNAMIC_QUANTIZATION_GROUP_SIZE={size}")[0]["error"]
+        for size in (0, 128)
+    ]
+    assert found[0] == found[1] < 1e-5
 
 
 @needs_intel_gpu
