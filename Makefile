@@ -9,10 +9,14 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # TORCH_INDEX= (empty) switches it off.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: all test lint lock npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
+.PHONY: all status test lint lock npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
+
+# The table of the last run again, and its receipts as JUnit XML: what ci/ shows as tests.
+status: $(INSTALLED)
+	$(VENV)/bin/phiforge status --junit artifacts/status.xml
 
 # Two workers share one run of the pipeline (tests/conftest.py).
 test: $(INSTALLED)

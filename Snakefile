@@ -32,21 +32,18 @@ rule all:
     """Everything that is configured, built, checked and released."""
     default_target: True
     input:
-        JOBS.release_records(),
-        JOBS.receipts(),
-        JOBS.indexes(),
-        JOBS.pages(),
+        JOBS.targets.results(),
 
 
 rule receipts:
     """Every receipt, released or not."""
     input:
-        JOBS.receipts(),
+        JOBS.targets.receipts(),
 
 
 onsuccess:
-    shell("python -m phiforge report {JOBS.summarized:q}")
+    rule_params.tell_status(JOBS.plan.checks)
 
 
 onerror:
-    shell("python -m phiforge report {JOBS.summarized:q}")
+    rule_params.tell_status(JOBS.plan.checks)

@@ -2,7 +2,8 @@
 
     python benchmarks/planning.py [MODELS]
 
-Plans `all` of this checkout for one outside model and for MODELS (50) of them; nothing is built.
+Plans `all` of this checkout for one outside model and for MODELS (200) of them, each with a file of
+its own in one folder; nothing is built.
 The result goes to planning.json beside this file.
 """
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="?", type=int, default=50, help="how many models")
+    parser.add_argument("models", nargs="?", type=int, default=200, help="how many models")
     counts = sorted({1, parser.parse_args().models})
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -43,10 +44,10 @@ def main() -> None:
 def planned(count: int) -> dict[str, Any]:
     """Plan ``all`` for ``count`` models that are not in this checkout."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [write_model(Path(folder), f"model-{number}") for number in range(count)]
-        names = ",".join(path.stem for path in files)
-        paths = ",".join(map(str, files))
-        command = [SNAKEMAKE, "-n", "all", "--config", f"model_files={paths}", f"models={names}"]
+        for number in range(count):
+            write_model(Path(folder), f"model-{number}")
+        chosen = [f"model_files={folder}", "models=model-*"]
+        command = [SNAKEMAKE, "-n", "all", "--config", *chosen]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -61,15 +62,13 @@ def planned(count: int) -> dict[str, Any]:
     }
 
 
-def write_model(folder: Path, name: str) -> Path:
+def write_model(folder: Path, name: str) -> None:
     """Write a model file like phi3-tiny's, with the same source."""
     tiny = ROOT / "models/phi3-tiny"
     document = yaml.safe_load((ROOT / "config/models/phi3-tiny.yaml").read_text("utf-8"))
     document |= {"name": name, "golden": str(tiny / "golden.yaml")}
     document["source"]["path"] = str(tiny)
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return path
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

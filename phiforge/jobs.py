@@ -201,6 +201,20 @@ class Check:
 
 
 @dataclass(frozen=True)
+class BlockedRows:
+    """Say of a variant's rows that cannot run here why not.
+
+    Attributes:
+        checks: the check of each row, all of them blocked.
+    """
+
+    checks: tuple[Check, ...]
+
+    def pairs(self) -> list[tuple[Check, Blocked]]:
+        return [(check, check.blocked) for check in self.checks if check.blocked is not None]
+
+
+@dataclass(frozen=True)
 class Kit:
     """Pack a check for a courier.
 

@@ -1,5 +1,6 @@
 """Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
 
+import gc
 import inspect
 import json
 import os
@@ -8,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from phiforge.errors import PhiforgeError
 from phiforge.jobs import to_json
-from phiforge.settings.command_line import split_name
 from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
@@ -33,7 +34,8 @@ class JobText(str):
     A command line shows the `file` that holds it.
     """
 
-    path: Path
+    __slots__ = ("dry_run", "path")  # a plan holds thousands
+    path: str
     dry_run: Callable[[], bool]
 
     @property
@@ -42,10 +44,11 @@ class JobText(str):
 
         It is written in place: a kill can only leave one that the next run writes again.
         """
-        if not self.dry_run() and not (self.path.is_file() and self.path.read_text() == self):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self, encoding="utf-8")
-        return str(self.path)
+        path = Path(self.path)
+        if not self.dry_run() and not (path.is_file() and path.read_text("utf-8") == self):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self, encoding="utf-8")
+        return self.path
 
 
 def job_param(
@@ -62,7 +65,7 @@ def job_param(
         job = build(wildcards)
         text = JobText(to_json(job))
         rule = type(job).__name__.lower()
-        text.path = folder / rule / f"{'.'.join(wildcards) or rule}.json"
+        text.path = f"{folder}/{rule}/{'.'.join(wildcards) or rule}.json"
         text.dry_run = dry_run
         return text
 
@@ -83,14 +86,35 @@ def environment(devices: Mapping[str, Device], signing: Mapping[str, Any]) -> di
 def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function of a method that states its signature.
 
-    Snakemake inspects what it asks again for every job, and that of a method takes long.
+    Snakemake inspects what it asks again for every job, in a tenth of the time of a plan; where a
+    function has this attribute it does not: snakemake.common.overwrite_function_params.
     """
 
     def function(*arguments: Any, **named: Any) -> Any:
         return method(*arguments, **named)
 
-    function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    signature = inspect.signature(method)
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    with_parameters(function, signature)
     return function
+
+
+def plan_quickly() -> None:
+    """Spare Snakemake, before it plans, what it does for every job again.
+
+    It asks its own method what it takes for each resource. Python's garbage collector walks
+    through all jobs again and again, and a plan leaves next to no garbage.
+    """
+    from snakemake.resources import Resource
+
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+
+    with_parameters(Resource.evaluate, inspect.signature(Resource.evaluate))
+
+
+def with_parameters(function: Any, signature: inspect.Signature) -> None:
+    function._overwrite_params = signature.parameters
 
 
 def begin(artifacts: Path, *, dry_run: bool) -> None:
@@ -151,14 +175,22 @@ def forget_deleted(artifacts: Path) -> None:
             record.unlink(missing_ok=True)
 
 
-def report_no_op(workflow: Any, summarized: Sequence[str]) -> None:
+def tell_status(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print the table of a run, in this process: a command line may be too short for all names."""
+    # Imported here: most of Snakemake's processes are jobs, which print none.
+    from phiforge.release.status import status
+
+    try:
+        status(pairs, Path("artifacts"))
+    except PhiforgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def tell_no_op(workflow: Any, pairs: Sequence[tuple[str, str]]) -> None:
     """Print the table of a run that had nothing to do: Snakemake calls no hook after it."""
     ran = workflow.is_main_process and not workflow.dryrun and workflow.scheduler is not None
     if ran and not len(workflow.dag):
-        # Imported here and run in this process: a no-op takes a second, and most runs are none.
-        from phiforge.release.report import report
-
-        report(map(split_name, summarized), Path("artifacts"))
+        tell_status(pairs)
 
 
 def refuse_wildcards(model: Model) -> None:

@@ -5,19 +5,21 @@ job. Methods that are named like a type of `phiforge.jobs` build that job.
 """
 
 import inspect
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from phiforge import jobs, rule_params
+from phiforge.blocked_rows import Rows, Target
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
 from phiforge.rule_params import Names
 from phiforge.settings.first_layers import first_layers, source_block, with_first_layers
 from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import LocalSource, Model
-from phiforge.settings.modules import modules_digest, pinned_toolchain
+from phiforge.settings.modules import made_with, modules_digest
 from phiforge.settings.placements import placed_options
 from phiforge.settings.plan import (
     Plan,
@@ -40,6 +42,7 @@ from phiforge.settings.plan import (
 from phiforge.settings.settings import Settings, load
 from phiforge.settings.variants import Variant
 from phiforge.sources.local_digests import local_digests
+from phiforge.targets import Targets
 from validators.acceptance import read_acceptance
 from validators.code_digest import check_modules
 from validators.golden import load_golden
@@ -69,6 +72,7 @@ class Jobs:
     ) -> None:
         self.settings = settings = with_first_layers(settings)
         self.plan: Plan = plan(settings, inbox or ())
+        self._checked, self._released = set(self.plan.checks), set(self.plan.releases)
         self.notes = (*notes, *kept_versions(settings, self.plan), *left_out(settings))
         self._inbox = inbox or {}
         self._dry_run = dry_run
@@ -78,6 +82,10 @@ class Jobs:
         self._variants = {
             name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
         }
+        self.rows = Rows(settings, self._is_told)
+        # The functions of a job ask one after the other.
+        self._policies_of = lru_cache(maxsize=8)(self._row_policies)
+        self.targets = Targets(settings, self.plan)
         for name in settings.chosen_models:
             rule_params.refuse_wildcards(settings.models[name])
         # Read here so that a mistake in them ends the run before its first job.
@@ -109,46 +117,6 @@ class Jobs:
     def environment(self) -> dict[str, str]:
         """Variables of every job: where keys and lab hosts are, which shapes no result."""
         return rule_params.environment(self.settings.devices, self._signing)
-
-    # The names of the targets
-
-    def release_records(self) -> list[str]:
-        return [f"artifacts/released/{model}/{name}.json" for model, name in self.plan.releases]
-
-    def receipts(self) -> list[str]:
-        return [
-            f"artifacts/checks/{model}/{variant}/{row}.json"
-            for model, variant in self.plan.checks
-            for row in self.settings.variants[variant].devices
-        ]
-
-    def indexes(self) -> list[str]:
-        return [f"artifacts/indexed/{model}.json" for model in dict(self.plan.releases)]
-
-    def pages(self) -> list[str]:
-        return ["artifacts/indexed/page.html"] if self.plan.releases else []
-
-    def promotions(self) -> list[str]:
-        return [f"artifacts/promotions/{model}/{name}.json" for model, name in self.plan.releases]
-
-    def releases_to_publish(self) -> list[str]:
-        """Name the releases and, where only stable ones are published, their promotions."""
-        policy = self.settings.publish
-        if policy.hub is None and not policy.storage:
-            return []  # the command says at once that nowhere is configured
-        stable = policy.channel == "stable"
-        return self.release_records() + (self.promotions() if stable else [])
-
-    def reproduced_records(self) -> list[str]:
-        return [
-            f"artifacts/reproduced/{model}/{variant}.json"
-            for model, variant in self.plan.builds
-            if self._variants[variant] is None
-        ]
-
-    @property
-    def summarized(self) -> list[str]:
-        return [f"{model}/{variant}" for model, variant in self.plan.checks]
 
     # Models
     def _model(self, names: Names) -> Model:
@@ -215,11 +183,9 @@ class Jobs:
         base = self._variant(names).base
         return [f"artifacts/rebuild/{names.model}/{base}/BUILD.json"] if base else []
 
-    def converter_code(self, names: Names) -> str:
-        return modules_digest("converters.convert", f"converters.{self._variant(names).converter}")
-
-    def converter_toolchain(self, names: Names) -> dict[str, str]:
-        return pinned_toolchain(f"converters.{self._variant(names).converter}")
+    def converter_made_with(self, names: Names) -> Mapping[str, Any]:
+        converter = f"converters.{self._variant(names).converter}"
+        return made_with(("converters.convert", converter), (converter,))
 
     def convert_memory(self, names: Names) -> int:
         if self._variants[names.variant] is not None:
@@ -260,6 +226,16 @@ class Jobs:
             or blocked_model(device, self.settings.models[model])
         )
 
+    def blocked_rows(self, names: Names) -> jobs.BlockedRows:
+        rows = self.rows.told(names.model, names.variant)
+        targets = (Target(names.model, names.variant, row) for row in rows)
+        return jobs.BlockedRows(tuple(map(self.check, targets)))
+
+    def _is_told(self, target: Target) -> bool:
+        """Return whether the receipt of a row that is blocked holds only why."""
+        is_blocked = self._blocked(*target) is not None
+        return is_blocked and not self.brought(target) and not self.first_layers(target)
+
     def first_layers(self, names: Names) -> list[str]:
         """Name the receipt of the model that is checked instead of one too large for the row."""
         part = first_layers(self._model(names), self.settings.devices[names.device])
@@ -274,24 +250,32 @@ class Jobs:
         device = self.settings.devices[names.device]
         return check_modules(device.runtimes[self._variant(names).format].module)
 
-    def check_code(self, names: Names) -> str:
-        """Digest the modules of a check, and those that reach a device elsewhere."""
-        modules = self._runtime_modules(names)
-        elsewhere = self.settings.devices[names.device].ssh or self.brought(names)
-        return modules_digest(*modules, *(["phiforge.remote.check"] if elsewhere else []))
+    def check_made_with(self, names: Names) -> Mapping[str, Any]:
+        """Name the code and the versions of a check; a lab host's versions are in its lock."""
+        modules, is_lab = self._runtime_modules(names), self.settings.devices[names.device].ssh
+        elsewhere = ("phiforge.remote.check",) if is_lab or self.brought(names) else ()
+        return made_with((*modules, *elsewhere), () if is_lab else modules)
 
-    def check_toolchain(self, names: Names) -> dict[str, str]:
-        """Name the versions that a check runs with; a lab host's are in its lock, an input."""
-        if self.settings.devices[names.device].ssh:
-            return {}
-        return pinned_toolchain(*self._runtime_modules(names))
+    def check_beside(self, names: Names) -> list[str]:
+        """Name what a check reads only if its row is elsewhere or has a key, or is too slow."""
+        return [file for files in self._check_beside(names).values() for file in files]
+
+    def check_options(self, names: Names) -> str:
+        given = self._check_beside(names).items()
+        return shlex.join(word for option, files in given if files for word in (option, *files))
+
+    def _check_beside(self, names: Names) -> dict[str, list[str]]:
+        is_lab = self.settings.devices[names.device].ssh
+        return {
+            "--lock": self.kit_lock(names) if is_lab else [],
+            "--key": self.row_key(names),
+            "--inbox": self.brought(names),
+            "--first-layers": self.first_layers(names),
+        }
 
     def kit_lock(self, names: Names) -> list[str]:
         lock = self.settings.devices[names.device].lock(self._variant(names).format)
         return [] if lock is None else [str(lock)]
-
-    def lab_lock(self, names: Names) -> list[str]:
-        return self.kit_lock(names) if self.settings.devices[names.device].ssh else []
 
     def row_key(self, names: Names) -> list[str]:
         key = self.settings.devices[names.device].key
@@ -339,10 +323,12 @@ class Jobs:
     def public_keys(self, names: Names) -> list[str]:
         return sorted({one.key for one in self._policies(names).values() if one.key is not None})
 
-    def _policies(self, names: Names) -> dict[str, jobs.RowPolicy]:
-        return row_policies(
-            self._variant(names), self.settings, partial(self._blocked, names.model)
-        )
+    def _policies(self, names: Names) -> Mapping[str, jobs.RowPolicy]:
+        return self._policies_of(names.model, names.variant)
+
+    def _row_policies(self, model: str, variant: str) -> Mapping[str, jobs.RowPolicy]:
+        of = self.settings.variants[variant]
+        return row_policies(of, self.settings, partial(self._blocked, model))
 
     def gate(self, names: Names) -> jobs.Gate:
         channel, gates = self.settings.channel, self._gates(names)
@@ -379,18 +365,15 @@ class Jobs:
         return jobs.Stable(blocked)
 
     def releases_of(self, names: Names) -> list[str]:
-        return [
-            f"artifacts/released/{model}/{variant}.json"
-            for model, variant in self.plan.releases
-            if model == names.model
-        ]
+        of = (one for one in self.settings.chosen_variants if (names.model, one) in self._released)
+        return [f"artifacts/released/{names.model}/{variant}.json" for variant in of]
 
     def index(self, names: Names) -> jobs.Index:
         model = self._model(names)
         blocked = {
             variant: why
-            for name, variant in self.plan.checks
-            if name == names.model and (why := self._variants[variant])
+            for variant in self.settings.chosen_variants
+            if (why := self._variants[variant]) and (names.model, variant) in self._checked
         }
         promoted, revoked = promoted_and_revoked(names.model)
         return jobs.Index(names.model, model.title, model.license, blocked, promoted, revoked)

@@ -6,25 +6,24 @@ rule check:
         reference="artifacts/reference/{model}/REFERENCE.json",
         golden=JOBS.golden,
         acceptance=SETTINGS.acceptance,
-        lock=JOBS.lab_lock,
-        key=JOBS.row_key,
-        inbox=JOBS.brought,
-        first_layers=JOBS.first_layers,
+        beside=JOBS.check_beside,
     output:
         receipt="artifacts/checks/{model}/{variant}/{device}.json",
     log:
         "artifacts/logs/check/{model}.{variant}.{device}.log",
     benchmark:
         "artifacts/benchmarks/check/{model}.{variant}.{device}.tsv"
+    wildcard_constraints:
+        model=JOBS.rows.checked(),
     priority: JOBS.check_memory  # the largest first: what is small fits beside
     threads: JOBS.check_threads
     resources:
         mem_mb=JOBS.check_memory,
     params:
         job=param(JOBS.check),
-        code=JOBS.check_code,
-        toolchain=JOBS.check_toolchain,
+        made_with=JOBS.check_made_with,
         memory_mb=JOBS.check_needs_memory,
+        beside=JOBS.check_options,
         artifact=subpath(input.build, parent=True),
         source=subpath(input.source, parent=True),
         reference=subpath(input.reference, parent=True),
@@ -34,5 +33,32 @@ rule check:
         "python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
         " --source {params.source:q}/files --reference {params.reference:q}"
         " --golden {input.golden:q} --acceptance {input.acceptance:q}"
-        " --memory-mb {params.memory_mb} --key {input.key:q} --lock {input.lock:q}"
-        " --inbox {input.inbox:q} --first-layers {input.first_layers:q} --receipt {output.receipt:q} > {log:q} 2>&1"
+        " --memory-mb {params.memory_mb} {params.beside} --receipt {output.receipt:q} > {log:q} 2>&1"
+
+
+for ROWS, MODELS in JOBS.rows.sets().items():
+
+    rule:
+        """The receipts of a variant's rows that cannot run here say why; nothing is run."""
+        name:
+            f"blocked_{'_'.join(ROWS)}"
+        input:
+            build="artifacts/build/{model}/{variant}/BUILD.json",
+        output:
+            receipts=[f"artifacts/checks/{{model}}/{{variant}}/{row}.json" for row in ROWS],
+        log:
+            "artifacts/logs/blocked/{model}.{variant}.log",
+        wildcard_constraints:
+            model=MODELS,
+        resources:
+            mem_mb=200,
+        params:
+            job=param(JOBS.blocked_rows),
+            code=modules_digest("validators.blocked"),
+            artifact=subpath(input.build, parent=True),
+            into="artifacts/checks/{model}/{variant}",
+        message:
+            f"blocked {{wildcards.model}} {{wildcards.variant}} on {', '.join(ROWS)}"
+        shell:
+            "python -m phiforge blocked {params.job.file:q} --artifact {params.artifact:q}"
+            " --receipts {params.into:q} > {log:q} 2>&1"

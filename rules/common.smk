@@ -37,7 +37,8 @@ PAGE_TEMPLATES = [
 ]
 param = JOBS.param
 os.environ.update(JOBS.environment)
-atexit.register(rule_params.report_no_op, workflow, JOBS.summarized)
+rule_params.plan_quickly()
+atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)
 
 
 wildcard_constraints:

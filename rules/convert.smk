@@ -18,8 +18,7 @@ rule convert:
         mem_mb=JOBS.convert_memory,
     params:
         job=param(JOBS.convert),
-        code=JOBS.converter_code,
-        toolchain=JOBS.converter_toolchain,
+        made_with=JOBS.converter_made_with,
         memory_mb=JOBS.convert_needs_memory,
         into=subpath(output.record, parent=True),
     message:

@@ -24,7 +24,7 @@ rule index:
 rule page:
     """One page over all models that are released here."""
     input:
-        indexes=JOBS.indexes(),
+        indexes=JOBS.targets.indexes(),
         templates=PAGE_TEMPLATES,
     output:
         record="artifacts/indexed/page.html",

@@ -23,7 +23,7 @@ rule promote:
 rule stable:
     """Says what is stable; fails, naming each missing receipt, where something is not."""
     input:
-        promotions=JOBS.promotions(),
+        promotions=JOBS.targets.promotions(),
     log:
         "artifacts/logs/stable.log",
     params:

@@ -7,7 +7,6 @@ rule release:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         verdict="artifacts/gates/{model}/{variant}.json",
-        receipts=JOBS.receipts_of,
         template="phiforge/release/card.md.j2",
         snippet=JOBS.snippet,
     output:
@@ -18,6 +17,7 @@ rule release:
         mem_mb=500,
     params:
         job=param(JOBS.release),
+        receipts=JOBS.receipts_of,  # of the verdict, which is made again where one changes
         code=modules_digest("phiforge.release.stage"),
     message:
         "release {wildcards.model} {wildcards.variant}"
@@ -25,7 +25,7 @@ rule release:
         "python -m phiforge release {params.job.file:q} --build {input.build:q}"
         " --verdict {input.verdict:q} --snippet {input.snippet:q}"
         " --into artifacts/release/{wildcards.model:q}/{wildcards.variant:q}"
-        " --record {output.record:q} {input.receipts:q} > {log:q} 2>&1"
+        " --record {output.record:q} {params.receipts:q} > {log:q} 2>&1"
 
 
 rule verifier:

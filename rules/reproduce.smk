@@ -12,9 +12,8 @@ rule rebuild:
         mem_mb=JOBS.convert_memory,
     params:
         job=param(JOBS.convert),
-        code=JOBS.converter_code,
+        made_with=JOBS.converter_made_with,
         own=modules_digest("phiforge.reproduce.rebuild"),
-        toolchain=JOBS.converter_toolchain,
         memory_mb=JOBS.convert_needs_memory,
         into=subpath(output.record, parent=True),
     message:
@@ -48,7 +47,7 @@ rule compare:
 rule reproduce:
     """Every variant built twice; ends non-zero naming those whose bytes differ."""
     input:
-        records=JOBS.reproduced_records(),
+        records=JOBS.targets.reproduced_records(),
     log:
         "artifacts/logs/reproduce.log",
     shell:

@@ -37,7 +37,7 @@ def test_the_command_works_in_no_other_checkout(tmp_path: Path) -> None:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from phiforge.cli import main; "
     for folder in (other, other / "phiforge"):
         done = subprocess.run(
-            [command("")[0], "-c", program + "main(['report', 'm/v'])"],
+            [command("")[0], "-c", program + "main(['status', 'm/v'])"],
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 1
@@ -49,14 +49,14 @@ def test_the_command_works_in_no_other_checkout(tmp_path: Path) -> None:
 def test_the_configuration_is_taken_as_snakemake_takes_it(tmp_path: Path) -> None:
     (tmp_path / "lab.yaml").write_text("variants: [genai-cpu-int4]\nversion: 0.9.0\n")
     root = ("--root", tmp_path)
-    shown = run("report", *root, "--configfile", tmp_path / "lab.yaml", COLUMNS="200").stdout
+    shown = run("status", *root, "--configfile", tmp_path / "lab.yaml", COLUMNS="200").stdout
     assert "genai-cpu-int4" in shown and "openvino-int4" not in shown
-    shown = run("report", *root, "--config", "variants=openvino-int4,openvino-fp16").stdout
+    shown = run("status", *root, "--config", "variants=openvino-int4,openvino-fp16").stdout
     assert "openvino-fp16" in shown and "genai-cpu-int4" not in shown
-    done = run("report", *root, "--config", "modells=x")
+    done = run("status", *root, "--config", "modells=x")
     assert done.returncode == 1
     assert done.stderr.startswith("error: config/config.yaml or --config: unknown key 'modells'")
-    done = run("report", *root, "--config", "models")
+    done = run("status", *root, "--config", "models")
     assert done.returncode == 1 and done.stderr.startswith("error: --config: ")
 
 

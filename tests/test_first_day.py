@@ -249,8 +249,16 @@ MISTAKES: dict[str, Mistake] = {
         nothing, config("model_files=~/no-such-model.yaml"),
         r"/.*/no-such-model\.yaml: no such file\. Remedy: correct the path or create the file",
     ),
-    "a folder for a model file": (
-        nothing, config("model_files=config"), r"config: this is a folder\. Remedy: correct",
+    "a folder without model files": (
+        nothing, config("model_files=docs"),
+        r"key 'model_files' names 'docs', where there is no model file; expected a YAML file, a f",
+    ),
+    "a pattern of no model file": (
+        nothing, config("model_files=~/models/*.yaml"),
+        r"key 'model_files' names '/.*/models/\*\.yaml', where there is no model file; expected a",
+    ),
+    "a pattern of no model": (
+        nothing, config("models=acme-*"), r"key 'models' names 'acme-\*', which is not configured",
     ),
     "a lab's file that is not there": (
         nothing, config("device_files=lab.yaml"), r"lab\.yaml: no such file\. Remedy: correct",
@@ -269,7 +277,7 @@ MISTAKES: dict[str, Mistake] = {
         r"config/config\.yaml: publish: there is nowhere to publish to\. Remedy: name a hub",
     ),
     "another working folder": (
-        elsewhere, ("phiforge", "report"),
+        elsewhere, ("phiforge", "status"),
         r"config/config\.yaml: no such file\. Remedy: run in the project's folder",
     ),
     "another working folder for snakemake": (

@@ -10,16 +10,13 @@ installed, a reference of other golden prompts. No runtime is ever loaded in thi
 """
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.record import read_record
-from phiforge.artifact.tree import sha256_file
 from phiforge.jobs import Check, read_job
-from phiforge.receipts.receipt import Failure, Receipt, Subject, blocked
-from phiforge.receipts.receipt_files import write_unsigned
+from phiforge.receipts.receipt import Failure, Receipt, Subject
+from validators.blocked import subject, tell, write_blocked
 
 TOOLCHAIN = ("numpy", "tokenizers", "safetensors")
 
@@ -80,29 +77,14 @@ def check(job: Check, files: CheckFiles, time_limit_s: float = TIME_LIMIT_S) -> 
     Raises:
         PhiforgeError: no verdict can be given.
     """
-    subject = Subject(
-        model=job.model,
-        variant=job.variant,
-        device=job.row.name,
-        kind=job.row.kind,
-        stands_for=job.row.stands_for,
-        format=job.recipe.format,
-        precision=job.recipe.precision,
-        runtime=job.row.runtime,
-        settings=job.row.settings,
-        synthetic=job.synthetic,
-        artifact_sha256=_named_artifact(files.artifact),
-        runner=job.row.runner,
-    )
+    about = subject(job, files.artifact)
     part = None if files.first_layers is None else _read(files.first_layers)
     if job.blocked is not None and (part is None or part.verdict != "failed"):
         reason = "; ".join([job.blocked.reason, *([] if part is None else [_in_words(part)])])
-        receipt = blocked(subject, reason, job.blocked.remedy)
-        write_unsigned(files.receipt, receipt)
+        receipt = write_blocked(about, replace(job.blocked, reason=reason), files.receipt)
     else:
-        receipt = _examined(subject, job, files, time_limit_s, part)
-    reason = f": {receipt['reason']}" if receipt["reason"] else ""
-    print(f"{job.model} {job.variant} on {job.row.name}: {receipt['verdict']}{reason}")
+        receipt = _examined(about, job, files, time_limit_s, part)
+    tell(job, receipt)
 
 
 def _read(path: Path) -> Receipt:
@@ -125,7 +107,7 @@ def _in_words(part: Receipt) -> str:
 
 
 def _examined(
-    subject: Subject, job: Check, files: CheckFiles, time_limit_s: float, part: Receipt | None
+    about: Subject, job: Check, files: CheckFiles, time_limit_s: float, part: Receipt | None
 ) -> dict[str, Any]:
     """Examine the artifact; sign and write its receipt."""
     # A blocked row must not wait for numpy and what else reads an artifact.
@@ -136,7 +118,7 @@ def _examined(
     # Before the work: a key that cannot be used is an error at once.
     signer = private_from_environment(RUNNER_KEY) or ephemeral()
     receipt = run_check(
-        subject,
+        about,
         files.artifact / "payload",
         variant=asdict(job.recipe),
         executor=job.row.executes,
@@ -153,11 +135,3 @@ def _examined(
     )
     write_signed(files.receipt, receipt, signer)
     return receipt
-
-
-def _named_artifact(build: Path) -> str | None:
-    """Digest of a build's payload; a blocked build has none, whatever an earlier run left there."""
-    record, sums = build / "BUILD.json", build / "payload" / CHECKSUMS
-    if record.is_file() and "blocked" in read_record(record):
-        return None
-    return sha256_file(sums) if sums.is_file() else None

@@ -167,12 +167,13 @@ class Config(Block):
     """config/config.yaml; each key can be given on the command line, `--config key=value`.
 
     Attributes:
-        models: names of the models to build, from config/models/ or model_files; e.g.
-            ["phi-3-mini-4k"]
+        models: names of the models to build, from config/models/ or model_files, or patterns of
+            names; e.g. ["phi-3-mini-4k", "acme-*"]
         variants: names of the variants to build; all: every variant of config/variants.yaml; e.g.
             ["openvino-int4", "genai-dml-int4"]
-        model_files: model YAML files outside this repository; their relative paths are relative to
-            the file; e.g. ["/models/my-phi.yaml"]
+        model_files: model YAML files outside this repository, folders of them or patterns; the
+            relative paths in a file are relative to it; e.g. ["/models/my-phi.yaml",
+            "/models/*/model.yaml"]
         device_files: device YAML files outside this repository, a lab's own; a row of the same name
             replaces config/devices.yaml's; e.g. ["/lab/devices.yaml"]
         version: semantic version of the releases; a model's own goes before it, and other bytes

@@ -157,6 +157,12 @@ def pinned_toolchain(*modules: str) -> dict[str, str]:
 
 
 @cache
+def made_with(code: tuple[str, ...], tools: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return the digest of some modules and the pinned versions of some, for a rule param."""
+    return {"code": modules_digest(*code), "toolchain": pinned_toolchain(*tools)}
+
+
+@cache
 def environments_of(*modules: str) -> tuple[str, ...]:
     """The other locked environments that ``modules`` and their local imports work in, sorted.
 

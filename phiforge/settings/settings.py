@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,13 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
     chosen = read_block(Config, config, where)
     devices = load_devices([folder / "devices.yaml", *map(Path, chosen.device_files)])
     variants = load_variants(folder / "variants.yaml", devices)
-    models = load_models(
-        [*sorted((folder / "models").glob("*.yaml")), *map(Path, chosen.model_files)]
-    )
+    outside = [file for named in chosen.model_files for file in _model_files(named, where)]
+    models = load_models([*sorted((folder / "models").glob("*.yaml")), *outside])
     load_hardware(folder / "hardware.yaml")  # the last job reads it; a mistake is said first
     for model in models.values():
         _check_names(model.variants or (), variants, str(model.file), "variants")
-    _check_names(chosen.models, models, where, "models")
+    chosen_models = _expanded(chosen.models, models)
+    _check_names(chosen_models, models, where, "models")
     chosen_variants = tuple(variants) if chosen.variants == ("all",) else chosen.variants
     _check_names(chosen_variants, variants, where, "variants")
     real = {name: device for name, device in devices.items() if device.kind == "device"}
@@ -84,7 +86,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         models=models,
         variants=variants,
         devices=devices,
-        chosen_models=tuple(dict.fromkeys(chosen.models)),
+        chosen_models=chosen_models,
         chosen_variants=tuple(dict.fromkeys(chosen_variants)),
         acceptance=folder / "acceptance.yaml",
         channel=chosen.channel,
@@ -97,6 +99,36 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         signing=chosen.signing,
         publish=chosen.publish,
     )
+
+
+def _model_files(named: str, where: str) -> list[Path]:
+    """Name the model files that a file, a folder or a pattern of `model_files` stands for.
+
+    Raises:
+        ConfigurationError: there is none in the folder, or of the pattern.
+    """
+    path = Path(named)
+    if path.is_file() or not (path.is_dir() or has_magic(named)):
+        return [path]
+    anchor = Path(path.anchor)
+    pattern = str(path.relative_to(anchor))
+    if found := sorted(path.glob("*.yaml") if path.is_dir() else anchor.glob(pattern)):
+        return found
+    raise ConfigurationError(
+        f"key 'model_files' names '{named}', where there is no model file",
+        where=where,
+        expected="a YAML file, a folder of *.yaml, or a pattern such as models/*/model.yaml",
+        remedy="correct the path, or add the files",
+    )
+
+
+def _expanded(names: Iterable[str], models: Iterable[str]) -> tuple[str, ...]:
+    """Put in what patterns stand for; one that fits no model stays, to be refused by name."""
+    chosen = (
+        [model for model in models if has_magic(name) and fnmatchcase(model, name)] or [name]
+        for name in names
+    )
+    return tuple(dict.fromkeys(model for some in chosen for model in some))
 
 
 def _check_names(names: Iterable[str], known: Mapping[str, object], where: str, key: str) -> None:

@@ -76,7 +76,7 @@ cp -al artifacts/release/phi3-tiny ~/old
 {shown["doctor"]}
 {shown["verify"]}
 {shown["diff"]}
-{shown["report"]}
+{shown["status"]}
 {shown["configuration"]}
 {shown["publish"]}
 {shown["prune"]}

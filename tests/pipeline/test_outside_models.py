@@ -5,6 +5,7 @@ A good one is released by the blocks of docs/adding.md (tests/docs/test_pages.py
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import onnx
@@ -47,16 +48,23 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def test_one_failed_variant_leaves_the_others_and_is_named(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    """A gate no INT4 can meet: genai-cpu-int4 fails, genai-dml-fp16 is released all the same."""
-    file, gates = write_model(tmp_path, "strict"), checkout.folder / "config/acceptance.yaml"
+    """A gate no INT4 can meet: genai-cpu-int4 fails, genai-dml-fp16 is released all the same.
+
+    So does a model whose weights are not there, and the other is built all the same.
+    """
+    write_model(tmp_path / "strict", "strict")
+    (tmp_path / "absent/weights").mkdir(parents=True)
+    (tmp_path / "absent/weights/SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
+    model_file(tmp_path / "absent", "absent", golden=str(TINY / "golden.yaml"))
+    gates = checkout.folder / "config/acceptance.yaml"
     document = yaml.safe_load(gates.read_text())
     gate = {"worst_honest": 0.1, "mildest_sabotage": 2.0, "gate": 0.5}
     document["int4"]["perplexity_ratio"] = gate
     gates.unlink()
     gates.write_text(yaml.safe_dump(document))
-    options = ["all", "--config", f"model_files={file}", "models=strict"]
-    options += ["variants=genai-dml-fp16,genai-cpu-int4"]
-    done = checkout.snakemake("--cores", "4", *options, check=False)
+    config = ["--config", f"model_files={tmp_path}/*/model.yaml", "models=[strict, a?sent]"]
+    config += ["variants=genai-dml-fp16,genai-cpu-int4"]
+    done = checkout.snakemake("--cores", "4", "all", *config, check=False)
     shutil.copy(ROOT / "config/acceptance.yaml", gates)
     output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
@@ -68,6 +76,9 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
     assert not (releases / "genai-cpu-int4").exists()
     receipt = checkout.folder / "artifacts/checks/strict/genai-cpu-int4/cpu.json"
     assert json.loads(receipt.read_text())["verdict"] == "failed"
+    assert "fetch absent: error: " in output
+    again = checkout.run(sys.executable, "-m", "phiforge", "status", *config).stdout
+    assert again.strip() and again in done.stdout, "the table of the run, without a run"
 
 
 def test_another_trained_model_is_released_in_int4_with_no_gate_of_its_own(

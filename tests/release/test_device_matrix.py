@@ -14,7 +14,7 @@ from phiforge.jobs import Index
 from phiforge.release.card import render
 from phiforge.release.diff import diff
 from phiforge.release.index import ReleaseIndexError, write_index
-from phiforge.release.report import report
+from phiforge.release.status import status
 from support.checkout import ROOT
 from support.release_edits import updated
 from support.small_blob import STANDIN, SmallBlob
@@ -148,11 +148,11 @@ def test_the_runs_table_knows_compiled_and_forgets_a_row_that_is_gone(
     shutil.copytree(variant.folder / "checks", checks)
     old = {**read_record(variant.receipt(NPU)), "device": "npu-of-old"}
     write_record(checks / "npu-of-old.json", old)
-    report([(MODEL, variant.variant)], root)
+    status([(MODEL, variant.variant)], root)
     assert "npu-of-old" in capsys.readouterr().out, "no gate says which rows there are"
     (root / "gates" / MODEL).mkdir(parents=True)
     shutil.copyfile(variant.verdict, root / "gates" / MODEL / f"{variant.variant}.json")
-    report([(MODEL, variant.variant)], root)
+    status([(MODEL, variant.variant)], root)
     told = capsys.readouterr().out
     assert f"{COMPILER} compiled" in told and "npu-of-old" not in told
     assert f"  cpu: {variant.variant}\n  {NPU}: {variant.variant}\n" in told
@@ -173,7 +173,7 @@ def test_the_runs_table_says_why_something_failed_and_where_it_is_told(
     for log, text in ((gate_log, "x\nerror: no \x1b[2Jway\n"), (old_log, "error: old\ndone\n")):
         log.parent.mkdir(parents=True)
         log.write_text(text)
-    report([(MODEL, variant.variant)], root)
+    status([(MODEL, variant.variant)], root)
     told = capsys.readouterr().out
     assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 80
     flat = " ".join(told.split())

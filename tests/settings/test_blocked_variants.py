@@ -13,7 +13,7 @@ from phiforge.jobs import Blocked, Convert, Recipe
 from phiforge.npu_compiler import wine
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.release.gate import GateError, gate
-from phiforge.release.report import report
+from phiforge.release.status import status
 from phiforge.rules import Jobs
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.plan import blocked_model, blocked_row, blocked_variant, plan, row_policies
@@ -172,7 +172,7 @@ def test_a_blocked_conversion_writes_why_and_leaves_an_earlier_payload_alone(
             golden=nowhere, reference=nowhere, acceptance=nowhere, overrides={}, rows={},
         )  # fmt: skip
     assert not (tmp_path / "verdict.json").exists()
-    report([("m", "v")], tmp_path)
+    status([("m", "v")], tmp_path)
     assert "v: no compiler. get one" in capsys.readouterr().out
 
 

@@ -185,3 +185,21 @@ def test_a_model_may_live_outside_and_its_paths_are_its_own(folder: Path, tmp_pa
     model = settings.models["outsider"]
     assert model.source.plain() == {"path": str(outside / "weights"), "checksums": "SHA256SUMS"}
     assert model.golden == outside / "golden.yaml"
+
+
+def test_model_files_are_folders_and_patterns_too(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "models[1]"
+    for name in ("acme-one", "acme-two", "other"):
+        (outside / name).mkdir(parents=True)
+        (outside / name / "golden.yaml").write_text("prompts: []\n")
+        shutil.copy(model_file(outside / name, name), outside / f"{name}.yaml")
+        (outside / f"{name}.yaml").write_text(
+            (outside / f"{name}.yaml").read_text().replace("golden.yaml", f"{name}/golden.yaml")
+        )
+    acme = ("acme-one", "acme-two")
+    pattern = f"{tmp_path}/models?1]/acme-*/model.yaml"
+    assert read(folder, models="acme-*", model_files=str(outside)).chosen_models == acme
+    assert read(folder, models="*two,acme-*", model_files=pattern).chosen_models == acme[::-1]
+    both = read(folder, models=["phi3-tiny", "acme-one"], model_files=pattern)
+    assert both.chosen_models == ("phi3-tiny", "acme-one")
+    assert "other" not in both.models

@@ -98,7 +98,7 @@ def test_what_a_check_imports_is_in_every_device_s_lock() -> None:
             HEAVY | {"asyncssh", "cryptography", "google", "jsonschema", "yaml"},
         ),
         ("import phiforge.cli", HEAVY | {"cryptography", "google", "jsonschema", "rich", "yaml"}),
-        ("import phiforge.release.report", HEAVY - {"pydantic"} | {"cryptography", "google"}),
+        ("import phiforge.release.status", HEAVY - {"pydantic"} | {"cryptography", "google"}),
         ("import phiforge.release.index", HEAVY - {"pydantic"} | {"cryptography", "google"}),
         ("import phiforge.release.gate", HEAVY),
         ("import phiforge.release.promotion", HEAVY),

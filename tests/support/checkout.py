@@ -146,3 +146,14 @@ def _tracked(folder: Path) -> list[str]:
         check=True,
     ).stdout
     return [name for name in listing.split("\0") if name]
+
+
+def receipts_of(jobs: set[str]) -> set[str]:
+    """The receipts that planned jobs write, each as ``MODEL VARIANT on ROW``."""
+    written = set()
+    for job in jobs:
+        kind, _, about = job.partition(" ")
+        if kind in ("check", "blocked"):
+            of, _, rows = about.partition(" on ")
+            written |= {f"{of} on {row}" for row in rows.split(", ")}
+    return written
