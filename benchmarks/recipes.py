@@ -1,0 +1,218 @@
+"""Compare what each recipe costs in bytes and in fidelity, on one model after the other.
+
+    snakemake --cores 2 all --config models=phi3-tiny,second model_files=second/model.yaml \\
+        variants=openvino-int4,…
+    python benchmarks/recipes.py second/model.yaml
+
+Reads the builds, references and receipts of such a run. All recipes are compared on the same
+positions: those of the golden prompts within the model's sliding window that no calibration text
+shares, all tokens before them included. The arithmetic is float32 on this CPU. FDT (how many
+tokens of an answer are right before the first that differs) and SDT (the share to be corrected)
+are those of Intel's who_what_benchmark, of the texts in the receipts. Writes recipes.json and
+recipes.md beside this file. The second model: tests/support/second_model.py.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import numpy as np
+import onnxruntime_genai as og
+import openvino as ov
+import yaml
+from tokenizers import Tokenizer
+
+from machine import facts
+from support import onnx_genai_builds
+from support.openvino_builds import EXACT
+from validators.metrics import concatenate, kl_divergence, log_probabilities, truncate_top_k
+from validators.reference_tree import Reference, load_reference
+
+ROOT = Path(__file__).parents[1]
+MODELS = (ROOT / "config/models/phi3-tiny.yaml",)
+# Of each family of runtimes: the form that the official tool makes by itself first.
+RECIPES = (
+    "openvino-int4",
+    "openvino-int4-g64",
+    "openvino-int4-placed",
+    "openvino-int4-awq",
+    "openvino-int4-npu",
+    "openvino-int4-npu-cw",
+    "genai-dml-int4",
+    "genai-dml-int4-head8",
+    "genai-cpu-int4",
+    "genai-cpu-int4-head8",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", type=Path, help="model files beside phi3-tiny's")
+    models = {}
+    for file in (*MODELS, *parser.parse_args().models):
+        described = yaml.safe_load(file.read_text(encoding="utf-8"))
+        models[described["name"]] = measured(described, file.parent)
+    into = Path(__file__).with_suffix(".json")
+    result = {"machine": facts(), "models": models}
+    into.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    into.with_suffix(".md").write_text("\n".join(table(models)) + "\n")
+
+
+def measured(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what was measured of one model's recipes."""
+    name = model["name"]
+    reference = load_reference(ROOT / f"artifacts/reference/{name}")
+    tokenizer = Tokenizer.from_file(str(reference.tokenizer))
+    config = json.loads((ROOT / f"artifacts/source/{name}/files/config.json").read_text())
+    window = config.get("sliding_window") or sys.maxsize
+    texts = yaml.safe_load((folder / model["calibration"]).read_text(encoding="utf-8"))["texts"]
+    chosen = unshared(reference, [tokenizer.encode(text).ids for text in texts], window)
+    recipes = {}
+    for variant in RECIPES:
+        payload = ROOT / f"artifacts/build/{name}/{variant}/payload"
+        if payload.is_dir():
+            divergence = divergences(payload, reference, chosen)
+            recipes[variant] = {
+                "bytes": weight_bytes(payload),
+                "mean_kl": float(divergence.mean()),
+                "max_kl": float(divergence.max()),
+                **diverging(ROOT / f"artifacts/checks/{name}/{variant}", tokenizer),
+                "convert_cpu_s": cpu_seconds(f"convert/{name}.{variant}"),
+            }
+            print(name, variant, recipes[variant], flush=True)
+    return {"positions": sum(map(len, chosen.values())), "recipes": recipes}
+
+
+def unshared(
+    reference: Reference, calibration: list[list[int]], window: int
+) -> dict[str, list[int]]:
+    """Return places among the scored positions, by prompt: those that no calibration has."""
+    known = {tuple(ids[:end]) for ids in calibration for end in range(1, len(ids) + 1)}
+    return {
+        prompt.id: [
+            place
+            for place, position in enumerate(reference.scored[prompt.id].positions)
+            if prompt.sequence[: position + 1] not in known
+        ]
+        for prompt in reference.prompts
+        if len(prompt.sequence) <= window
+    }
+
+
+def divergences(payload: Path, reference: Reference, chosen: dict[str, list[int]]) -> Any:
+    """Return the KL divergence of each chosen position."""
+    ours, theirs, predict = [], [], opened(payload)
+    for prompt in reference.prompts:
+        scored = reference.scored[prompt.id]
+        if not chosen.get(prompt.id):
+            continue
+        scores = predict(np.array(prompt.sequence))
+        positions = list(scored.positions)
+        following = [prompt.sequence[position + 1] for position in positions]
+        found = truncate_top_k(scores[positions], scored.distribution.top_ids, following)
+        ours.append(found)
+        theirs.append(scored.distribution)
+    places, first = [], 0
+    for prompt in reference.prompts:
+        if chosen.get(prompt.id):
+            places += [first + place for place in chosen[prompt.id]]
+            first += len(reference.scored[prompt.id].positions)
+    return kl_divergence(concatenate(theirs), concatenate(ours))[places]
+
+
+def opened(payload: Path) -> Callable[[Any], Any]:
+    """Open a payload on this CPU; return what makes log-probabilities of token ids."""
+    if (payload / "model.onnx").is_file():
+        model = onnx_genai_builds.open_on_cpu(payload)
+
+        def of_onnx(tokens: Any) -> Any:
+            parameters = og.GeneratorParams(model)
+            parameters.set_search_options(max_length=len(tokens) + 1)
+            generator = og.Generator(model, parameters)
+            generator.append_tokens(tokens.astype(np.int32))
+            return log_probabilities(np.array(generator.get_output("logits"))[0])
+
+        return of_onnx
+    compiled = ov.Core().compile_model(payload / "openvino_model.xml", "CPU", EXACT)
+
+    def of_ir(tokens: Any) -> Any:
+        count = len(tokens)
+        given = {
+            "input_ids": tokens[None],
+            "attention_mask": np.ones((1, count), np.int64),
+            "position_ids": np.arange(count)[None],
+            "beam_idx": np.zeros(1, np.int32),
+        }
+        return log_probabilities(compiled.create_infer_request().infer(given)["logits"][0])
+
+    return of_ir
+
+
+def weight_bytes(payload: Path) -> int:
+    """Return the size of graph and weights."""
+    names = ("openvino_model.bin", "openvino_model.xml", "model.onnx", "model.onnx.data")
+    return sum((payload / name).stat().st_size for name in names if (payload / name).is_file())
+
+
+def diverging(receipts: Path, tokenizer: Tokenizer) -> dict[str, float | None]:
+    """Return FDT and SDT over the golden answers of the receipt of an execution."""
+    found = [list(_pairs(path, tokenizer)) for path in sorted(receipts.glob("[!.]*.json"))]
+    pairs = next((one for one in found if one), [])
+    if not pairs:
+        return {"fdt": None, "fdt_norm": None, "sdt_norm": None}
+    first, shares, lengths = [], [], []
+    for expected, output in pairs:
+        blocks = SequenceMatcher(None, expected, output).get_matching_blocks()
+        first.append(blocks[0].size if blocks[0].a == 0 and blocks[0].b == 0 else 0)
+        shares.append((len(output) - sum(block.size for block in blocks)) / max(1, len(output)))
+        lengths.append(len(expected))
+    return {
+        "fdt": float(np.mean(first)),
+        "fdt_norm": float(np.mean(first) / np.mean(lengths)),
+        "sdt_norm": float(np.mean(shares)),
+    }
+
+
+def _pairs(receipt: Path, tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
+    if receipt.name.endswith(".dsse.json"):
+        return
+    for entry in json.loads(receipt.read_text(encoding="utf-8")).get("golden", []):
+        if entry["output"] is not None and entry["expected"] is not None:
+            yield tokenizer.encode(entry["expected"]).ids, tokenizer.encode(entry["output"]).ids
+
+
+def cpu_seconds(job: str) -> float:
+    """Return the processor time that Snakemake measured of a job."""
+    with (ROOT / f"artifacts/benchmarks/{job}.tsv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file, delimiter="\t")
+    return float(row["cpu_time"])
+
+
+def table(models: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the table."""
+    for name, found in models.items():
+        yield f"**{name}**, {found['positions']} positions\n"
+        yield "| recipe | bytes | mean KL | max KL | FDT | SDT | CPU s |"
+        yield "|---|---|---|---|---|---|---|"
+        for variant, one in found["recipes"].items():
+            fdt, sdt = one["fdt"], one["sdt_norm"]
+            told = "| - | - |" if fdt is None else f"| {fdt:.1f} | {sdt:.1%} |"
+            yield (
+                f"| `{variant}` | {one['bytes']:,} | {one['mean_kl']:.3g} | {one['max_kl']:.3g} "
+                f"{told} {one['convert_cpu_s']:.1f} |"
+            )
+        yield ""
+
+
+if __name__ == "__main__":
+    main()
