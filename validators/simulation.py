@@ -99,12 +99,34 @@ def _int4(weight: Tensor) -> Tensor:
     return (weight / scale).round().clamp(-8, 7) * scale
 
 
+_BINS = 1 << 12
+_LEVELS = torch.from_numpy(NF4).float()
+_NEAREST = _LEVELS[
+    torch.bucketize(torch.linspace(-1, 1, _BINS + 1), (_LEVELS[1:] + _LEVELS[:-1]) / 2)
+]
+"""The level by the share of the scale, in bins: a search takes four times as long."""
+
+
 def _nf4(weight: Tensor) -> Tensor:
     scale = weight.abs().amax(-1, keepdim=True).clamp(min=2.0**-23)
-    levels = torch.from_numpy(NF4).float()
-    nearest = torch.bucketize(weight / scale, (levels[1:] + levels[:-1]) / 2)
-    return levels[nearest] * scale
+    bins = (weight / scale).add_(1).mul_(_BINS / 2).round_()
+    return _NEAREST.take(bins.long()) * scale
 
 
-ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {"int8": _int8, "int4": _int4, "nf4": _nf4}
+def _by_rows(rounding: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Round few rows at a time, so that what is made of them stays in a cache."""
+
+    def rounded(weight: Tensor) -> Tensor:
+        rows = max(1, _CHUNK // weight.shape[1])
+        return torch.cat([rounding(some) for some in weight.split(rows)])
+
+    return rounded
+
+
+_CHUNK = 1 << 18
+ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "int8": _by_rows(_int8),
+    "int4": _by_rows(_int4),
+    "nf4": _by_rows(_nf4),
+}
 """By precision of the weights: a matrix rounded row by row."""
