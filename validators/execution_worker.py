@@ -8,7 +8,6 @@ left between this and the artifact's answers is arithmetic.
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -21,30 +20,10 @@ from validators.lint.architecture import read_architecture
 from validators.lint.held_weights import Weights
 from validators.lint.payload import found_weights
 from validators.metrics import TopKDistribution, log_probabilities, truncate_top_k
-from validators.reference_tree import Reference, ReferencePrompt, load_reference
+from validators.positions import affordable
+from validators.reference_tree import load_reference
 
 TOOLCHAIN = ("torch", "transformers", "numpy")
-
-WORK = 5e11
-"""Weights times tokens: all prompts of a small model, 130 tokens of Phi-3-mini."""
-
-
-def affordable(
-    prompts: Sequence[ReferencePrompt], reference: Reference, tokens: float
-) -> Iterator[tuple[ReferencePrompt, int]]:
-    """Yield the shortest prompts that fit into ``tokens``, and how many positions of each.
-
-    What a token predicts hangs on nothing that follows it, so that of the shortest a beginning does
-    where the whole does not fit.
-    """
-    for prompt in sorted(prompts, key=lambda one: len(one.sequence)):
-        positions = reference.scored[prompt.id].positions
-        fitting = sum(position < tokens for position in positions)
-        if fitting:
-            yield prompt, fitting
-        tokens -= len(prompt.sequence)
-        if tokens <= 0:
-            return
 
 
 def main() -> None:
@@ -60,15 +39,13 @@ def main() -> None:
         found_weights(Path(job["payload"]), job["variant"], architecture) as stored,
     ):
         weights = Weights(stored)
-        chosen = list(affordable(asked, reference, WORK / weights.count))
-        wanted = [reference.scored[one.id].positions[:count] for one, count in chosen]
-        questions = [
-            (one.sequence[: positions[-1] + 1], positions)
-            for (one, _), positions in zip(chosen, wanted, strict=True)
-        ]
+        scored = [(one.sequence, reference.scored[one.id].positions) for one in asked]
+        chosen = list(affordable(scored, weights.count))
+        questions = [(ids, positions) for _, ids, positions in chosen]
         [answers] = layerwise(source, weights.of, questions, [Way()])
-    for (one, count), positions, logits in zip(chosen, wanted, answers, strict=True):
-        known = reference.scored[one.id].distribution.top_ids[:count]
+    for (index, _, positions), logits in zip(chosen, answers, strict=True):
+        one = asked[index]
+        known = reference.scored[one.id].distribution.top_ids[: len(positions)]
         following = [one.sequence[position + 1] for position in positions]
         found[one.id] = truncate_top_k(log_probabilities(logits.numpy()), known, following)
     write_predictions(Path(job["into"]) / RESULT, found)

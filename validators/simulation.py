@@ -23,6 +23,7 @@ from validators.metrics import (
     log_probabilities,
     truncate_top_k,
 )
+from validators.positions import affordable
 from validators.reference_tree import ReferencePrompt, Scored
 
 ARITHMETIC = "bfloat16"
@@ -48,35 +49,42 @@ def simulated_costs(
     if any(short):
         prompts = [one for one, fits in zip(prompts, short, strict=True) if fits]
         scored = [one for one, fits in zip(scored, short, strict=True) if fits]
-    asked = [(prompt.sequence, one.positions) for prompt, one in zip(prompts, scored, strict=True)]
+    whole = [(prompt.sequence, one.positions) for prompt, one in zip(prompts, scored, strict=True)]
     ways = {ARITHMETIC: Way(dtype=torch.bfloat16)}
     ways |= {precision: Way(rounding) for precision, rounding in ROUNDINGS.items()}
     with torch.inference_mode(), mapped_source_weights(source) as tensors:
+        count = sum(one.data.size for one in tensors.values())
+        chosen = list(affordable(whole, count))
         answers = layerwise(
             source,
             lambda name: torch.from_numpy(
                 as_float32(tensor_of(name, tensors, source), slice(None))
             ),
-            asked,
+            [(ids, positions) for _, ids, positions in chosen],
             list(ways.values()),
         )
+    prompts = [prompts[index] for index, _, _ in chosen]
+    known = [scored[index].distribution.beginning(len(positions)) for index, _, positions in chosen]
+    wanted = [positions for _, _, positions in chosen]
     return {
-        name: _cost(logits, prompts, scored) for name, logits in zip(ways, answers, strict=True)
+        name: _cost(logits, prompts, wanted, known)
+        for name, logits in zip(ways, answers, strict=True)
     }
 
 
 def _cost(
-    logits: Sequence[Tensor], prompts: Sequence[ReferencePrompt], scored: Sequence[Scored]
+    logits: Sequence[Tensor],
+    prompts: Sequence[ReferencePrompt],
+    wanted: Sequence[Sequence[int]],
+    known: Sequence[TopKDistribution],
 ) -> dict[str, float]:
     found: list[TopKDistribution] = []
     answers: list[bool] = []
-    for values, prompt, one in zip(logits, prompts, scored, strict=True):
-        following = [prompt.sequence[position + 1] for position in one.positions]
-        scores = log_probabilities(values.numpy())
-        found.append(truncate_top_k(scores, one.distribution.top_ids, following))
-        answers += map(prompt.is_answer_after, one.positions)
-    known = concatenate([one.distribution for one in scored])
-    divergence = kl_divergence(known, concatenate(found))
+    for values, prompt, positions, exact in zip(logits, prompts, wanted, known, strict=True):
+        following = [prompt.sequence[position + 1] for position in positions]
+        found.append(truncate_top_k(log_probabilities(values.numpy()), exact.top_ids, following))
+        answers += map(prompt.is_answer_after, positions)
+    divergence = kl_divergence(concatenate(list(known)), concatenate(found))
     chosen = divergence[np.array(answers)] if any(answers) else divergence
     return {
         "mean_kl": float(divergence.mean()),
