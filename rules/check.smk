@@ -30,7 +30,9 @@ rule check:
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
-        "python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
+        # what passes over every weight makes and frees large arrays; see rules/convert.smk
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+        " python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
         " --source {params.source:q}/files --reference {params.reference:q}"
         " --golden {input.golden:q} --acceptance {input.acceptance:q}"
         " --memory-mb {params.memory_mb} {params.beside} --receipt {output.receipt:q} > {log:q} 2>&1"

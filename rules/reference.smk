@@ -20,5 +20,7 @@ rule reference:
     message:
         "reference {wildcards.model}: transformers, float32"
     shell:
-        "python -m phiforge reference {params.job.file:q} --source {params.source:q}/files"
+        # what passes over every weight makes and frees large arrays; see rules/convert.smk
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+        " python -m phiforge reference {params.job.file:q} --source {params.source:q}/files"
         " --golden {input.golden:q} --into {params.into:q} > {log:q} 2>&1"

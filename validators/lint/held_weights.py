@@ -79,7 +79,18 @@ def hold_to_source(
     Raises:
         SourceError: the source lacks a tensor.
     """
-    found = _Found()
+    found, threads = _Found(), torch.get_num_threads()
+    torch.set_num_threads(1)  # chunks are small: threads would wait for one another
+    try:
+        _hold_all(stored, tensors, source, found)
+    finally:
+        torch.set_num_threads(threads)
+    return found.failures()
+
+
+def _hold_all(
+    stored: Sequence[Stored], tensors: Mapping[str, SourceTensor], source: Path, found: "_Found"
+) -> None:
     for one in stored:
         tensor = tensor_of(one.part.tensor, tensors, source)
         flat = SourceTensor(tensor.dtype, tensor.data.reshape(-1, one.columns))
@@ -92,7 +103,6 @@ def hold_to_source(
                 _hold_codes(one, values, exact, found)
             else:
                 _hold_floats(one, values, exact, found)
-    return found.failures()
 
 
 def _chunks(one: Stored) -> Iterator[slice]:
