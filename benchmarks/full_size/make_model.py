@@ -6,8 +6,8 @@ The weights are a seeded normal distribution with Phi-3's initializer range, in 
 as the Hub's checkpoint is; tensor names and shapes come from transformers' own Phi3ForCausalLM
 (on the meta device), the configuration is Phi-3-mini-4k-instruct's. Phi-3-mini's own tokenizer is
 not reachable here, so phi3-tiny's stands in: its ids are a part of the vocabulary of 32,064. The
-result is converted and scored, never released (``synthetic: true``). Norms vary around 1: those of 1, an
-export would leave out.
+result is converted and scored, never released (``synthetic: true``). Norms vary around 1, as a
+trained model's do: those of 1 an export would leave out.
 """
 
 import argparse
