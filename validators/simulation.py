@@ -126,7 +126,7 @@ def _by_rows(rounding: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
     def rounded(weight: Tensor) -> Tensor:
         rows = max(1, _CHUNK // weight.shape[1])
-        return torch.cat([rounding(some) for some in weight.split(rows)])
+        return torch.cat([rounding(some) for some in torch.split(weight, rows)])
 
     return rounded
 
