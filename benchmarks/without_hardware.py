@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     variants, rows = CHECKS[arguments.tree]
     found = [
-        check(path) | ({"kernels": arguments.kernels} if arguments.kernels else {})
+        check(path) | ({"kernels": arguments.kernels} if path.stem == "gpu-software" else {})
         for model in arguments.models
         for path in sorted((arguments.artifacts / "checks" / model).glob(f"{variants}/*.json"))
         if path.stem in rows
