@@ -1,7 +1,5 @@
 """Name what each target rule asks for."""
 
-from collections.abc import Iterable
-
 from phiforge.settings.plan import Plan, blocked_variant
 from phiforge.settings.settings import Settings
 
@@ -17,20 +15,13 @@ class Targets:
         return [f"artifacts/released/{model}/{name}.json" for model, name in self._plan.releases]
 
     def results(self) -> list[str]:
-        """Name what everything else is made for: the page and what is checked and not released.
-
-        The page is of indexes, these of releases, these of receipts.
-        """
-        released = set(self._plan.releases)
-        return self.pages() + self._receipts(p for p in self._plan.checks if p not in released)
+        """Name everything that a run leaves: Snakemake makes no file again that only others need."""
+        return self.release_records() + self.receipts() + self.indexes() + self.pages()
 
     def receipts(self) -> list[str]:
-        return self._receipts(self._plan.checks)
-
-    def _receipts(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
         return [
             f"artifacts/checks/{model}/{variant}/{row}.json"
-            for model, variant in pairs
+            for model, variant in self._plan.checks
             for row in self._settings.variants[variant].devices
         ]
 
