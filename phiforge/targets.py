@@ -15,7 +15,7 @@ class Targets:
         return [f"artifacts/released/{model}/{name}.json" for model, name in self._plan.releases]
 
     def results(self) -> list[str]:
-        """Name everything that a run leaves: Snakemake makes no file again that only others need."""
+        """Name all that a run leaves: Snakemake makes no file again that only others need."""
         return self.release_records() + self.receipts() + self.indexes() + self.pages()
 
     def receipts(self) -> list[str]:
