@@ -8,18 +8,14 @@ import pytest
 from support.checkout import NPU_LIBRARY, Checkout, available_variants
 from support.jobs import SETTINGS
 
-GENAI = {"genai-dml-fp16", "genai-dml-int4", "genai-cpu-int4", "genai-cuda-int4"}
-OPENVINO = {
-    "openvino-fp16",
-    "openvino-int4",
-    "openvino-int4-awq",
-    "openvino-int8",
-    "openvino-int4-npu",
-    "openvino-int4-npu-cw",
-    "openvino-nf4-npu-cw",
-}
-# Derived from one of them, and blocked where there is no compiler.
-OPENVINO |= {name for name in available_variants() if name.startswith("npu-blob-")}
+
+def _of(*formats: str) -> set[str]:
+    """Name the variants of some formats that can be built here."""
+    return {name for name in available_variants() if SETTINGS.variants[name].format in formats}
+
+
+GENAI = _of("onnx-genai")
+OPENVINO = _of("openvino", "npu-blob")
 LIBRARY = {"npu-library-int8", "npu-library-int4", "npu-library-fp16"}
 
 
