@@ -16,7 +16,7 @@ rule place:
         "artifacts/logs/place/{model}.log",
     benchmark:
         "artifacts/benchmarks/place/{model}.tsv"
-    threads: workflow.cores
+    threads: 2
     resources:
         mem_mb=8000,
     params:

@@ -62,7 +62,7 @@ def test_one_failed_variant_leaves_the_others_and_is_named(
     document["int4"]["perplexity_ratio"] = gate
     gates.unlink()
     gates.write_text(yaml.safe_dump(document))
-    config = ["--config", f"model_files={tmp_path}/*/model.yaml", "models=[strict, a?sent]"]
+    config = ["--config", f"model_files={tmp_path}/*/model.yaml", "models=strict,ab*t"]
     config += ["variants=genai-dml-fp16,genai-cpu-int4"]
     done = checkout.snakemake("--cores", "4", "all", *config, check=False)
     shutil.copy(ROOT / "config/acceptance.yaml", gates)
