@@ -4,12 +4,13 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 NPU_LIBRARY := .venv-npu-library
 NPU_COMPILER := .npu-compiler
+SLURM := .venv-slurm
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # PyTorch's CPU wheel index: asked for torch and nothing else, and only if pip's own indexes lack it.
 # TORCH_INDEX= (empty) switches it off.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: all status test lint lock npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
+.PHONY: all status test lint lock slurm npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -48,6 +49,20 @@ $(INSTALLED): envs/main.lock pyproject.toml
 # One file that verifies a release folder; it needs Python and `cryptography`.
 verify.pyz: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 1 artifacts/phiforge-verify.pyz
+
+# Optional: Snakemake with its Slurm executor, for --profile profiles/slurm (docs/cluster.md). The main
+# environment is read from there and knows nothing of it: a broken plugin would break every Snakemake.
+slurm: $(SLURM)/.installed
+
+PACKAGES := lib/python3.11/site-packages
+$(SLURM)/.installed: envs/slurm.lock $(INSTALLED)
+	rm -rf $(SLURM)
+	$(VENV)/bin/python -m venv --without-pip $(SLURM)
+	echo "import site; site.addsitedir('$(abspath $(VENV)/$(PACKAGES))')" > $(SLURM)/$(PACKAGES)/main.pth
+	$(VENV)/bin/python -m pip --python $(SLURM)/bin/python install --disable-pip-version-check --no-deps --require-hashes -r envs/slurm.lock
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m snakemake "$$@"\n' > $(SLURM)/bin/snakemake
+	chmod +x $(SLURM)/bin/snakemake
+	touch $@
 
 # Optional: the environment of the variants npu-library-* (docs/npu-library.md). Needs cmake and a C++ compiler.
 npu-library: $(NPU_LIBRARY)/.installed
@@ -91,6 +106,9 @@ intel-gpu-lock:
 clean-intel-gpu:
 	rm -rf .intel-gpu
 
+# What of envs/slurm.lock the main environment has.
+IN_MAIN := argparse-dataclass configargparse numpy packaging python-dateutil pyyaml six \
+  snakemake-interface-common snakemake-interface-executor-plugins throttler
 # --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -104,6 +122,9 @@ lock:
 	  --unsafe-package openvino-telemetry --unsafe-package pandas \
 	  --unsafe-package python-dateutil --unsafe-package tzdata \
 	  --output-file envs/npu-library.lock envs/npu_library/requirements.in
+	echo snakemake-executor-plugin-slurm==2.8.0 | $(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --constraint envs/main.lock $(patsubst %,--unsafe-package %,$(IN_MAIN)) --output-file envs/slurm.lock -
 	$(VENV)-lock/bin/python -m phiforge.settings.device_locks
 	rm -r $(VENV)-lock
 

@@ -19,13 +19,23 @@ include: "rules/publish.smk"
 include: "rules/index.smk"
 
 
+# On a cluster these run where Snakemake runs: they take seconds, need the network or the release
+# key, and a node would parse this file twice for each.
 localrules:
     all,
-    receipts,
-    stable,
-    reproduce,
+    fetch,
+    gate,
+    index,
+    kit,
+    page,
     placement,
+    promote,
     publish,
+    receipts,
+    release,
+    reproduce,
+    stable,
+    verifier,
 
 
 rule all:

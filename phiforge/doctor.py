@@ -33,6 +33,10 @@ ARTIFACTS = Path("artifacts")
 _WIDTH = 80
 _SPARE_BYTES = 500_000_000
 _LONG_S = 1800
+_ELSEWHERE = {
+    "ssh": "a lab host; it is asked in the run",
+    "cluster": "a cluster's node; it is asked in the run",
+}
 _MARKS = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
 
 
@@ -260,10 +264,9 @@ def _left_out(jobs: Jobs) -> Iterator[Finding]:
     here = []
     for row in rows:
         blocked = blocked_row(settings.devices[row], settings.tools)
-        if settings.devices[row].ssh:
-            reasons.setdefault(("devices", "a lab host; it is asked in the run", ""), []).append(
-                row
-            )
+        elsewhere = _ELSEWHERE.get(settings.devices[row].runner)
+        if elsewhere is not None:
+            reasons.setdefault(("devices", elsewhere, ""), []).append(row)
         elif blocked is None:
             here.append(row)
         else:

@@ -2,7 +2,9 @@
 
 import errno
 import gc
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,11 +47,22 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(char if char.isprintable() or char in keep else "\ufffd" for char in text)
 
 
+class Terminated(BaseException):
+    """The process was asked to end; what it holds is let go on the way."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a scheduler asks more than once
+    raise Terminated
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's ``main``; print a `PhiforgeError` as one line and exit with 1."""
     # Importing torch and transformers makes a million objects that stay; by its defaults Python
     # walks through all of them again and again, a fifth of the import's time.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if is_main else None
     try:
         main()
     except PhiforgeError as error:
@@ -58,6 +71,13 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("error: interrupted; nothing unfinished was left in place", file=sys.stderr)
         raise SystemExit(130) from None
+    except Terminated:
+        print(
+            "error: ended from outside (SIGTERM), by a scheduler's time limit perhaps; nothing"
+            " unfinished was left in place. Remedy: run again",
+            file=sys.stderr,
+        )
+        raise SystemExit(143) from None
     except OSError as error:
         # A full disk or a missing permission is for the person who runs the agent, not for us.
         line = PhiforgeError(
@@ -67,6 +87,9 @@ def run_command(main: Callable[[], None]) -> None:
         )
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(1) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 _FULL = "free space there, then run again; what is complete is kept"

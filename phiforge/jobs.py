@@ -53,7 +53,7 @@ class Row:
 
     Attributes:
         kind: ``device``, ``standin`` or ``compiler``.
-        runner: how the device is reached: ``local``, ``ssh`` or ``courier``.
+        runner: how the device is reached: ``local``, ``ssh``, ``cluster`` or ``courier``.
         executes: the device that must have done the work, for the receipt to pass; of a compiler,
             the device that its code is for.
         stands_for: the device rows that a stand-in or a compiler speaks for; a device has none.

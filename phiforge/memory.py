@@ -1,6 +1,8 @@
-"""Refuse work that this machine cannot hold, before it begins: the kernel would kill it halfway."""
+"""Refuse work that this machine cannot hold before it begins, and a verdict on what it killed."""
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -9,6 +11,7 @@ from phiforge.errors import PhiforgeError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class MemoryTooSmallError(PhiforgeError):
@@ -17,19 +20,37 @@ class MemoryTooSmallError(PhiforgeError):
 
 def limit_of_container() -> int | None:
     """Return how many bytes the control groups that we run in may use; None: no limit is set."""
-    limits = []
-    for path in _limit_files():
-        try:
-            limit = path.read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if limit.isdigit():
-            limits.append(int(limit))
+    files = _own_files("memory.max", "memory.limit_in_bytes")
+    limits = [int(text) for text in files if text.strip().isdigit()]
     return min(limits, default=None)
 
 
-def _limit_files() -> Iterator[Path]:
-    """Yield the limit of our control group and of each that it is in, version 2's and 1's.
+def memory_kills() -> int:
+    """Return how often the kernel has killed for want of memory in the control groups we are in."""
+    files = _own_files("memory.events", "memory.oom_control")
+    return sum(int(count) for text in files for count in _KILLS.findall(text))
+
+
+def refuse_memory_kill(before: int, work: str) -> None:
+    """Refuse to judge what ended badly while the kernel killed for want of memory.
+
+    Args:
+        before: `memory_kills` before the work.
+        work: what was done, for the message.
+
+    Raises:
+        MemoryTooSmallError: the kernel has killed since.
+    """
+    if memory_kills() > before:
+        raise MemoryTooSmallError(
+            f"the kernel killed for want of memory during {work}, which is no verdict",
+            remedy="give the job more memory (on a cluster --set-resources check:mem_mb=…), and run"
+            " again",
+        )
+
+
+def _own_files(version_2: str, version_1: str) -> Iterator[str]:
+    """Yield the text of a file of our control group and of each that it is in.
 
     A container sees its own group as the root; systemd's slices are groups below it.
     """
@@ -37,15 +58,18 @@ def _limit_files() -> Iterator[Path]:
         lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    yield _CGROUPS / "memory.max"
+    found = [_CGROUPS / version_2]
     for line in lines:
         _, controllers, path = line.split(":", 2)
         group = PurePosixPath(path.lstrip("/"))
         for one in (group, *group.parents):
             if controllers == "":
-                yield _CGROUPS / one / "memory.max"
+                found.append(_CGROUPS / one / version_2)
             elif "memory" in controllers.split(","):
-                yield _CGROUPS / "memory" / one / "memory.limit_in_bytes"
+                found.append(_CGROUPS / "memory" / one / version_1)
+    for path in found:
+        with suppress(OSError):
+            yield path.read_text(encoding="ascii")
 
 
 def machine_memory_mb() -> int:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from phiforge import jobs, rule_params
+from phiforge import cluster, jobs, rule_params
 from phiforge.blocked_rows import Rows, Target
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
@@ -58,6 +58,9 @@ class Jobs:
         inbox: (model, variant, row) to the files that a courier brought about it.
         dry_run: whether Snakemake only says what it would do; then no job's file is written.
         notes: what to tell the person before the run.
+        on_cluster: whether jobs go to a cluster's nodes, each with Snakemakes around it.
+        blocked: why rows and variants are blocked, as the Snakemake decided that made the plan:
+            a node has other devices than it; None: decide.
 
     Raises:
         ConfigurationError: a path has a wildcard in it, or gates or golden prompts a mistake.
@@ -69,6 +72,8 @@ class Jobs:
         inbox: Mapping[inbox.Key, Sequence[str]] | None = None,
         dry_run: Callable[[], bool] = lambda: True,
         notes: Sequence[str] = (),
+        on_cluster: bool = False,
+        blocked: Mapping[str, Mapping[str, Blocked | None]] | None = None,
     ) -> None:
         self.settings = settings = with_first_layers(settings)
         self.plan: Plan = plan(settings, inbox or ())
@@ -78,11 +83,15 @@ class Jobs:
         self._dry_run = dry_run
         self._signing = release_signing(settings)
         rows, tools = settings.devices.items(), settings.tools
-        self._rows = {name: blocked_row(row, tools) for name, row in rows}
-        self._variants = {
-            name: blocked_variant(variant, settings) for name, variant in settings.variants.items()
+        self.blocked = blocked or {
+            "rows": {name: blocked_row(row, tools) for name, row in rows},
+            "variants": {
+                name: blocked_variant(one, settings) for name, one in settings.variants.items()
+            },
         }
+        self._rows, self._variants = self.blocked["rows"], self.blocked["variants"]
         self.rows = Rows(settings, self._is_told)
+        self.requests = cluster.Requests(settings, self._blocked, on_cluster)
         # The functions of a job ask one after the other.
         self._policies_of = lru_cache(maxsize=8)(self._row_policies)
         self.targets = Targets(settings, self.plan)
@@ -99,15 +108,22 @@ class Jobs:
                 setattr(self, name, rule_params.with_signature(getattr(self, name)))
 
     @classmethod
-    def configured(cls, config: Mapping[str, Any], dry_run: Callable[[], bool]) -> "Jobs":
-        """Build the jobs of Snakemake's merged configuration.
+    def configured(cls, config: Mapping[str, Any], workflow: Any) -> "Jobs":
+        """Build the jobs of Snakemake's merged configuration, for its ``workflow``.
 
         Raises:
             PhiforgeError: the configuration or a file in the inbox is wrong.
         """
         brought, notes = inbox.scan()
-        rule_params.begin(Path("artifacts"), dry_run=dry_run())
-        return cls(load(config), brought, dry_run, notes)
+        rule_params.begin(Path("artifacts"), dry_run=workflow.dryrun)
+        return cls(
+            load(config),
+            brought,
+            lambda: workflow.dryrun,
+            notes,
+            on_cluster=cluster.is_used(workflow),
+            blocked=None if workflow.is_main_process else cluster.blocked_by_plan(),
+        )
 
     def param(self, build: Callable[[Any], Any]) -> Callable[[Any], rule_params.JobText]:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
@@ -116,7 +132,8 @@ class Jobs:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of every job: where keys and lab hosts are, which shapes no result."""
-        return rule_params.environment(self.settings.devices, self._signing)
+        found = rule_params.environment(self.settings.devices, self._signing)
+        return found | cluster.environment(self.settings.devices, self.blocked)
 
     # Models
     def _model(self, names: Names) -> Model:

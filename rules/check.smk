@@ -18,7 +18,9 @@ rule check:
     priority: JOBS.check_memory  # the largest first: what is small fits beside
     threads: JOBS.check_threads
     resources:
-        mem_mb=JOBS.check_memory,
+        mem_mb=JOBS.requests.memory(JOBS.check_memory),
+        runtime=JOBS.requests.check_minutes,
+        **JOBS.requests.nodes,
     params:
         job=param(JOBS.check),
         made_with=JOBS.check_made_with,
@@ -52,6 +54,7 @@ for ROWS, MODELS in JOBS.rows.sets().items():
             "artifacts/logs/blocked/{model}.{variant}.log",
         wildcard_constraints:
             model=MODELS,
+        localrule: True
         resources:
             mem_mb=200,
         params:

@@ -24,7 +24,7 @@ configfile: "config/config.yaml"
 
 
 try:
-    JOBS = Jobs.configured(config, dry_run=lambda: workflow.dryrun)
+    JOBS = Jobs.configured(config, workflow)
 except PhiforgeError as error:
     sys.exit(f"error: {error}")
 for note in (*JOBS.notes, *long_work(JOBS)):

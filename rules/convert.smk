@@ -15,7 +15,8 @@ rule convert:
     priority: JOBS.convert_memory  # the largest first: what is small fits beside
     threads: 1  # what nncf takes beside is short; the rest waits for the disk as much as it works
     resources:
-        mem_mb=JOBS.convert_memory,
+        mem_mb=JOBS.requests.memory(JOBS.convert_memory),
+        runtime=JOBS.requests.convert_minutes,
     params:
         job=param(JOBS.convert),
         made_with=JOBS.converter_made_with,

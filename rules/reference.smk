@@ -10,7 +10,8 @@ rule reference:
     benchmark:
         "artifacts/benchmarks/reference/{model}.tsv"
     resources:
-        mem_mb=JOBS.reference_memory,
+        mem_mb=JOBS.requests.memory(JOBS.reference_memory),
+        runtime=JOBS.requests.reference_minutes,
     params:
         job=param(JOBS.reference),
         code=modules_digest("validators.reference"),

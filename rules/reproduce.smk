@@ -9,7 +9,8 @@ rule rebuild:
         "artifacts/logs/rebuild/{model}.{variant}.log",
     threads: 2
     resources:
-        mem_mb=JOBS.convert_memory,
+        mem_mb=JOBS.requests.memory(JOBS.convert_memory),
+        runtime=JOBS.requests.convert_minutes,
     params:
         job=param(JOBS.convert),
         made_with=JOBS.converter_made_with,

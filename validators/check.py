@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.jobs import Check, read_job
+from phiforge.memory import memory_kills, refuse_memory_kill
 from phiforge.receipts.receipt import Failure, Receipt, Subject
 from validators.blocked import subject, tell, write_blocked
 
@@ -115,6 +116,8 @@ def _examined(
     from phiforge.trust.keys import RUNNER_KEY, ephemeral, private_from_environment
     from validators.run_check import run_check
 
+    kills = memory_kills()
+
     # Before the work: a key that cannot be used is an error at once.
     signer = private_from_environment(RUNNER_KEY) or ephemeral()
     receipt = run_check(
@@ -133,5 +136,7 @@ def _examined(
         environment=job.row.environment,
         refused=None if part is None else Failure("first-layers", f"{part.name}: {part.reason}"),
     )
+    if receipt["verdict"] == "failed":
+        refuse_memory_kill(kills, f"the check of {about.variant} on {about.device}")
     write_signed(files.receipt, receipt, signer)
     return receipt

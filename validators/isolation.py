@@ -32,6 +32,8 @@ PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 processors instead of 63."""
 
 _NTSTATUS_ERROR = 0xC0000000
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT)
+"""No crash: a scheduler ends what reaches its time limit, a person what they started."""
 
 
 def run_in_subprocess(
@@ -95,6 +97,12 @@ def run_in_subprocess(
             return _ended("runtime-timeout", f"did not end within {time_limit_s:.0f} s", folder)
         if in_tree:
             refuse_full_disk(folder)
+        if -ended.returncode in _FROM_OUTSIDE:
+            raise CheckError(
+                "the check's own process was ended from outside",
+                found=signal.Signals(-ended.returncode).name,
+                remedy="run again; on a cluster, see whether the job reached its time limit",
+            )
         death = cause_of_death(ended.returncode)
         if death is not None:
             return _ended("runtime-crashed", f"ended by {death}", folder)

@@ -48,7 +48,7 @@ class Subject:
     settings: Mapping[str, Any]
     synthetic: bool
     artifact_sha256: Digest | None
-    runner: Annotated[str, re.compile("local|ssh|courier")] = "local"
+    runner: Annotated[str, re.compile("local|ssh|cluster|courier")] = "local"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Run a check where its row says: on this machine, or on a lab host over ssh.
+"""Run a check where its row says: on this machine, on a cluster's node, or on a lab host over ssh.
 
-A lab host that does not answer is an error: exit code 1 and no receipt. Where the row cannot
-run on this machine, a receipt in the inbox counts; without one it is blocked.
+A lab host that does not answer, or a node without the device, is an error: exit code 1 and no
+receipt. Where the row cannot run on this machine, a receipt in the inbox counts; without one it is
+blocked.
 """
 
 import argparse
@@ -11,8 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from getpass import getuser
 from pathlib import Path
+from socket import gethostname
 from tempfile import gettempdir
 
+from phiforge.errors import PhiforgeError
 from phiforge.jobs import Blocked, Check, Row, read_job
 from phiforge.memory import refuse_too_little_memory
 from phiforge.receipts.receipt_files import ENVELOPE
@@ -20,6 +23,11 @@ from validators import check
 from validators.check import CheckFiles
 
 LABS = "PHIFORGE_LABS"
+NODES = "PHIFORGE_NODES"
+
+
+class NodeError(PhiforgeError):
+    """The node that the scheduler chose is not what the row asks for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +47,15 @@ def run(arguments: argparse.Namespace) -> None:
         _from_inbox(job, job.blocked, files, arguments)
     elif job.blocked is None and job.row.runner == "ssh":
         _over_ssh(job, files, arguments)
-    elif job.blocked is None and _needs_lock(job.row):
+    elif job.blocked is None and job.row.runner == "cluster":
+        prepare_node(job, arguments.key)
+        _here(job, files, arguments)
+    else:
+        _here(job, files, arguments)
+
+
+def _here(job: Check, files: CheckFiles, arguments: argparse.Namespace) -> None:
+    if job.blocked is None and _needs_lock(job.row):
         with device_lock(job.row.executes):
             check.check(job, files, arguments.time_limit_s)
     else:
@@ -65,6 +81,43 @@ def device_lock(device: str, folder: Path | None = None) -> AbstractContextManag
     path = (folder or Path(gettempdir())) / f"phiforge-{getuser()}-{device}.lock"
     waiting = f"another job uses the {device} of this machine; waiting for it"
     return exclusive_lock(path, waiting, report_to_person)
+
+
+def prepare_node(job: Check, key: Path | None) -> None:
+    """Find the row's device on this node, and take the node's own key to sign the receipt with.
+
+    Args:
+        key: the public key that the row names.
+
+    Raises:
+        NodeError: the device is not here, or another key would sign.
+        TrustError: the node's key cannot be read.
+    """
+    from phiforge.settings.devices import Detect
+    from phiforge.settings.plan import missing_here
+    from phiforge.trust.keys import RUNNER_KEY, load_public, private_from_environment
+
+    row, node = json.loads(os.environ[NODES])[job.row.name], gethostname()
+    missing = missing_here(row["summary"], Detect(**row["detect"]), job.tools)
+    if missing is not None:
+        raise NodeError(
+            f"{missing}, and '{job.row.name}' has runner: cluster",
+            where=node,
+            remedy="let 'slurm' of the row name nodes that have the device, and run with --profile"
+            " profiles/slurm",
+        )
+    if row["runner_key"] is not None:
+        os.environ[RUNNER_KEY] = row["runner_key"]
+    signer = private_from_environment(RUNNER_KEY)
+    expected = None if key is None else load_public(key.read_bytes(), key).keyid
+    if expected is not None and (signer is None or signer.public_key.keyid != expected):
+        raise NodeError(
+            f"another key would sign the receipt than '{job.row.name}' names",
+            where=node,
+            expected=expected[:16],
+            found="no key" if signer is None else signer.public_key.keyid[:16],
+            remedy="name the node's private key in 'slurm.runner_key' of the row",
+        )
 
 
 def _over_ssh(job: Check, files: CheckFiles, arguments: argparse.Namespace) -> None:

@@ -26,6 +26,8 @@ _CHECKS = {
 _OTHER_CHECK = (31, 53)
 _KEPT_BUSY = 0.76
 """Share of two processors that a run keeps busy (benchmarks/compare, ``checks.all``)."""
+_SLOWER = 20
+"""How many times longer a job may take on a cluster's node than its processor time here."""
 
 # Bytes of a payload for a parameter (benchmarks/compare, ``size_mb``), and what else lies in it.
 _PAYLOAD_BYTES = {"fp16": 2.0, "int8": 1.05, "int4": 0.73, "nf4": 0.73}
@@ -91,6 +93,15 @@ def convert_s(model: Model) -> float:
 def check_s(model: Model, module: str) -> float:
     """Return the processor time of a check with a runtime's ``module``."""
     return _of(_CHECKS.get(module, _OTHER_CHECK), model)
+
+
+def limit_min(cpu_s: float) -> int:
+    """Return the minutes after which a scheduler may end a job: a slow node may be loaded as well.
+
+    Args:
+        cpu_s: what the job takes where it was measured.
+    """
+    return 30 + int(cpu_s * _SLOWER / 60)
 
 
 def _of(cost: tuple[int, int], model: Model) -> float:

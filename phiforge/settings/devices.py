@@ -87,8 +87,32 @@ class LabHost(Block):
     runner_key: Text | None = None
 
 
+class Slurm(Block):
+    """Which nodes of a cluster have a row's device; at least one of the first three is named.
+
+    Attributes:
+        partition: Slurm's partition; null: the cluster's default; e.g. npu
+        constraint: the features that the node must have; e.g. npu-4000
+        gres: the generic resource that the check takes; e.g. npu:1
+        runner_key: absolute path, on the node, of the private key that signs receipts; null: the
+            PHIFORGE_RUNNER_KEY of whoever runs snakemake, or an ephemeral key; e.g.
+            /etc/phiforge/runner.pem
+    """
+
+    partition: Text | None = None
+    constraint: Text | None = None
+    gres: Text | None = Field(None, pattern=r"^\w+(:[\w.]+)?(:[0-9]+)?$")
+    runner_key: str | None = Field(None, pattern="^/")
+
+    @model_validator(mode="after")
+    def _names_a_place(self) -> "Slurm":
+        if not (self.partition or self.constraint or self.gres):
+            raise mistake("is missing", "name partition, constraint or gres", key="constraint")
+        return self
+
+
 class Detect(Block):
-    """What must be on this machine for a row to run; nothing means always.
+    """What must be on this machine, or on the node, for a row to run; nothing means always.
 
     Attributes:
         platform: what Python's sys.platform starts with; e.g. win32
@@ -144,15 +168,16 @@ class Device(Block):
             compiler: the device's compiler, which takes the artifact and executes nothing
         stands_for: the device rows that a stand-in or a compiler speaks for; a compiler names one;
             e.g. ["npu-4000"]
-        runner: how the device is reached: local is this machine, ssh a lab host, courier a kit that
-            is carried
+        runner: how the device is reached: local is this machine, ssh a lab host, cluster a node
+            that Slurm chooses, courier a kit that is carried
         executes: what must have done the work, for a receipt to pass; of a compiler, what its code
             is for
         key: PEM file of the public key that signs the row's receipts, relative to this file; stable
             needs it; e.g. keys/npu.pub
         ssh: the lab host of a row with runner: ssh
-        detect: what must be on this machine for the row to run; {} means always; rows with runner:
-            local need it
+        slurm: the nodes of a row with runner: cluster
+        detect: what must be on this machine, or on the node, for the row to run; {} means always;
+            rows with runner: local or cluster need it
         remedy: how to get this device's receipt where the device is not; e.g. run this on a Linux
             machine with an NPU
         parameters: a model with more parameters is too slow here, and its receipt is blocked; null:
@@ -171,7 +196,7 @@ class Device(Block):
     summary: Text
     kind: Literal["device", "standin", "compiler"]
     stands_for: Items[str] = ()
-    runner: Literal["local", "ssh", "courier"]
+    runner: Literal["local", "ssh", "cluster", "courier"]
     executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"]
     key: (
         Annotated[
@@ -182,6 +207,7 @@ class Device(Block):
         | None
     ) = None
     ssh: LabHost | None = None
+    slurm: Slurm | None = None
     detect: Detect = Field(default_factory=Detect)
     remedy: str = ""
     parameters: float | None = Field(None, gt=0)
@@ -190,12 +216,16 @@ class Device(Block):
 
     @model_validator(mode="after")
     def _fits_its_runner(self) -> "Device":
-        if self.runner == "ssh" and self.ssh is None:
-            raise mistake("is missing", "say how the lab host is reached", key="ssh")
-        if self.runner != "ssh" and self.ssh is not None:
-            raise mistake(f"has no meaning for runner: {self.runner}", "take it out", key="ssh")
-        if self.runner == "local" and "detect" not in self.model_fields_set:
-            remedy = "say what must be here for the row to run; {} means always"
+        for runner, key, given, remedy in (
+            ("ssh", "ssh", self.ssh, "say how the lab host is reached"),
+            ("cluster", "slurm", self.slurm, "say which nodes have the device"),
+        ):
+            if self.runner == runner and given is None:
+                raise mistake("is missing", remedy, key=key)
+            if self.runner != runner and given is not None:
+                raise mistake(f"has no meaning for runner: {self.runner}", "take it out", key=key)
+        if self.is_in_place and "detect" not in self.model_fields_set:
+            remedy = "say what must be there for the row to run; {} means always"
             raise mistake("is missing", remedy, key="detect")
         in_software = any(one.environment == "intel-gpu" for one in self.runtimes.values())
         if self.kind == "standin" and self.executes not in ("CPU", "DML", *["GPU"] * in_software):
@@ -208,11 +238,16 @@ class Device(Block):
             remedy = "a compiler runs here (runner: local), for one device row (stands_for)"
             raise mistake("does not fit the row", remedy, key="kind")
         for format_, runtime in self.runtimes.items():
-            if runtime.lock is None and self.runner != "local":
+            if runtime.lock is None and not self.is_in_place:
                 known = ", ".join(_known_locks())
                 remedy = f"name the device's locked environment; known are: {known}"
                 raise mistake("is missing", remedy, key=f"runtimes.{format_}.lock")
         return self
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the check runs in this checkout and its environment, here or on a node."""
+        return self.runner in ("local", "cluster")
 
     def lock(self, format_: str) -> Path | None:
         """Return the locked environment of a device elsewhere for ``format_``."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.jobs import Blocked, Row, RowPolicy
-from phiforge.settings.devices import Device
+from phiforge.settings.devices import Detect, Device
 from phiforge.settings.limits import declared_limits
 from phiforge.settings.models import Model
 from phiforge.settings.placements import unplaced
@@ -85,16 +85,17 @@ def ancestry(variants: Mapping[str, Variant], name: str) -> tuple[str, ...]:
 def blocked_row(device: Device, tools: Mapping[str, object]) -> Blocked | None:
     """Say why a row cannot run here, by files and packages only; nothing is connected to.
 
-    A lab host is never blocked: one that does not answer is an error.
+    A lab host and a cluster's node never are: one that does not answer, or has no device, is an
+    error.
 
     Args:
         tools: as `Settings.tools`.
     """
-    if device.runner == "ssh":
+    if device.runner in ("ssh", "cluster"):
         return None
     if device.runner == "courier":
         return Blocked(f"{device.summary}: no receipt came back yet", _remedy(device))
-    missing = _missing_here(device, tools)
+    missing = missing_here(device.summary, device.detect, tools)
     return None if missing is None else Blocked(missing, _remedy(device))
 
 
@@ -120,20 +121,20 @@ def blocked_model(device: Device, model: Model) -> Blocked | None:
     )
 
 
-def _missing_here(device: Device, tools: Mapping[str, object]) -> str | None:
-    detect = device.detect
+def missing_here(summary: str, detect: Detect, tools: Mapping[str, object]) -> str | None:
+    """Say what of ``detect`` is not on this machine; None: all of it is."""
     if detect.platform is not None and not sys.platform.startswith(detect.platform):
-        return f"no {device.summary} here: it needs {detect.platform}, this is {sys.platform}"
+        return f"no {summary} here: it needs {detect.platform}, this is {sys.platform}"
     for pattern in detect.files:
         if not _matches(pattern, detect.containing):
-            return f"no {device.summary} here: {pattern} is missing"
+            return f"no {summary} here: {pattern} is missing"
     for distribution in detect.distributions:
         try:
             importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            return f"{device.summary}: the package {distribution} is not installed"
+            return f"{summary}: the package {distribution} is not installed"
     if detect.tool is not None and tools[detect.tool] is None:
-        return f"{device.summary}: it is not installed here, or not as it is locked now"
+        return f"{summary}: it is not installed here, or not as it is locked now"
     return None
 
 

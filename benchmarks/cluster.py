@@ -1,0 +1,429 @@
+"""Run phiforge on a real Slurm of three nodes, disturb it, and look at what is left.
+
+    python benchmarks/cluster.py [--only NAME …] [--every-variant]
+
+Needs root and Slurm's daemons (tests/support/slurm_cluster.py), and some minutes. The commands are
+those of docs/cluster.md. Each scenario ends with a run that completes. ``--every-variant`` makes
+`all` of every variant besides, and says which share of the processor time was work. The result goes
+to cluster.json beside this file; what was not run this time stays there.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import yaml
+
+from machine import facts
+from phiforge.trust.keys import new_key
+from support.checkout import ROOT, Checkout, make_checkout
+from support.pages import blocks_of, page_text
+from support.slurm_cluster import (
+    Cluster,
+    ClusterFault,
+    Node,
+    cluster,
+    cpu_seconds,
+    enter,
+    wait_for,
+)
+
+RESULT = Path(__file__).with_name("cluster.json")
+MODEL, VARIANT = "phi3-tiny", "openvino-fp16"
+CHOSEN = f"variants={VARIANT}"
+ROW = "cpu"
+# Each process of a rule says at its end what it and its children took.
+SITE = """
+import atexit, os, sys
+def _tell():
+    with open(os.path.join({into!r}, str(os.getpid())), "a") as file:
+        file.write(f"{{sum(os.times()[:4])}} {{' '.join(sys.orig_argv[2:4])}}\\n")
+if sys.orig_argv[1:3] == ["-m", "phiforge"]:
+    atexit.register(_tell)
+"""
+
+
+class Bench:
+    """A checkout that every node of a cluster sees."""
+
+    def __init__(self, folder: Path, slurm: Cluster) -> None:
+        self.folder, self.slurm = folder, slurm
+        self.seen: dict[str, str] = {}
+        self._work = folder / "work"
+        self.checkout = self._checkout()
+
+    def _checkout(self) -> Checkout:
+        made = make_checkout(self.folder / "checkout")
+        (made.folder / ".venv").symlink_to(ROOT / ".venv")
+        self._work.mkdir()
+        site = self.folder / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(SITE.format(into=str(self._work)))
+        environment = {**self.slurm.environment, "PYTHONPATH": str(site)}
+        return Checkout(made.folder, environment)
+
+    def page(self) -> list[str]:
+        """Return the commands of the page, one block each."""
+        page = "docs/cluster.md"
+        return [one.text for one in blocks_of(page_text(page), page) if one.language == "sh"]
+
+    def start(self, *config: str) -> "subprocess.Popen[str]":
+        """Start the page's command, as a person would in a terminal of its own."""
+        run = self.page()[1].split()
+        log = (self.folder / "client.log").open("w")
+        return subprocess.Popen(
+            [*run, "--config", *(config or (CHOSEN,))],
+            cwd=self.checkout.folder,
+            env={**os.environ, **self.checkout.environment},
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait(self, client: "subprocess.Popen[str]", seconds: float = 900) -> int:
+        """Wait for a client, and note meanwhile which node has which job."""
+        deadline = time.monotonic() + seconds
+        while client.poll() is None:
+            if time.monotonic() > deadline:
+                client.kill()
+                raise ClusterFault(f"a run did not end within {seconds:.0f} s")
+            self.seen |= {job["about"]: job["node"] for job in self.slurm.jobs() if job["node"]}
+            time.sleep(1)
+        return client.wait()
+
+    def run(self, *config: str) -> int:
+        return self.wait(self.start(*config))
+
+    def told(self) -> str:
+        return (self.folder / "client.log").read_text()
+
+    def at_work(self, rule: str, but: str = "") -> dict[str, str]:
+        """Wait until a job of ``rule`` works on a node, another one than ``but``."""
+        found: list[dict[str, str]] = []
+
+        def works() -> bool:
+            jobs = [job for job in self.slurm.jobs() if job["about"].startswith(f"rule_{rule}")]
+            found[:] = [x for x in jobs if x["id"] != but and self.slurm.works(x, rule)]
+            return bool(found)
+
+        wait_for(works, 300, f"a job of {rule} works")
+        return found[0]
+
+    def path(self, kind: str, *more: str) -> Path:
+        return self.checkout.folder.joinpath("artifacts", kind, MODEL, *more)
+
+    def forget(self, *kinds: str) -> None:
+        """Remove what was made of the variant, but never its release."""
+        for kind in kinds or ("build", "checks", "gates", "released"):
+            shutil.rmtree(self.path(kind, VARIANT), ignore_errors=True)
+            self.path(kind, f"{VARIANT}.json").unlink(missing_ok=True)
+
+    def release(self) -> str:
+        """Digest what stands as the variant's release, evidence and all."""
+        digest = hashlib.sha256()
+        folder = self.path("release", VARIANT)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+        return digest.hexdigest()
+
+    def is_whole(self) -> bool:
+        """Return whether everything of the variant is there, passed, and its release verifies."""
+        receipts = [self.receipt(row)["verdict"] for row in (ROW, "gpu-standin")]
+        verify = [self.checkout.folder / ".venv-slurm/bin/python", "-m", "phiforge", "verify"]
+        done = subprocess.run(
+            [*verify, self.path("release", VARIANT)],
+            cwd=self.checkout.folder,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        return receipts == ["passed"] * 2 and done.returncode == 0
+
+    def receipt(self, row: str) -> dict[str, Any]:
+        return json.loads(self.path("checks", VARIANT, f"{row}.json").read_text())
+
+    def has_receipt(self, row: str) -> bool:
+        return self.path("checks", VARIANT, f"{row}.json").exists()
+
+    def log(self, rule: str, *more: str) -> str:
+        name = ".".join((MODEL, VARIANT, *more))
+        return (self.checkout.folder / f"artifacts/logs/{rule}/{name}.log").read_text()
+
+    def work_seconds(self) -> float:
+        """Return the processor time of the processes that rules have started."""
+        lines = [file.read_text().split()[0] for file in self._work.iterdir()]
+        return sum(map(float, lines))
+
+
+def fresh(bench: Bench) -> dict[str, Any]:
+    """Everything of one variant from nothing."""
+    assert bench.run() == 0, bench.told()
+    assert bench.is_whole()
+    return {"nodes": sorted(set(bench.seen.values()))}
+
+
+def node_dies(bench: Bench) -> dict[str, Any]:
+    """A node dies in the middle of a conversion: Slurm begins the job again on another."""
+    bench.forget()
+    client = bench.start()
+    job = bench.at_work("convert")
+    bench.slurm.kill_node(job["node"])
+    code = bench.wait(client)
+    bench.slurm.start_node(job["node"])
+    wait_for(lambda: job["node"] in bench.slurm.idle(), 60, "the node is back")
+    assert code == 0, bench.told()
+    second = next(node for about, node in bench.seen.items() if about == job["about"])
+    assert second != job["node"]
+    return {"exit_code": code, "died": job["node"], "made_on": second}
+
+
+def out_of_memory(bench: Bench) -> dict[str, Any]:
+    """The kernel kills a check's runtime, whose control group is full."""
+    bench.forget("checks", "gates", "released")
+    before = bench.release()
+    client = bench.start()
+    job = bench.at_work("check")
+    row = job["about"].rpartition("_")[2]
+    (step,) = bench.slurm.nodes[job["node"]].group.glob(f"**/job_{job['id']}/step_0")
+    used = int((step / "memory.usage_in_bytes").read_text())
+    (step / "memory.limit_in_bytes").write_text(str(used + 100_000_000))
+    code = bench.wait(client)
+    assert code != 0 and not bench.has_receipt(row), bench.told()
+    assert bench.release() == before
+    return {"exit_code": code, "slurm": bench.slurm.ended(job["id"]), **said(bench, "check", row)}
+
+
+def time_limit(bench: Bench) -> dict[str, Any]:
+    """A conversion hangs until its time is over."""
+    bench.forget()
+    before = bench.release()
+    client = bench.start()
+    job = bench.at_work("convert")
+    bench.slurm.signal(job, "convert", signal.SIGSTOP)
+    bench.slurm.slurm("scontrol", "update", f"JobId={job['id']}", "TimeLimit=1")
+    code = bench.wait(client)
+    assert code != 0 and not bench.path("build", VARIANT, "BUILD.json").exists(), bench.told()
+    assert bench.release() == before
+    return {"exit_code": code, "slurm": bench.slurm.ended(job["id"]), **said(bench, "convert")}
+
+
+def interrupted(bench: Bench) -> dict[str, Any]:
+    """Ctrl-C takes the jobs back."""
+    bench.forget()
+    before = bench.release()
+    client = bench.start()
+    bench.at_work("convert")
+    os.killpg(client.pid, signal.SIGINT)
+    code = bench.wait(client)
+    wait_for(lambda: not bench.slurm.jobs(), 60, "no job is left")
+    assert code != 0 and not bench.path("build", VARIANT, "BUILD.json").exists()
+    assert bench.release() == before
+    return {"exit_code": code, "jobs_left": 0}
+
+
+def killed_client(bench: Bench) -> dict[str, Any]:
+    """The client is killed; its job goes on, and a second client comes before it has ended."""
+    bench.forget()
+    before = bench.release()
+    client = bench.start()
+    job = bench.at_work("convert")
+    bench.slurm.signal(job, "convert", signal.SIGSTOP)
+    client.kill()
+    client.wait()
+    assert bench.run() != 0 and "--unlock" in bench.told()
+    subprocess.run(
+        [*bench.page()[1].split()[:1], "--unlock", "--cores", "1"],
+        cwd=bench.checkout.folder, capture_output=True, check=True,
+    )  # fmt: skip
+    second = bench.start()
+    bench.at_work("convert", but=job["id"])
+    bench.slurm.signal(job, "convert", signal.SIGCONT)
+    code = bench.wait(second)
+    assert bench.release() == before or code == 0
+    wait_for(lambda: not bench.slurm.jobs(), 120, "the first client's job has ended")
+    return {"exit_code": code, "first_job": bench.slurm.ended(job["id"])}
+
+
+def failing_release(bench: Bench) -> dict[str, Any]:
+    """A release whose job fails leaves the one that stands."""
+    before = bench.release()
+    gate = bench.path("gates", f"{VARIANT}.json")
+    verdict = gate.read_text()
+    gate.write_text(verdict.replace('"artifact_sha256": "', '"artifact_sha256": "0', 1))
+    code = bench.run()
+    assert code != 0 and bench.release() == before, bench.told()
+    what = said(bench, "release")
+    gate.unlink()
+    return {"exit_code": code, **what}
+
+
+def placed_row(bench: Bench) -> dict[str, Any]:
+    """A row runs on the node that has its device, and that node's key signs the receipt."""
+    bench.forget("checks", "gates", "released")
+    rows = lab_rows(bench, constraint="npu-4000")
+    code = bench.run(CHOSEN, f"device_files={rows}")
+    assert code == 0, bench.told()
+    receipt = bench.receipt(ROW)
+    assert receipt["runner"] == "cluster"
+    envelope = json.loads(bench.path("checks", VARIANT, f"{ROW}.dsse.json").read_text())
+    node = bench.seen[f"rule_check_wildcards_{MODEL}_{VARIANT}_{ROW}"]
+    keyid = envelope["signatures"][0]["keyid"]
+    assert node == "npu" and keyid == (bench.folder / "keyid").read_text()
+    return {"exit_code": code, "node": node, "verdict": receipt["verdict"], "signed_by_node": True}
+
+
+def device_gone(bench: Bench) -> dict[str, Any]:
+    """The node that the scheduler chose has no device: no verdict."""
+    bench.forget("checks", "gates", "released")
+    before = bench.release()
+    code = bench.run(CHOSEN, f"device_files={lab_rows(bench, constraint='broken')}")
+    assert code != 0 and not bench.has_receipt(ROW), bench.told()
+    assert bench.release() == before
+    return {"exit_code": code, **said(bench, "check", ROW)}
+
+
+def lab_rows(bench: Bench, constraint: str) -> Path:
+    """Write a file with a row whose device only a node with ``constraint`` should have."""
+    device = bench.slurm.devices
+    row = {
+        "summary": "the node's processor",
+        "kind": "device",
+        "runner": "cluster",
+        "executes": "CPU",
+        "key": "node.pub",
+        "slurm": {
+            "partition": "main",
+            "constraint": constraint,
+            "gres": "npu:1",
+            "runner_key": str(device / "runner.pem"),
+        },
+        "detect": {"files": [str(device / "npu")]},
+        "runtimes": {"openvino": {"module": "openvino", "settings": {"device": "CPU"}}},
+    }
+    path = bench.folder / f"{constraint}.yaml"
+    path.write_text(yaml.safe_dump({ROW: row}))
+    return path
+
+
+def said(bench: Bench, rule: str, *more: str) -> dict[str, str]:
+    """Return the last line of a job's log, which the table at the end of the run has shown."""
+    line = bench.log(rule, *more).strip().rpartition("\n")[2]
+    assert line.startswith("error: "), line
+    words = line.removeprefix("error: ").split()[:4]
+    assert " ".join(words) in " ".join(bench.told().split()), "the run names it"
+    return {"said": line}
+
+
+SCENARIOS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    one.__name__.replace("_", "-"): one
+    for one in (
+        fresh,
+        node_dies,
+        out_of_memory,
+        time_limit,
+        interrupted,
+        killed_client,
+        failing_release,
+        device_gone,
+        placed_row,
+    )
+}
+
+
+def every_variant(bench: Bench) -> dict[str, Any]:
+    """Make `all` of every variant from nothing, and measure."""
+    shutil.rmtree(bench.checkout.folder / "artifacts")
+    bench.checkout.run("git", "checkout", "artifacts")
+    cpu, work = cpu_seconds(), bench.work_seconds()
+    started = time.monotonic()
+    code = bench.wait(bench.start("variants=all"), 3 * 3600)
+    assert code == 0, bench.told()
+    cpu, work = cpu_seconds() - cpu, bench.work_seconds() - work
+    return {
+        "seconds": round(time.monotonic() - started),
+        "cpu_s": round(cpu),
+        "work_cpu_s": round(work),
+        "share_of_work": round(work / cpu, 2),
+        "releases": len(list(bench.path("release").glob("[!.]*/MANIFEST.json"))),
+    }
+
+
+@contextmanager
+def made_bench() -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="phiforge-slurm-") as name:
+        folder = Path(name)
+        private, public = folder / "runner.pem", folder / "node.pub"
+        (folder / "keyid").write_text(new_key(private, public).keyid)
+        npu = {"npu": b"", "runner.pem": private.read_bytes()}
+        nodes = (
+            Node("cpu"),
+            Node("npu", "npu-4000", "npu:1", npu),
+            Node("broken", "broken", "npu:1"),
+        )
+        private.unlink()
+        (folder / "slurm").mkdir()
+        with cluster(folder / "slurm", nodes) as slurm:
+            bench = Bench(folder, slurm)
+            install = bench.page()[0]
+            # The environment of the checkout is that of this one, installed or not as make sees it.
+            make = f'make() {{ command make -o .venv/.installed "$@"; }}; {install}'
+            bench.checkout.run("bash", "-ec", make)
+            yield bench
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--every-variant", action="store_true", help="besides, and last")
+    arguments = parser.parse_args()
+    enter()
+    result = json.loads(RESULT.read_text()) if RESULT.is_file() else {"scenarios": {}}
+    with made_bench() as bench:
+        version = bench.slurm.slurm("sinfo", "--version").split()[1]
+        about = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "slurm": version}
+        for name in dict.fromkeys(["fresh", *arguments.only]):
+            result["scenarios"][name] = attempt(bench, name)
+            print(f"{name}: {json.dumps(result['scenarios'][name])}", flush=True)
+            RESULT.write_text(
+                json.dumps({**result, **about, "machine": facts()}, indent=2, sort_keys=True) + "\n"
+            )
+        if arguments.every_variant:
+            result["every_variant"] = {**about, **every_variant(bench)}
+            print(json.dumps(result["every_variant"]), flush=True)
+    RESULT.write_text(
+        json.dumps({**result, **about, "machine": facts()}, indent=2, sort_keys=True) + "\n"
+    )
+
+
+def attempt(bench: Bench, name: str) -> dict[str, Any]:
+    """Run a scenario, and then what completes what it left."""
+    started = time.monotonic()
+    outcome = SCENARIOS[name](bench)
+    ended = time.monotonic()
+    assert bench.run() == 0 and bench.is_whole(), bench.told()
+    return {
+        **outcome,
+        "seconds": round(ended - started),
+        "seconds_to_complete": round(time.monotonic() - ended),
+    }
+
+
+if __name__ == "__main__":
+    main()

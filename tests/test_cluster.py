@@ -1,0 +1,217 @@
+"""What a cluster's jobs ask for, what a node is told, and what its failures leave.
+
+A real Slurm is in benchmarks/cluster.py: it takes minutes, and three daemons of root's.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from phiforge import memory
+from phiforge.cluster import SNAKEMAKES_MB, blocked_by_plan
+from phiforge.memory import MemoryTooSmallError, memory_kills, refuse_memory_kill
+from phiforge.rules import Jobs
+from phiforge.settings.devices import load_devices
+from phiforge.settings.documents import ConfigurationError
+from phiforge.settings.plan import blocked_row
+from phiforge.settings.settings import load
+from phiforge.trust.keys import new_key
+from support.checkout import ROOT
+from support.jobs import CONFIG, JOBS, SETTINGS, Names, check_job, run, write_job
+from support.pages import blocks_of, page_text
+
+NAMES = Names(variant="openvino-int4-npu", device="npu-4000")
+GROUPS = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """The rows of docs/cluster.md, the device's file in this folder."""
+    (block,) = (
+        one for one in blocks_of(page_text("docs/cluster.md"), "") if one.language == "yaml"
+    )
+    row = yaml.safe_load(block.text)
+    row["npu-4000"]["detect"]["files"] = [f"{tmp_path}/device"]
+    path = tmp_path / "nodes.yaml"
+    path.write_text(yaml.safe_dump(row))
+    return path
+
+
+def jobs(rows: Path, **about: Any) -> Jobs:
+    return Jobs(load({**CONFIG, "device_files": [str(rows)]}, ROOT / "config"), **about)
+
+
+def test_a_row_on_nodes_is_available_and_says_where(rows: Path) -> None:
+    made = jobs(rows, on_cluster=True)
+    assert made.check(NAMES).blocked is None
+    asked = {name: ask(NAMES) for name, ask in made.requests.nodes.items()}
+    assert asked == {"slurm_partition": "lab", "constraint": "npu-4000", "gres": "npu:1"}
+    here = Names(variant="openvino-int4", device="cpu")
+    assert {ask(here) for ask in made.requests.nodes.values()} == {None}
+    assert JOBS.requests.nodes == {}, "no row names nodes: the profile's stay"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"slurm": None}, "key 'npu-4000.slurm' is missing"),
+        ({"slurm": {}}, "key 'npu-4000.slurm.constraint' is missing"),
+        ({"slurm": {"gres": "npu 1"}}, "key 'npu-4000.slurm.gres' has a value that is not allowed"),
+        ({"slurm": {"gres": "npu:1", "runner_key": "a.pem"}}, "key 'npu-4000.slurm.runner_key'"),
+        ({"runner": "local"}, "key 'npu-4000.slurm' has no meaning for runner: local"),
+        ({"detect": None}, "key 'npu-4000.detect' is missing"),
+    ],
+)
+def test_a_mistake_in_such_a_row_names_its_key(
+    rows: Path, keys: dict[str, Any], message: str
+) -> None:
+    document = yaml.safe_load(rows.read_text())
+    row = {**document["npu-4000"], **keys}
+    row = {key: value for key, value in row.items() if value is not None}
+    rows.write_text(yaml.safe_dump({"npu-4000": row}))
+    with pytest.raises(ConfigurationError) as caught:
+        load_devices([ROOT / "config/devices.yaml", rows])
+    assert message in str(caught.value)
+
+
+def test_a_request_is_the_job_s_need_and_what_is_around_it(rows: Path) -> None:
+    here, there = JOBS.requests, jobs(rows, on_cluster=True).requests
+    ask = Names(variant="openvino-int4", device="cpu")
+    needed = JOBS.check_memory(ask)
+    assert here.memory(JOBS.check_memory)(ask) == needed
+    assert there.memory(JOBS.check_memory)(ask) == needed + SNAKEMAKES_MB
+    large = Names("phi-3-mini-4k", "openvino-int4", "cpu")
+    for minutes in (there.reference_minutes, there.convert_minutes, there.check_minutes):
+        assert 30 < minutes(ask) < minutes(large) < 24 * 60
+
+
+def test_a_node_follows_the_plan_whatever_devices_it_has(
+    rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert blocked_by_plan() is None
+    plan = Jobs(SETTINGS)
+    for name, value in plan.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("phiforge.rules.blocked_row", lambda row, tools: None)
+    node = Jobs(SETTINGS, blocked=blocked_by_plan())
+    assert node.blocked == plan.blocked
+    assert node.rows.sets() == plan.rows.sets() != Jobs(SETTINGS).rows.sets()
+
+
+@pytest.fixture
+def check(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A check on a node; it ends before it reads the artifact, which is not there."""
+    made = jobs(rows)
+    for name, value in made.environment.items():
+        if name.startswith("PHIFORGE_"):
+            monkeypatch.setenv(name, value)
+    job = write_job(tmp_path, made.check(NAMES))
+    names = ("artifact", "reference", "golden", "acceptance", "receipt")
+    options = [f"--{name}={tmp_path / name}" for name in names]
+    yield SimpleNamespace(
+        run=lambda *more: run("check", job, *options, *more).stderr, folder=tmp_path
+    )
+    assert not (tmp_path / "receipt").exists()
+
+
+def test_a_node_without_the_device_gives_no_verdict(check: SimpleNamespace) -> None:
+    assert re.match(
+        r"error: \S+: no the cluster's Lunar Lake here: \S+/device is missing, and 'npu-4000' has"
+        r" runner: cluster\. Remedy: let 'slurm' of the row name nodes",
+        check.run(),
+    )
+
+
+def test_a_node_signs_with_its_own_key_or_not_at_all(
+    check: SimpleNamespace, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check.folder / "device").write_text("0x643e\n")
+    named, other = (check.folder / name for name in ("named", "other"))
+    for key in (named, other):
+        new_key(key, key.with_suffix(".pub"))
+    told = json.loads(os.environ["PHIFORGE_NODES"])
+    for private, said in ((named, "reference"), (other, "another key would sign the receipt")):
+        told["npu-4000"]["runner_key"] = str(private)
+        monkeypatch.setenv("PHIFORGE_NODES", json.dumps(told))
+        assert said in check.run("--key", named.with_suffix(".pub"))
+
+
+HOG = "import mmap\nm = mmap.mmap(-1, 1 << 28)\nfor at in range(0, 1 << 28, 4096): m[at] = 1"
+PROBE = """
+import subprocess, sys
+from pathlib import Path
+from phiforge.memory import memory_kills, refuse_memory_kill
+(Path(sys.argv[1]) / "cgroup.procs").write_text("0")
+before = memory_kills()
+refuse_memory_kill(before, "the check of a variant")
+print(subprocess.run([sys.executable, "-c", sys.argv[2]]).returncode, flush=True)
+refuse_memory_kill(before, "the check of a variant")
+"""
+
+
+@pytest.mark.skipif(
+    not os.access(GROUPS / "cgroup.procs", os.W_OK), reason="needs root and cgroup v1"
+)
+def test_what_the_kernel_killed_for_want_of_memory_is_no_verdict() -> None:
+    own = re.search(r":memory:/(.*)", Path("/proc/self/cgroup").read_text())
+    assert own is not None
+    group = GROUPS / own[1] / f"phiforge-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(100 << 20))
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, group, HOG],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        group.rmdir()
+    assert done.stdout.strip() == str(-signal.SIGKILL)
+    assert "MemoryTooSmallError: the kernel killed for want of memory during the check of" in (
+        done.stderr
+    )
+
+
+def test_kills_are_counted_in_cgroups_of_version_2_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").write_text("0::/job_1/step_0\n")
+    (tmp_path / "job_1/step_0").mkdir(parents=True)
+    events = tmp_path / "job_1/step_0/memory.events"
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "own")
+    assert memory_kills() == 0
+    events.write_text("max 12\noom 2\noom_kill 1\noom_group_kill 0\n")
+    refuse_memory_kill(1, "work")
+    with pytest.raises(MemoryTooSmallError, match="during work, which is no verdict"):
+        refuse_memory_kill(0, "work")
+
+
+def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: Path) -> None:
+    job = write_job(tmp_path, check_job("openvino-int4", "cpu"))
+    waiting = tmp_path / "golden"
+    os.mkfifo(waiting)  # never written
+    names = ("artifact", "reference", "golden", "acceptance", "receipt")
+    command = [sys.executable, "-m", "phiforge", "check-here", str(job)]
+    command += [f"--{name}={tmp_path / name}" for name in names]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    at_work = os.open(waiting, os.O_WRONLY)  # opened once it reads
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    os.close(at_work)
+    assert process.returncode == 143 and told.startswith("error: ended from outside (SIGTERM)")
+    assert not (tmp_path / "receipt").exists()
+
+
+def test_a_row_is_not_blocked_without_its_device(rows: Path) -> None:
+    row = load_devices([ROOT / "config/devices.yaml", rows])["npu-4000"]
+    assert blocked_row(row, {}) is None
