@@ -32,7 +32,7 @@ def is_used(workflow: Any) -> bool:
     """
     if workflow.resource_settings.nodes is None:
         return False
-    workflow.register_resource("mem", None)
+    workflow.register_resource("mem_mb", None)
     return True
 
 
