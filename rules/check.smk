@@ -18,9 +18,9 @@ rule check:
     priority: JOBS.check_memory  # the largest first: what is small fits beside
     threads: JOBS.check_threads
     resources:
+        **JOBS.requests.nodes,
         mem_mb=JOBS.requests.memory(JOBS.check_memory),
         runtime=JOBS.requests.check_minutes,
-        **JOBS.requests.nodes,
     params:
         job=param(JOBS.check),
         made_with=JOBS.check_made_with,
