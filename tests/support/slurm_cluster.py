@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HEAD = "head"
-_INSIDE = "PHIFORGE_SLURM_BENCH"
+_INSIDE, _NAME = "PHIFORGE_SLURM_BENCH", "phiforge-slurm-"
 _CGROUPS = Path("/sys/fs/cgroup")
 _NEEDED = ("slurmctld", "slurmd", "munged", "unshare")
 _FIRST_PORT = 26817
@@ -83,7 +83,7 @@ def enter() -> None:
         raise ClusterFault(f"a cluster needs {', '.join(absent)}")
     for controller in ("memory", "cpuacct"):
         group = own_group(controller)
-        for old in group.parent.glob("phiforge-slurm-*"):
+        for old in group.parent.glob(f"{_NAME}*"):
             _remove(old)
         group.mkdir(exist_ok=True)
         (group / "cgroup.procs").write_text("0")
@@ -93,23 +93,17 @@ def enter() -> None:
     os.execvpe(
         "unshare",
         [*unshare, *first, sys.executable, *sys.argv],
-        {**os.environ, _INSIDE: str(own_group("memory"))},
+        {**os.environ, _INSIDE: "1"},
     )
 
 
 def own_group(controller: str) -> Path:
     """Return the control group of the cluster and of all that it runs."""
-    inside = os.environ.get(_INSIDE)
-    if inside is not None:
-        return Path(inside.replace("/memory/", f"/{controller}/", 1))
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return (
-                _CGROUPS
-                / controller
-                / f"{path.lstrip('/')}/phiforge-slurm-{os.getpid()}".lstrip("/")
-            )
+        if controller in controllers.split(","):
+            here = _CGROUPS / controller / path.lstrip("/")
+            return here if os.environ.get(_INSIDE) else here / f"{_NAME}{os.getpid()}"
     raise ClusterFault("a cluster needs control groups of version 1")
 
 
