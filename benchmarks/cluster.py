@@ -74,8 +74,7 @@ class Bench:
         site = self.folder / "site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(SITE.format(into=str(self._work)))
-        environment = {**self.slurm.environment, "PYTHONPATH": str(site)}
-        return Checkout(made.folder, environment)
+        return Checkout(made.folder, {"PYTHONPATH": str(site)})
 
     def page(self) -> list[str]:
         """Return the commands of the page, one block each."""

@@ -140,7 +140,10 @@ def test_a_node_signs_with_its_own_key_or_not_at_all(
     for key in (named, other):
         new_key(key, key.with_suffix(".pub"))
     told = json.loads(os.environ["PHIFORGE_NODES"])
-    for private, said in ((named, "golden: no such file"), (other, "another key would sign the receipt")):
+    for private, said in (
+        (named, "golden: no such file"),
+        (other, "another key would sign the receipt"),
+    ):
         told["npu-4000"]["runner_key"] = str(private)
         monkeypatch.setenv("PHIFORGE_NODES", json.dumps(told))
         assert said in check.run("--key", named.with_suffix(".pub"))

@@ -23,6 +23,7 @@ from pathlib import Path
 HEAD = "head"
 _INSIDE, _NAME = "PHIFORGE_SLURM_BENCH", "phiforge-slurm-"
 _CGROUPS = Path("/sys/fs/cgroup")
+_ETC = Path("/etc/slurm")
 _NEEDED = ("slurmctld", "slurmd", "munged", "unshare")
 _FIRST_PORT = 26817
 _CONFIGURATION = """\
@@ -64,6 +65,8 @@ class ClusterFault(Exception):
 def missing() -> list[str]:
     """Name what a cluster needs and is not here."""
     needed = [name for name in _NEEDED if shutil.which(name) is None]
+    if not _ETC.is_dir():
+        needed.append(str(_ETC))
     if os.geteuid() != 0:
         needed.append("root")
     if not (_CGROUPS / "memory/cgroup.procs").exists():
@@ -138,14 +141,12 @@ class Cluster:
     """A running cluster; `cluster` makes one.
 
     Attributes:
-        environment: what Slurm's commands need.
         devices: a folder that on each node holds what only that node has.
     """
 
     def __init__(self, folder: Path, nodes: Sequence[Node]) -> None:
         self.folder, self.nodes = folder, {node.name: node for node in nodes}
         self.devices = folder / "devices"
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self) -> None:
         """Start munge, slurmctld and the nodes; return when all nodes wait for jobs."""
@@ -183,6 +184,8 @@ class Cluster:
         hosts = "".join(f"127.0.0.1 {name}\n" for name in ("localhost", HEAD, *self.nodes))
         (self.folder / "hosts").write_text(hosts)
         self._run("mount", "--bind", str(self.folder / "hosts"), "/etc/hosts")
+        # Not by SLURM_CONF: the executor's step drops it.
+        self._run("mount", "--bind", str(self.folder), str(_ETC))
         socket.sethostname(HEAD)
         self.devices.mkdir()
 
@@ -206,9 +209,7 @@ class Cluster:
               slurmd -D -c & wait $!'
         """
         log = (self.folder / f"node-{name}.log").open("ab")
-        node.process = subprocess.Popen(
-            ["bash", "-c", script], stdout=log, stderr=log, env={**os.environ, **self.environment}
-        )
+        node.process = subprocess.Popen(["bash", "-c", script], stdout=log, stderr=log)
 
     def kill_node(self, name: str) -> None:
         """End a node with all that runs there, as a power failure does."""
@@ -261,13 +262,7 @@ class Cluster:
         return self._run(*command)
 
     def _run(self, *command: str) -> str:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterFault(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
         return done.stdout
