@@ -85,7 +85,7 @@ class Bench:
         """Start the page's command, as a person would in a terminal of its own."""
         run = self.page()[1].split()
         log = (self.folder / "client.log").open("w")
-        return subprocess.Popen(
+        self.client = subprocess.Popen(
             [*run, "--config", *(config or (CHOSEN,))],
             cwd=self.checkout.folder,
             env={**os.environ, **self.checkout.environment},
@@ -94,6 +94,18 @@ class Bench:
             text=True,
             start_new_session=True,
         )
+        return self.client
+
+    def end(self) -> None:
+        """End a run and its jobs, if there are any, and let another one begin."""
+        self.client.kill()
+        self.client.wait()
+        self.slurm.slurm("scancel", "--user=root")
+        self.unlock()
+
+    def unlock(self) -> None:
+        done = self.checkout.run(*self.page()[1].split()[:1], "--unlock", "--cores", "1")
+        assert "Unlocking" in done.stderr
 
     def wait(self, client: "subprocess.Popen[str]", seconds: float = 900) -> int:
         """Wait for a client, and note meanwhile which node has which job."""
@@ -107,6 +119,7 @@ class Bench:
         return client.wait()
 
     def run(self, *config: str) -> int:
+        """Run the page's command to its end, and return its exit code."""
         return self.wait(self.start(*config))
 
     def told(self) -> str:
@@ -121,7 +134,7 @@ class Bench:
             found[:] = [x for x in jobs if x["id"] != but and self.slurm.works(x, rule)]
             return bool(found)
 
-        wait_for(works, 300, f"a job of {rule} works")
+        wait_for(works, 900, f"a job of {rule} works")
         return found[0]
 
     def path(self, kind: str, *more: str) -> Path:
@@ -245,10 +258,7 @@ def killed_client(bench: Bench) -> dict[str, Any]:
     client.kill()
     client.wait()
     assert bench.run() != 0 and "--unlock" in bench.told()
-    subprocess.run(
-        [*bench.page()[1].split()[:1], "--unlock", "--cores", "1"],
-        cwd=bench.checkout.folder, capture_output=True, check=True,
-    )  # fmt: skip
+    bench.unlock()
     second = bench.start()
     bench.at_work("convert", but=job["id"])
     bench.slurm.signal(job, "convert", signal.SIGCONT)
@@ -412,11 +422,16 @@ def main() -> None:
 
 
 def attempt(bench: Bench, name: str) -> dict[str, Any]:
-    """Run a scenario, and then what completes what it left."""
+    """Run a scenario, and then what completes what it left; ``fault`` is what was not as it must."""
     started = time.monotonic()
-    outcome = SCENARIOS[name](bench)
+    try:
+        outcome = SCENARIOS[name](bench)
+    except (AssertionError, ClusterFault, OSError, LookupError) as error:
+        outcome = {"fault": f"{type(error).__name__}: {error}"[-2000:]}
+        bench.end()
     ended = time.monotonic()
-    assert bench.run() == 0 and bench.is_whole(), bench.told()
+    if bench.run() != 0 or not bench.is_whole():
+        outcome["fault"] = f"{outcome.get('fault', '')}; the next run: {bench.told()[-2000:]}"
     return {
         **outcome,
         "seconds": round(ended - started),

@@ -220,10 +220,10 @@ class Cluster:
         wait_for(lambda: not self._processes(name), 10, f"the processes of {name} are gone")
 
     def _processes(self, name: str) -> list[int]:
-        found = []
-        for file in self.nodes[name].group.glob("**/cgroup.procs"):
+        found: list[int] = []
+        for folder, _, _ in os.walk(self.nodes[name].group):  # groups come and go meanwhile
             with suppress(OSError):
-                found += [int(line) for line in file.read_text().split()]
+                found += map(int, Path(folder, "cgroup.procs").read_text().split())
         return found
 
     def idle(self) -> set[str]:
@@ -288,7 +288,7 @@ def wait_for(what: Callable[[], object], seconds: float, said: str) -> None:
     while not what():
         if time.monotonic() > deadline:
             raise ClusterFault(f"not within {seconds:.0f} s: {said}")
-        time.sleep(0.2)
+        time.sleep(0.3)
 
 
 @contextmanager
