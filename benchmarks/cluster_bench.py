@@ -98,13 +98,14 @@ class Bench:
     def told(self) -> str:
         return (self.folder / "client.log").read_text()
 
-    def at_work(self, rule: str, but: str = "") -> dict[str, str]:
-        """Wait until a job of ``rule`` works on a node, another one than ``but``."""
+    def at_work(self, rule: str, *module: str) -> dict[str, str]:
+        """Wait until a job of ``rule`` works on a node; by default, its own process."""
         found: list[dict[str, str]] = []
 
         def works() -> bool:
             jobs = [job for job in self.slurm.jobs() if job["about"].startswith(f"rule_{rule}")]
-            found[:] = [x for x in jobs if x["id"] != but and self.slurm.works(x, rule)]
+            process = module or ("phiforge", rule)
+            found[:] = [job for job in jobs if job["node"] and self.slurm.works(job, *process)]
             return bool(found)
 
         wait_for(works, 900, f"a job of {rule} works")

@@ -242,20 +242,25 @@ class Cluster:
         """Return how a job ended, or stands."""
         return self.slurm("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").strip()
 
-    def works(self, job: Mapping[str, str], command: str) -> list[int]:
-        """Return a job's own processes, ``python -m phiforge COMMAND``."""
-        found = []
+    def works(self, job: Mapping[str, str], *module: str) -> list[int]:
+        """Return a job's processes whose command is ``python -m MODULE …``."""
+        found, begin = [], [word.encode() for word in ("-m", *module)]
         for process in self._processes(job["node"]):
             with suppress(OSError):
                 words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-                if words[1:4] == [b"-m", b"phiforge", command.encode()]:
+                if words[1 : 1 + len(begin)] == begin:
                     found.append(process)
         return found
 
-    def signal(self, job: Mapping[str, str], command: str, number: signal.Signals) -> None:
-        """Send a signal to a job's own processes."""
-        for process in self.works(job, command):
+    def signal(self, job: Mapping[str, str], rule: str, number: signal.Signals) -> None:
+        """Send a signal to the process that a job's rule has started."""
+        for process in self.works(job, "phiforge", rule):
             os.kill(process, number)
+
+    def step(self, job: Mapping[str, str]) -> Path:
+        """Return the memory's control group of a job's step, in which its rule runs."""
+        node = self.nodes[job["node"]]
+        return node.group / f"slurm_{node.name}/uid_0/job_{job['id']}/step_0"
 
     def slurm(self, *command: str) -> str:
         """Run one of Slurm's commands and return what it prints."""
