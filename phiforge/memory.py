@@ -67,9 +67,9 @@ def _own_files(version_2: str, version_1: str) -> Iterator[str]:
                 found.append(_CGROUPS / one / version_2)
             elif "memory" in controllers.split(","):
                 found.append(_CGROUPS / "memory" / one / version_1)
-    for path in found:
+    for file in found:
         with suppress(OSError):
-            yield path.read_text(encoding="ascii")
+            yield file.read_text(encoding="ascii")
 
 
 def machine_memory_mb() -> int:
