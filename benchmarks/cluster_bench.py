@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class Bench:
 
     def _checkout(self) -> Checkout:
         made = make_checkout(self.folder / "checkout")
-        (made.folder / ".venv").symlink_to(ROOT / ".venv")
-        self._work.mkdir()
+        if not (made.folder / ".venv").exists():
+            (made.folder / ".venv").symlink_to(ROOT / ".venv")
         site = self.folder / "site"
-        site.mkdir()
+        for empty in (self._work, site):
+            shutil.rmtree(empty, ignore_errors=True)
+            empty.mkdir()
         (site / "sitecustomize.py").write_text(SITE.format(into=str(self._work)))
         return Checkout(made.folder, {"PYTHONPATH": str(site)})
 
@@ -54,12 +56,13 @@ class Bench:
         page = "docs/cluster.md"
         return [one.text for one in blocks_of(page_text(page), page) if one.language == "sh"]
 
-    def start(self, *config: str) -> "subprocess.Popen[str]":
+    def start(self, target: str = "all", *config: str) -> "subprocess.Popen[str]":
         """Start the page's command, as a person would in a terminal of its own."""
-        run = self.page()[1].split()
+        *run, every = self.page()[1].split()
+        assert every == "all"
         log = (self.folder / "client.log").open("w")
         self.client = subprocess.Popen(
-            [*run, "--config", *(config or (CHOSEN,))],
+            [*run, target, "--config", *(config or (CHOSEN,))],
             cwd=self.checkout.folder,
             env={**os.environ, **self.checkout.environment},
             stdout=log,
@@ -80,7 +83,7 @@ class Bench:
         """Take away the lock that a killed client has left."""
         self.checkout.run(*self.page()[1].split()[:1], "--unlock", "--cores", "1")
 
-    def wait(self, client: "subprocess.Popen[str]", seconds: float = 900) -> int:
+    def wait(self, client: "subprocess.Popen[str]", seconds: float = 3600) -> int:
         """Wait for a client, and note meanwhile which node has which job."""
         deadline = time.monotonic() + seconds
         while client.poll() is None:
@@ -91,9 +94,9 @@ class Bench:
             time.sleep(1)
         return client.wait()
 
-    def run(self, *config: str) -> int:
+    def run(self, target: str = "all", *config: str) -> int:
         """Run the page's command to its end, and return its exit code."""
-        return self.wait(self.start(*config))
+        return self.wait(self.start(target, *config))
 
     def told(self) -> str:
         return (self.folder / "client.log").read_text()
@@ -114,12 +117,6 @@ class Bench:
     def path(self, kind: str, *more: str) -> Path:
         return self.checkout.folder.joinpath("artifacts", kind, MODEL, *more)
 
-    def forget(self, *kinds: str) -> None:
-        """Remove what was made of the variant, but never its release."""
-        for kind in kinds or ("build", "checks", "gates", "released"):
-            shutil.rmtree(self.path(kind, VARIANT), ignore_errors=True)
-            self.path(kind, f"{VARIANT}.json").unlink(missing_ok=True)
-
     def release(self) -> str:
         """Digest what stands as the variant's release, evidence and all."""
         digest = hashlib.sha256()
@@ -131,7 +128,8 @@ class Bench:
     def is_whole(self) -> bool:
         """Return whether everything of the variant is there, passed, and its release verifies."""
         receipts = [self.receipt(row)["verdict"] for row in (ROW, "gpu-standin")]
-        verify = [self.checkout.folder / ".venv-slurm/bin/python", "-m", "phiforge", "verify"]
+        python = self.checkout.folder / ".venv-slurm/bin/python"
+        verify = [python, "-m", "phiforge", "verify", "--any-signer"]
         done = subprocess.run(
             [*verify, self.path("release", VARIANT)],
             cwd=self.checkout.folder,
@@ -157,10 +155,15 @@ class Bench:
 
 
 @contextmanager
-def made_bench() -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="phiforge-slurm-") as name:
-        folder = Path(name)
+def made_bench(keep: Path | None) -> Iterator[Bench]:
+    """Make the cluster and the checkout, in a folder to ``keep`` or in one that goes."""
+    with ExitStack() as stack:
+        folder = keep or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="phiforge-slurm-"))
+        )
+        folder.mkdir(parents=True, exist_ok=True)
         private, public = folder / "runner.pem", folder / "node.pub"
+        public.unlink(missing_ok=True)
         (folder / "keyid").write_text(new_key(private, public).keyid)
         npu = {"npu": b"", "runner.pem": private.read_bytes()}
         nodes = (
@@ -169,6 +172,7 @@ def made_bench() -> Iterator[Bench]:
             Node("broken", "broken", "npu:1"),
         )
         private.unlink()
+        shutil.rmtree(folder / "slurm", ignore_errors=True)
         (folder / "slurm").mkdir()
         with cluster(folder / "slurm", nodes) as slurm:
             bench = Bench(folder, slurm)
