@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from phiforge import memory
+from phiforge import control_groups
 from phiforge.cluster import SNAKEMAKES_MB, blocked_by_plan
-from phiforge.memory import MemoryTooSmallError, memory_kills, refuse_memory_kill
+from phiforge.control_groups import MemoryKillError, memory_kills, refuse_memory_kill
 from phiforge.rules import Jobs
 from phiforge.settings.devices import load_devices
 from phiforge.settings.documents import ConfigurationError
@@ -153,7 +153,7 @@ HOG = "import mmap\nm = mmap.mmap(-1, 1 << 28)\nfor at in range(0, 1 << 28, 4096
 PROBE = """
 import subprocess, sys
 from pathlib import Path
-from phiforge.memory import memory_kills, refuse_memory_kill
+from phiforge.control_groups import memory_kills, refuse_memory_kill
 (Path(sys.argv[1]) / "cgroup.procs").write_text("0")
 before = memory_kills()
 refuse_memory_kill(before, "the check of a variant")
@@ -179,7 +179,7 @@ def test_what_the_kernel_killed_for_want_of_memory_is_no_verdict() -> None:
     finally:
         group.rmdir()
     assert done.stdout.strip() == str(-signal.SIGKILL)
-    assert "MemoryTooSmallError: the kernel killed for want of memory during the check of" in (
+    assert "MemoryKillError: the kernel killed for want of memory during the check of" in (
         done.stderr
     )
 
@@ -190,12 +190,12 @@ def test_kills_are_counted_in_cgroups_of_version_2_as_well(
     (tmp_path / "own").write_text("0::/job_1/step_0\n")
     (tmp_path / "job_1/step_0").mkdir(parents=True)
     events = tmp_path / "job_1/step_0/memory.events"
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(control_groups, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "_OWN_CGROUPS", tmp_path / "own")
     assert memory_kills() == 0
     events.write_text("max 12\noom 2\noom_kill 1\noom_group_kill 0\n")
     refuse_memory_kill(1, "work")
-    with pytest.raises(MemoryTooSmallError, match="during work, which is no verdict"):
+    with pytest.raises(MemoryKillError, match="during work, which is no verdict"):
         refuse_memory_kill(0, "work")
 
 

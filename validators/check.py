@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from phiforge.control_groups import memory_kills, refuse_memory_kill
 from phiforge.jobs import Check, read_job
-from phiforge.memory import memory_kills, refuse_memory_kill
 from phiforge.receipts.receipt import Failure, Receipt, Subject
 from validators.blocked import subject, tell, write_blocked
 

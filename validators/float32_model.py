@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from phiforge.artifact.safetensors_header import read_header
-from phiforge.memory import limit_of_container
+from phiforge.control_groups import limit_of_container
 from validators.contract import CheckError, LogProbabilities
 from validators.metrics import log_probabilities
 

@@ -1,0 +1,70 @@
+"""Read the memory's control groups that we run in: their limit, and whom the kernel killed."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from phiforge.errors import PhiforgeError
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+class MemoryKillError(PhiforgeError):
+    """The kernel killed for want of memory while work was done."""
+
+
+def limit_of_container() -> int | None:
+    """Return how many bytes the control groups that we run in may use; None: no limit is set."""
+    files = _own_files("memory.max", "memory.limit_in_bytes")
+    limits = [int(text) for text in files if text.strip().isdigit()]
+    return min(limits, default=None)
+
+
+def memory_kills() -> int:
+    """Return how often the kernel has killed for want of memory in the control groups we are in."""
+    files = _own_files("memory.events", "memory.oom_control")
+    return sum(int(count) for text in files for count in _KILLS.findall(text))
+
+
+def refuse_memory_kill(before: int, work: str) -> None:
+    """Refuse to judge what ended badly while the kernel killed for want of memory.
+
+    Args:
+        before: `memory_kills` before the work.
+        work: what was done, for the message.
+
+    Raises:
+        MemoryKillError: the kernel has killed since.
+    """
+    if memory_kills() > before:
+        raise MemoryKillError(
+            f"the kernel killed for want of memory during {work}, which is no verdict",
+            remedy="give the job more memory (on a cluster --set-resources check:mem_mb=…), and run"
+            " again",
+        )
+
+
+def _own_files(version_2: str, version_1: str) -> Iterator[str]:
+    """Yield the text of a file of our control group and of each that it is in.
+
+    A container sees its own group as the root; systemd's slices are groups below it.
+    """
+    try:
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [_CGROUPS / version_2]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        group = PurePosixPath(path.lstrip("/"))
+        for one in (group, *group.parents):
+            if controllers == "":
+                found.append(_CGROUPS / one / version_2)
+            elif "memory" in controllers.split(","):
+                found.append(_CGROUPS / "memory" / one / version_1)
+    for file in found:
+        with suppress(OSError):
+            yield file.read_text(encoding="ascii")
