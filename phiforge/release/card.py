@@ -8,6 +8,7 @@ from phiforge.artifact.tree import files_under
 from phiforge.decoding import decode
 from phiforge.receipts.coverage import device_states
 from phiforge.receipts.receipt import Receipt
+from phiforge.release.comparison import diverging
 from phiforge.release.metadata import METRICS, metadata
 from phiforge.release.templates import fill_in
 
@@ -28,6 +29,11 @@ def render(
         DecodeError: a receipt is not of its type.
     """
     sizes = {name.as_posix(): (payload / name).stat().st_size for name in files_under(payload)}
+    answers = {
+        one["device"]: diverging(one["golden"], payload)
+        for one in receipts
+        if one["verdict"] == "passed"
+    }
     return fill_in(
         _TEMPLATE,
         {"size": readable_size, "spread": readable_spread},
@@ -35,7 +41,10 @@ def render(
         receipts=receipts,
         devices=device_states(decode(Receipt, receipt) for receipt in receipts),
         verdict=verdict,
-        metadata=metadata(build, receipts, card_facts["languages"], card_facts["base_model"]),
+        answers=answers,
+        metadata=metadata(
+            build, receipts, card_facts["languages"], card_facts["base_model"], answers
+        ),
         card={"notice": "", **card_facts, "metrics": tuple(METRICS)},
         speeds=speeds(receipts),
         chart=CHART,

@@ -1,9 +1,9 @@
 """Compare two releases of a variant: what changed, and whether the new one is worse.
 
 Compared are the manifests (source, recipe, toolchain, files) and, row by row, the receipts in
-``evidence/receipts`` (verdict, fidelity, speed, a compiled blob's interface). What counts as worse
-is in the limits file (``config/regression.yaml``); a verdict that is no longer ``passed`` or
-``compiled`` always does, and so does a row that is gone.
+``evidence/receipts`` (verdict, fidelity on equal positions, speed, a compiled blob's interface).
+What counts as worse is in the limits file (``config/regression.yaml``); a verdict that is no longer
+``passed`` or ``compiled`` always does, and so does a row that is gone.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
 from phiforge.receipts.receipt_files import receipts_in
+from phiforge.release.comparison import scored_on, short_digest
 from phiforge.settings.blocks import read_block
 from phiforge.settings.documents import read_yaml
 from phiforge.settings.regression import Regression
@@ -160,8 +161,13 @@ def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Cha
         interfaces = [str((one.get("compiled") or {}).get("interface", "")) for one in receipts]
         if interfaces[0] != interfaces[1]:  # a driver that knows the one may not know the other
             yield Change("receipts", f"{row} interface", *interfaces)
+        positions = [_positions(receipt) for receipt in receipts]
+        if all(positions) and positions[0] != positions[1]:  # their figures say nothing together
+            yield Change("fidelity", f"{row} scored on", *positions)
         for part, path, limit, sign in _NUMBERS:
             was, now = (_number(receipt, path) for receipt in receipts)
+            if part == "fidelity" and positions[0] != positions[1]:
+                continue
             if was is not None and now is not None and was != now:
                 worse = _beyond(was, now, limits[limit], sign)
                 yield Change(part, f"{row} {'.'.join(path[1:])}", f"{was:.4g}", f"{now:.4g}", worse)
@@ -169,6 +175,12 @@ def _receipts(old: Path, new: Path, limits: Mapping[str, float]) -> Iterator[Cha
 
 def _read_receipts(release: Path) -> dict[str, dict[str, Any]]:
     return {path.stem: read_record(path) for path in receipts_in(release / "evidence/receipts")}
+
+
+def _positions(receipt: Mapping[str, Any]) -> str:
+    """Name the positions that were scored; empty: none were."""
+    scored = scored_on(receipt)
+    return f"{scored[-1]} positions, {short_digest(*scored)}" if scored[-1] else ""
 
 
 def _number(receipt: Mapping[str, Any], path: Sequence[str]) -> float | None:

@@ -6,8 +6,6 @@ noted of their conversions: nothing is measured here.
 
 import argparse
 import csv
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +21,7 @@ from phiforge.receipts.coverage import device_states
 from phiforge.receipts.policy import is_promoted
 from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import receipts_in
+from phiforge.release.comparison import diverging, scored_on, short_digest
 from phiforge.release.page import PAGE, write_page
 from phiforge.release.ranking import RULE, Build, ranked
 from phiforge.release.tracking import link_record
@@ -109,7 +108,7 @@ def _variant(release: Path, benchmarks: Path) -> dict[str, Any]:
         "size": sum((release / name).stat().st_size for name in payload),
         "build": _conversion(benchmarks / f"{release.parent.name}.{release.name}.tsv"),
         "devices": {row: asdict(known) for row, known in device_states(receipts).items()},
-        "receipts": [_receipt(receipt) for receipt in receipts],
+        "receipts": [_receipt(receipt, release) for receipt in receipts],
         "missing_for_stable": []
         if promoted
         else read_record(release / "evidence/gate.json")["missing_for_stable"],
@@ -149,8 +148,10 @@ def _receipts(release: Path) -> list[Receipt]:
         ) from None
 
 
-def _receipt(receipt: Receipt) -> dict[str, Any]:
+def _receipt(receipt: Receipt, release: Path) -> dict[str, Any]:
     passed, compiled = receipt.verdict == "passed", receipt.compiled
+    scored = passed and receipt.metrics is not None
+    whole = asdict(receipt)
     measures = receipt.performance if passed else None
     return {
         "row": receipt.device,
@@ -159,12 +160,13 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "stands_for": list(receipt.stands_for),
         "verdict": receipt.verdict,
         "reason": receipt.reason,
-        "fidelity": asdict(receipt.metrics) if passed and receipt.metrics else None,
-        "compared_on": _compared_on(receipt) if passed and receipt.metrics else None,
+        "fidelity": whole["metrics"] if scored else None,
+        "answers": diverging(whole["golden"], release) if scored else None,
+        "compared_on": short_digest(receipt.reference_sha256, scored_on(whole)) if scored else None,
         "left_out": [one.id for one in receipt.golden if one.not_run is not None],
         "speed": measures
         and {
-            "compared_on": _digest(
+            "compared_on": short_digest(
                 [receipt.device, measures.runs, asdict(measures.prompt_tokens)],
                 [measures.numerics, measures.threads],
             ),
@@ -179,17 +181,6 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "toolchain": dict(receipt.toolchain) if passed else {},
         "signer": receipt.signer and receipt.signer.keyid,
     }
-
-
-def _compared_on(receipt: Receipt) -> str:
-    """Name the positions that were scored, and what they were compared with."""
-    left_out = sorted(one.id for one in receipt.golden if one.not_run is not None)
-    scored = receipt.metrics.positions if receipt.metrics else 0
-    return _digest([receipt.reference_sha256, receipt.golden_sha256], [left_out, scored])
-
-
-def _digest(*basis: Any) -> str:
-    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:12]
 
 
 def snippet(card: Path) -> str:

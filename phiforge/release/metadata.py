@@ -9,6 +9,10 @@ METRICS = {
     "max_kl": "largest KL divergence from the float32 reference, nats",
     "perplexity_ratio": "perplexity, as a multiple of the float32 reference's",
 }
+DIVERGING = {
+    "fdt": "FDT, tokens before the first that differs from the reference's (mean of the answers)",
+    "sdt": "SDT, share of the tokens to be corrected (mean of the answers)",
+}
 _SPEED = {
     "first_token_ms": "time to first token, ms (median)",
     "tokens_per_s": "tokens per second (median)",
@@ -26,12 +30,14 @@ def metadata(
     receipts: Sequence[Mapping[str, Any]],
     languages: Sequence[str],
     base_model: str | None,
+    answers: Mapping[str, Mapping[str, float] | None],
 ) -> str:
     """Return the YAML between a card's first two ``---`` lines.
 
     Args:
         receipts: those that passed become evaluation results (``model-index``).
         base_model: of a local checkpoint: what it was tuned from, on the Hub.
+        answers: of each row, as `phiforge.release.comparison.diverging` returns it.
     """
     import yaml
 
@@ -46,16 +52,19 @@ def metadata(
         "pipeline_tag": "text-generation",
         "tags": ["phi3", build["format"], build["precision"]],
     }
-    if results := list(_results(receipts)):
+    if results := list(_results(receipts, answers)):
         name = f"{build['title']} {build['variant']}"
         facts["model-index"] = [{"name": name, "results": results}]
     return str(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=10_000))
 
 
-def _results(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _results(
+    receipts: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[str, float] | None]
+) -> Iterator[dict[str, Any]]:
     """Yield one result a receipt: the golden prompts on that row are the data set."""
     for receipt in receipts:
-        measured = dict(_metrics(receipt)) if receipt["verdict"] == "passed" else {}
+        own = answers.get(receipt["device"])
+        measured = dict(_metrics(receipt, own)) if receipt["verdict"] == "passed" else {}
         if not measured:
             continue
         row = receipt["device"]
@@ -76,9 +85,14 @@ def _results(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _metrics(receipt: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, float]]]:
+def _metrics(
+    receipt: Mapping[str, Any], answers: Mapping[str, float] | None
+) -> Iterator[tuple[str, tuple[str, float]]]:
     for name, title in METRICS.items() if receipt["metrics"] else ():
         yield name, (title, receipt["metrics"][name])
+    for name, title in DIVERGING.items():
+        if answers:
+            yield name, (title, answers[name])
     measured = receipt["performance"] or {}
     for name, title in _SPEED.items():
         if spread := measured.get(name):

@@ -95,6 +95,7 @@ def _group(found: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
     return {
         "positions": first["fidelity"]["positions"],
         "left_out": first["left_out"],
+        "answers": first["answers"] and first["answers"]["answers"],
         "rows": sorted(found, key=lambda pair: (pair[0]["size"], pair[0]["variant"])),
         "frontier": frontier(builds),
         "largest": max(build.size for build in builds),

@@ -66,6 +66,16 @@ def test_what_got_worse_is_a_regression(
     assert line in output
 
 
+def test_figures_of_other_positions_are_not_compared(
+    pipeline: Checkout, old: Path, new: Path
+) -> None:
+    farther(new)
+    updated(RECEIPT, golden_sha256="0" * 64)(new)
+    code, output = diff(pipeline, old, new)
+    assert code == 0
+    assert "cpu scored on" in output and "mean_kl" not in output
+
+
 def test_another_variant_cannot_be_compared(pipeline: Checkout, old: Path) -> None:
     code, output = diff(pipeline, old, pipeline.release("openvino-int8"))
     assert code == 1

@@ -76,6 +76,7 @@ def test_only_equal_positions_stand_in_one_table(pipeline: Checkout) -> None:
         found = {receipt["fidelity"]["positions"] for _, receipt in group["rows"]}
         assert found == {group["positions"]}
         assert len({receipt["compared_on"] for _, receipt in group["rows"]}) == 1
+        assert {receipt["answers"]["answers"] for _, receipt in group["rows"]} == {group["answers"]}
     named = [one["variant"] for group in groups for one, _ in group["rows"]]
     blobs = [one["variant"] for one in index["variants"] if one["format"] == "npu-blob"]
     assert sorted(named + blobs) == [one["variant"] for one in index["variants"]]
