@@ -75,7 +75,7 @@ def evaluate(
     ran = [prompt for prompt in run.prompts if prompt.not_run is None]
     if not ran and run.failure is None:
         failures.append(Failure("nothing-ran", "no golden prompt fits what the artifact takes"))
-    metrics = _metrics(ran, reference, own)
+    metrics = metrics_of(ran, reference, own)
     if metrics is not None and not metrics.is_finite:
         failures.append(Failure("infinite-metric", f"no finite value: {metrics}"))
         metrics = None
@@ -99,9 +99,17 @@ def evaluate(
     )
 
 
-def _metrics(
+def metrics_of(
     ran: Sequence[PromptResult], reference: Reference, own: Predictions | None
 ) -> Metrics | None:
+    """Compare what prompts predict with the reference, and with the artifact's own weights.
+
+    Args:
+        own: predictions of float32 arithmetic with these weights; None: they are not at hand.
+
+    Returns:
+        None: not all of the prompts were scored.
+    """
     wanted = [prompt for prompt in ran if reference.scored[prompt.id].positions]
     parts = [prompt.distribution for prompt in wanted if prompt.distribution is not None]
     if not parts or len(parts) < len(wanted):

@@ -1,17 +1,20 @@
 """The gates stand well between what is honest and what is broken, and nobody moved them by hand."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.calibrate_acceptance import (
+from benchmarks.acceptance_gates import (
     APART,
+    EXECUTION,
     GATES,
     MEASURED,
-    MEASURED_NF4,
     PRECISIONS,
+    RECORDS,
     acceptance_text,
+    margins,
     table,
 )
 from benchmarks.honest_verdicts import ENVIRONMENTS, NOT_HELD_BACK
@@ -21,11 +24,7 @@ from phiforge.receipts.gates import Gates, Metrics
 from support.checkout import ROOT
 from support.jobs import SETTINGS
 
-MEASUREMENTS: list[dict[str, Any]] = [
-    entry
-    for record in (MEASURED, MEASURED_NF4)
-    for entry in read_record(ROOT / record)["measurements"]
-]
+MEASUREMENTS: list[dict[str, Any]] = read_record(ROOT / MEASURED)["measurements"]
 
 
 def gates_of(precision: str) -> Gates:
@@ -65,6 +64,19 @@ def test_every_honest_measurement_passes_and_every_sabotage_fails(precision: str
         if entry["precision"] == precision and entry["kind"] != "mild":
             broken = gates_of(precision).broken(Metrics(**entry["metrics"]))
             assert bool(broken) != (entry["kind"] == "honest"), (entry, broken)
+
+
+@pytest.mark.parametrize("record", [MEASURED, RECORDS / "second.json"])
+def test_both_models_values_stand_apart_by_their_own_gates(record: Path) -> None:
+    document = read_record(ROOT / record)
+    measured = document["margins"]
+    assert measured == margins(document["measurements"], document["simulated"])
+    for metrics in measured.values():
+        assert any(name.startswith(EXECUTION) for name in metrics)
+        for name, row in metrics.items():
+            assert row["gate_by_worst_honest"] > 1.5, name
+            if name.startswith(EXECUTION) and row["mildest_sabotage"] is not None:
+                assert row["mildest_sabotage_by_gate"] > 1.5, name
 
 
 def test_every_honest_verdict_is_passed_whatever_the_processor() -> None:
