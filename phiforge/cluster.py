@@ -17,7 +17,7 @@ from phiforge.settings.devices import Device
 from phiforge.settings.settings import Settings
 
 SNAKEMAKES_MB = 300
-"""What the two Snakemakes around a job hold (benchmarks/cluster.json)."""
+"""What the two Snakemakes around a job hold: 256 MB with a job that does next to nothing."""
 _NODES, _BLOCKED = "PHIFORGE_NODES", "PHIFORGE_BLOCKED"
 _NODE_KEYS = {"slurm_partition": "partition", "constraint": "constraint", "gres": "gres"}
 
