@@ -39,7 +39,12 @@ def with_first_layers(settings: Settings) -> Settings:
             name = first_layers(model, device)
             if name is None or blocked_row(device, settings.tools) is not None:
                 continue
-            variants = settings.variants.items()
+            checked = {
+                variant for variant, block in settings.variants.items() if row in block.devices
+            }
+            checked &= {*(model.variants or settings.variants)}
+            if name in added:  # another row's cut
+                checked |= {*(added[name].variants or ())}
             added[name] = model.model_copy(
                 update={
                     "name": name,
@@ -47,11 +52,7 @@ def with_first_layers(settings: Settings) -> Settings:
                     "parameters": model.parameters // _SHARE,
                     "golden": settings.acceptance.parent / GOLDEN,
                     "synthetic": True,
-                    "variants": tuple(
-                        variant
-                        for variant, block in variants
-                        if row in block.devices and variant in (model.variants or settings.variants)
-                    ),
+                    "variants": tuple(one for one in settings.variants if one in checked),
                     "whole": model.name,
                     "layers": device.layers,
                 }

@@ -1,5 +1,6 @@
 """A variant whose toolchain is missing is blocked with reason and remedy, never half-made."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ def test_directml_in_software_is_for_small_models_where_it_is_made(
     ]
     assert planned.check(replace(whole, model=part)).blocked is None
     assert planned.fetch(Names(part)).source == {"model": "phi-3-mini-4k", "layers": 2}
+    (tmp_path / ".intel-gpu").mkdir()
+    shutil.copy(marker, tmp_path / ".intel-gpu")
+    of_both = {name for model, name in Jobs(replace(settings)).plan.checks if model == part}
+    assert of_both == variants | {
+        "openvino-fp16", "openvino-int8", "openvino-int4", "openvino-int4-awq"
+    }  # fmt: skip
+    shutil.rmtree(tmp_path / ".intel-gpu")
     marker.unlink()
     assert part not in dict(Jobs(replace(settings)).plan.builds)
 
