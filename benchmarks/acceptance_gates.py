@@ -50,14 +50,14 @@ def acceptance_text(measurements: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Written by `python -m benchmarks.calibrate_acceptance gates` from",
         f"# {MEASURED.as_posix()}; do not edit, measure again. How the gates are set",
-        "# is told in benchmarks/calibrate_acceptance.py.",
+        "# is in benchmarks/calibrate_acceptance.py.",
         "# Models that rounding costs more widen them (validators/acceptance.py).",
     ]
     for precision in PRECISIONS:
         lines.append(f"{precision}:")
         for metric, row in table(measurements, precision).items():
-            told = ", ".join(f"{key}: {_yaml(value)}" for key, value in row.items())
-            lines.append(f"  {metric}: {{{told}}}")
+            shown = ", ".join(f"{key}: {_yaml(value)}" for key, value in row.items())
+            lines.append(f"  {metric}: {{{shown}}}")
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +114,6 @@ def _margin(honest: Sequence[float], broken: Sequence[float], gate: float) -> di
 def _yaml(value: float | str) -> str:
     if isinstance(value, str):
         return json.dumps(value)
-    told = f"{value:.6g}"
+    text = f"{value:.6g}"
     # YAML 1.1 takes 1e-05 for a text; a number needs its point.
-    return told if "." in told or "e" not in told else told.replace("e", ".0e")
+    return text if "." in text or "e" not in text else text.replace("e", ".0e")

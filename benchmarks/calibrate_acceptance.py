@@ -68,7 +68,6 @@ TOOLCHAIN = (
 EVERY = 3  # of the layers, and of the neighbouring pairs
 OWN_NUMERICS = "honest, own numerics"
 MILD = "mild"
-OTHER_TREES = ("dml-software", "gpu-software")
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ def measure(
                         f"an honest artifact failed: {subject.name}: {error}"
                     ) from None
                 continue
-            told = {name: float(f"{value:.3g}") for name, value in metrics.items()}
-            print(f"{subject.name:24} {run.row:18} {run.what:22} {json.dumps(told)}", flush=True)
+            rounded = {name: float(f"{value:.3g}") for name, value in metrics.items()}
+            print(f"{subject.name:24} {run.row:18} {run.what:22} {json.dumps(rounded)}", flush=True)
             entry = {"variant": subject.name, "precision": subject.precision, "row": run.row}
             entry |= {"kind": run.kind, "what": run.what, "arithmetic": run.arithmetic}
             entry |= {"numerics": run.numerics, "metrics": metrics}
@@ -165,7 +164,7 @@ def _subjects(
             chosen = row_of(device, variant)
             runs = device.kind != "compiler" and blocked_row(device, settings.tools) is None
             # A runtime of another environment or tree cannot be imported here.
-            if runs and chosen.environment is None and row not in OTHER_TREES:
+            if runs and chosen.environment is None and device.detect.tool is None:
                 rows[row] = (chosen.runtime, chosen.settings)
         if rows:
             skipped = left_out(record, declared_limits(variant.options, {}))

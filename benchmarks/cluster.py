@@ -38,7 +38,7 @@ RELEASED = f"artifacts/released/{MODEL}/{VARIANT}.json"
 
 def fresh(bench: Bench) -> dict[str, Any]:
     """Everything of one variant, from nothing where the folder is new."""
-    assert bench.run() == 0, bench.told()
+    assert bench.run() == 0, bench.output()
     assert bench.is_whole()
     return {"nodes": sorted(set(bench.seen.values()))}
 
@@ -51,7 +51,7 @@ def node_dies(bench: Bench) -> dict[str, Any]:
     code = bench.wait(client)
     bench.slurm.start_node(job["node"])
     wait_for(lambda: job["node"] in bench.slurm.idle(), 300, "the node is back")
-    assert code == 0 and (bench.checkout.folder / BUILD).is_file(), bench.told()
+    assert code == 0 and (bench.checkout.folder / BUILD).is_file(), bench.output()
     second = bench.seen[job["about"]]
     assert second != job["node"]
     return {"exit_code": code, "died": job["node"], "made_on": second}
@@ -66,10 +66,10 @@ def out_of_memory(bench: Bench) -> dict[str, Any]:
     used = int((step / "memory.usage_in_bytes").read_text())
     (step / "memory.limit_in_bytes").write_text(str(used + 200_000_000))
     code = bench.wait(client)
-    assert code != 0 and not bench.has_receipt(ROW), bench.told()
-    told = {"slurm": bench.slurm.ended(job["id"]), **said(bench, "check", ROW)}
-    assert bench.run(RECEIPT) == 0, bench.told()
-    return {"exit_code": code, **told}
+    assert code != 0 and not bench.has_receipt(ROW), bench.output()
+    outcome = {"slurm": bench.slurm.ended(job["id"]), **said(bench, "check", ROW)}
+    assert bench.run(RECEIPT) == 0, bench.output()
+    return {"exit_code": code, **outcome}
 
 
 def time_limit(bench: Bench) -> dict[str, Any]:
@@ -79,10 +79,10 @@ def time_limit(bench: Bench) -> dict[str, Any]:
     bench.slurm.signal(job, "convert", signal.SIGSTOP)
     bench.slurm.slurm("scontrol", "update", f"JobId={job['id']}", "TimeLimit=1")
     code = bench.wait(client)
-    assert code != 0 and not (bench.checkout.folder / BUILD).exists(), bench.told()
-    told = {"slurm": bench.slurm.ended(job["id"]), **said(bench, "convert")}
-    assert bench.run(BUILD) == 0, bench.told()
-    return {"exit_code": code, **told}
+    assert code != 0 and not (bench.checkout.folder / BUILD).exists(), bench.output()
+    outcome = {"slurm": bench.slurm.ended(job["id"]), **said(bench, "convert")}
+    assert bench.run(BUILD) == 0, bench.output()
+    return {"exit_code": code, **outcome}
 
 
 def interrupted(bench: Bench) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def interrupted(bench: Bench) -> dict[str, Any]:
     code = bench.wait(client)
     wait_for(lambda: not bench.slurm.jobs(), 300, "no job is left")
     assert code != 0 and not (bench.checkout.folder / BUILD).exists()
-    assert bench.run(BUILD) == 0, bench.told()
+    assert bench.run(BUILD) == 0, bench.output()
     return {"exit_code": code, "jobs_left": 0}
 
 
@@ -104,15 +104,15 @@ def killed_client(bench: Bench) -> dict[str, Any]:
     bench.slurm.signal(job, "convert", signal.SIGSTOP)
     client.kill()
     client.wait()
-    assert bench.run(BUILD) != 0 and "--unlock" in bench.told()
+    assert bench.run(BUILD) != 0 and "--unlock" in bench.output()
     bench.unlock()
     code = bench.run(BUILD)
-    assert code != 0, bench.told()
-    told = said(bench, "convert")
+    assert code != 0, bench.output()
+    outcome = said(bench, "convert")
     bench.slurm.signal(job, "convert", signal.SIGCONT)
     wait_for(lambda: not bench.slurm.jobs(), 900, "the first client's job has ended")
-    assert bench.run(BUILD) == 0, bench.told()
-    return {"exit_code": code, "first_job": bench.slurm.ended(job["id"]), **told}
+    assert bench.run(BUILD) == 0, bench.output()
+    return {"exit_code": code, "first_job": bench.slurm.ended(job["id"]), **outcome}
 
 
 def failing_release(bench: Bench) -> dict[str, Any]:
@@ -121,20 +121,20 @@ def failing_release(bench: Bench) -> dict[str, Any]:
     verdict = gate.read_text()
     gate.write_text(verdict.replace('"artifact_sha256": "', '"artifact_sha256": "0', 1))
     code = bench.run(RELEASED)
-    assert code != 0 and bench.release() == before, bench.told()
-    told = said(bench, "release")
+    assert code != 0 and bench.release() == before, bench.output()
+    outcome = said(bench, "release")
     gate.unlink()
-    assert bench.run(RELEASED) == 0, bench.told()
-    return {"exit_code": code, **told}
+    assert bench.run(RELEASED) == 0, bench.output()
+    return {"exit_code": code, **outcome}
 
 
 def placed_row(bench: Bench) -> dict[str, Any]:
     """A row's device is not on the node that it names; then it is, and the node's key signs."""
     code = bench.run(RECEIPT, CHOSEN, f"device_files={lab_rows(bench, constraint='broken')}")
-    assert code != 0 and not bench.has_receipt(ROW), bench.told()
-    told = said(bench, "check", ROW)
+    assert code != 0 and not bench.has_receipt(ROW), bench.output()
+    outcome = said(bench, "check", ROW)
     second = bench.run(RECEIPT, CHOSEN, f"device_files={lab_rows(bench, constraint='npu-4000')}")
-    assert second == 0, bench.told()
+    assert second == 0, bench.output()
     receipt = bench.receipt(ROW)
     assert receipt["runner"] == "cluster" and receipt["verdict"] == "passed"
     envelope = json.loads(bench.path("checks", VARIANT, f"{ROW}.dsse.json").read_text())
@@ -142,7 +142,7 @@ def placed_row(bench: Bench) -> dict[str, Any]:
     assert keyid == (bench.folder / "keyid").read_text(), "the node's key"
     node = bench.seen[f"rule_check_wildcards_{MODEL}_{VARIANT}_{ROW}"]
     assert node == "npu"
-    return {"exit_code": code, **told, "then": {"node": node, "verdict": receipt["verdict"]}}
+    return {"exit_code": code, **outcome, "then": {"node": node, "verdict": receipt["verdict"]}}
 
 
 def converting(bench: Bench) -> "subprocess.Popen[str]":
@@ -179,13 +179,13 @@ def said(bench: Bench, rule: str, *more: str) -> dict[str, str]:
     line = bench.log(rule, *more).strip().rpartition("\n")[2]
     assert line.startswith("error: "), line
     words = line.removeprefix("error: ").split()[:4]
-    assert " ".join(words) in " ".join(bench.told().split()), "the run names it"
+    assert " ".join(words) in " ".join(bench.output().split()), "the run names it"
     return {"said": line}
 
 
 def whole(bench: Bench) -> dict[str, Any]:
     """After all of it, `all` completes what is left."""
-    assert bench.run() == 0 and bench.is_whole(), bench.told()
+    assert bench.run() == 0 and bench.is_whole(), bench.output()
     return {}
 
 
@@ -212,7 +212,7 @@ def every_variant(bench: Bench) -> dict[str, Any]:
     cpu, work = cpu_seconds(), bench.work_seconds()
     started = time.monotonic()
     code = bench.wait(bench.start("all", "variants=all"), 3 * 3600)
-    assert code == 0, bench.told()
+    assert code == 0, bench.output()
     cpu, work = cpu_seconds() - cpu, bench.work_seconds() - work
     return {
         "seconds": round(time.monotonic() - started),
@@ -239,15 +239,16 @@ def main() -> None:
         for name in ["fresh", *(name for name in arguments.only if name != "fresh"), "whole"]:
             result["scenarios"][name] = attempt(bench, name)
             print(f"{name}: {json.dumps(result['scenarios'][name])}", flush=True)
-            RESULT.write_text(
-                json.dumps({**result, **about, "machine": facts()}, indent=2, sort_keys=True) + "\n"
-            )
+            write({**result, **about})
         if arguments.every_variant:
             result["every_variant"] = {**about, **every_variant(bench)}
             print(json.dumps(result["every_variant"]), flush=True)
-    RESULT.write_text(
-        json.dumps({**result, **about, "machine": facts()}, indent=2, sort_keys=True) + "\n"
-    )
+            write({**result, **about})
+
+
+def write(result: dict[str, Any]) -> None:
+    text = json.dumps({**result, "machine": facts()}, indent=2, sort_keys=True)
+    RESULT.write_text(f"{text}\n")
 
 
 def attempt(bench: Bench, name: str) -> dict[str, Any]:

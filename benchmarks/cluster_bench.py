@@ -98,7 +98,7 @@ class Bench:
         """Run the page's command to its end, and return its exit code."""
         return self.wait(self.start(target, *config))
 
-    def told(self) -> str:
+    def output(self) -> str:
         return (self.folder / "client.log").read_text()
 
     def at_work(self, rule: str, *module: str) -> dict[str, str]:

@@ -206,10 +206,10 @@ def table(models: dict[str, Any]) -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|"
         for variant, one in found["recipes"].items():
             fdt, sdt = one["fdt"], one["sdt_norm"]
-            told = "| - | - |" if fdt is None else f"| {fdt:.1f} | {sdt:.1%} |"
+            diverged = "| - | - |" if fdt is None else f"| {fdt:.1f} | {sdt:.1%} |"
             yield (
                 f"| `{variant}` | {one['bytes']:,} | {one['mean_kl']:.3g} | {one['max_kl']:.3g} "
-                f"{told} {one['convert_cpu_s']:.1f} |"
+                f"{diverged} {one['convert_cpu_s']:.1f} |"
             )
         yield ""
 

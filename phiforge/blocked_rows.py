@@ -1,5 +1,5 @@
-"""Tell the rows that cannot run here from those that are checked: one job writes all receipts of
-the former, for each variant.
+"""Separate the rows that cannot run here from those that are checked: of each variant, one job
+writes all receipts of the former.
 
 A rule names its outputs before it knows its wildcards, so there is a rule for each set of rows.
 """
@@ -23,26 +23,26 @@ class Rows:
     """The rows of every model and variant.
 
     Args:
-        is_told: whether a receipt takes no more than the configuration says.
+        is_blocked: whether a receipt takes no more than the configuration says.
     """
 
-    def __init__(self, settings: Settings, is_told: Callable[[Target], bool]) -> None:
-        self._told: dict[tuple[str, str], tuple[str, ...]] = {}
+    def __init__(self, settings: Settings, is_blocked: Callable[[Target], bool]) -> None:
+        self._blocked: dict[tuple[str, str], tuple[str, ...]] = {}
         self._checked: dict[str, list[str]] = {}
         for model in settings.models:
             for variant, block in settings.variants.items():
-                told = {row for row in block.devices if is_told(Target(model, variant, row))}
-                checked = [row for row in block.devices if row not in told]
-                self._told[model, variant] = tuple(sorted(told))
+                blocked = {r for r in block.devices if is_blocked(Target(model, variant, r))}
+                checked = [row for row in block.devices if row not in blocked]
+                self._blocked[model, variant] = tuple(sorted(blocked))
                 self._checked.setdefault(model, []).extend(f"{variant}/{row}" for row in checked)
 
-    def told(self, model: str, variant: str) -> tuple[str, ...]:
-        return self._told[model, variant]
+    def blocked(self, model: str, variant: str) -> tuple[str, ...]:
+        return self._blocked[model, variant]
 
     def sets(self) -> dict[tuple[str, ...], str]:
         """Map each set of blocked rows to the pattern of the models that have it."""
         found: dict[tuple[str, ...], dict[str, list[str]]] = {}
-        for (model, variant), rows in self._told.items():
+        for (model, variant), rows in self._blocked.items():
             if rows:
                 found.setdefault(rows, {}).setdefault(model, []).append(f"{variant}/")
         return {rows: _pattern(follows) for rows, follows in found.items()}

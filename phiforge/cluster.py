@@ -1,4 +1,4 @@
-"""Say what a job asks a cluster's scheduler for, and tell a node what the plan decided.
+"""Say what a job asks a cluster's scheduler for, and give a node what the plan decided.
 
 On a node Snakemake reads the Snakefile again, twice for a job: once for the scheduler's job, once
 for its step. Both are a part of what the job needs.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from phiforge.jobs import Blocked, to_json
+from phiforge.jobs import NODES, Blocked, to_json
 from phiforge.rule_params import Names, with_signature
 from phiforge.settings import cost
 from phiforge.settings.devices import Device
@@ -18,22 +18,24 @@ from phiforge.settings.settings import Settings
 
 SNAKEMAKES_MB = 300
 """What the two Snakemakes around a job hold: 256 MB with a job that does next to nothing."""
-_NODES, _BLOCKED = "PHIFORGE_NODES", "PHIFORGE_BLOCKED"
+_BLOCKED = "PHIFORGE_BLOCKED"
 _NODE_KEYS = {"slurm_partition": "partition", "constraint": "constraint", "gres": "gres"}
 
 BlockedByName = Mapping[str, Blocked | None]
 
 
 def is_used(workflow: Any) -> bool:
-    """Return whether jobs go to a cluster; then the memory of one machine is no budget for them.
+    """Return whether jobs go to a cluster."""
+    return workflow.resource_settings.nodes is not None
 
-    Snakemake joins profiles/default, which has that budget, to every other profile, and asks a
-    scheduler for no more than it.
+
+def lift_memory_budget(workflow: Any) -> None:
+    """Let jobs ask a scheduler for more memory than one machine has.
+
+    Snakemake joins profiles/default, which has that budget, to every other profile, and asks for no
+    more than it.
     """
-    if workflow.resource_settings.nodes is None:
-        return False
     workflow.register_resource("mem_mb", None)
-    return True
 
 
 def environment(
@@ -53,18 +55,18 @@ def environment(
         for name, row in devices.items()
         if row.slurm
     }
-    return {_NODES: json.dumps(nodes, sort_keys=True), _BLOCKED: to_json(blocked)}
+    return {NODES: json.dumps(nodes, sort_keys=True), _BLOCKED: to_json(blocked)}
 
 
 def blocked_by_plan() -> Mapping[str, BlockedByName] | None:
-    """Return `environment`'s ``blocked`` of the Snakemake that made the plan; None: it told none.
+    """Return `environment`'s ``blocked`` of the Snakemake that made the plan; None: it gave none.
 
     A node has other devices than the machine of the plan, and must not plan otherwise.
     """
-    told = json.loads(os.environ.get(_BLOCKED, "null"))
-    return told and {
+    decided = json.loads(os.environ.get(_BLOCKED, "null"))
+    return decided and {
         kind: {name: why and Blocked(**why) for name, why in of.items()}
-        for kind, of in told.items()
+        for kind, of in decided.items()
     }
 
 

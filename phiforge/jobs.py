@@ -18,6 +18,8 @@ from phiforge.errors import PhiforgeError
 
 T = TypeVar("T")
 KIT_SCHEMA = "phiforge/kit/1"
+# Variables of a job's process: by row, how a lab host is reached, and what a node must have.
+LABS, NODES = "PHIFORGE_LABS", "PHIFORGE_NODES"
 
 
 class JobError(PhiforgeError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from phiforge.errors import PhiforgeError
-from phiforge.jobs import to_json
+from phiforge.jobs import LABS, to_json
 from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
@@ -79,7 +79,7 @@ def environment(devices: Mapping[str, Device], signing: Mapping[str, Any]) -> di
         # Jobs run in the environment that Snakemake runs in, activated or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         SIGNING: json.dumps(signing, sort_keys=True),
-        "PHIFORGE_LABS": json.dumps(labs, sort_keys=True),
+        LABS: json.dumps(labs, sort_keys=True),
     }
 
 

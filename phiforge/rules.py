@@ -90,11 +90,11 @@ class Jobs:
             },
         }
         self._rows, self._variants = self.blocked["rows"], self.blocked["variants"]
-        self.rows = Rows(settings, self._is_told)
+        self.rows = Rows(settings, self._is_only_blocked)
         self.requests = cluster.Requests(settings, self._blocked, on_cluster)
         # The functions of a job ask one after the other.
         self._policies_of = lru_cache(maxsize=8)(self._row_policies)
-        self.targets = Targets(settings, self.plan)
+        self.targets = Targets(settings, self.plan, self._variants)
         for name in settings.chosen_models:
             rule_params.refuse_wildcards(settings.models[name])
         # Read here so that a mistake in them ends the run before its first job.
@@ -116,12 +116,15 @@ class Jobs:
         """
         brought, notes = inbox.scan()
         rule_params.begin(Path("artifacts"), dry_run=workflow.dryrun)
+        on_cluster = cluster.is_used(workflow)
+        if on_cluster:
+            cluster.lift_memory_budget(workflow)
         return cls(
             load(config),
             brought,
             lambda: workflow.dryrun,
             notes,
-            on_cluster=cluster.is_used(workflow),
+            on_cluster=on_cluster,
             blocked=None if workflow.is_main_process else cluster.blocked_by_plan(),
         )
 
@@ -244,11 +247,11 @@ class Jobs:
         )
 
     def blocked_rows(self, names: Names) -> jobs.BlockedRows:
-        rows = self.rows.told(names.model, names.variant)
+        rows = self.rows.blocked(names.model, names.variant)
         targets = (Target(names.model, names.variant, row) for row in rows)
         return jobs.BlockedRows(tuple(map(self.check, targets)))
 
-    def _is_told(self, target: Target) -> bool:
+    def _is_only_blocked(self, target: Target) -> bool:
         """Return whether the receipt of a row that is blocked holds only why."""
         is_blocked = self._blocked(*target) is not None
         return is_blocked and not self.brought(target) and not self.first_layers(target)

@@ -1,15 +1,23 @@
 """Name what each target rule asks for."""
 
-from phiforge.settings.plan import Plan, blocked_variant
+from collections.abc import Mapping
+
+from phiforge.jobs import Blocked
+from phiforge.settings.plan import Plan
 from phiforge.settings.settings import Settings
 
 
 class Targets:
-    """The files of one plan's targets."""
+    """The files of one plan's targets.
 
-    def __init__(self, settings: Settings, plan: Plan) -> None:
-        self._settings = settings
-        self._plan = plan
+    Args:
+        blocked: why each variant cannot be built; None: it can.
+    """
+
+    def __init__(
+        self, settings: Settings, plan: Plan, blocked: Mapping[str, Blocked | None]
+    ) -> None:
+        self._settings, self._plan, self._blocked = settings, plan, blocked
 
     def release_records(self) -> list[str]:
         return [f"artifacts/released/{model}/{name}.json" for model, name in self._plan.releases]
@@ -46,5 +54,5 @@ class Targets:
         return [
             f"artifacts/reproduced/{model}/{variant}.json"
             for model, variant in self._plan.builds
-            if blocked_variant(self._settings.variants[variant], self._settings) is None
+            if self._blocked[variant] is None
         ]

@@ -1,4 +1,4 @@
-"""What a cluster's jobs ask for, what a node is told, and what its failures leave.
+"""What a cluster's jobs ask for, what a node gets of the plan, and what its failures leave.
 
 A real Slurm is in benchmarks/cluster.py: it takes minutes, and three daemons of root's.
 """
@@ -139,13 +139,13 @@ def test_a_node_signs_with_its_own_key_or_not_at_all(
     named, other = (check.folder / name for name in ("named", "other"))
     for key in (named, other):
         new_key(key, key.with_suffix(".pub"))
-    told = json.loads(os.environ["PHIFORGE_NODES"])
+    nodes = json.loads(os.environ["PHIFORGE_NODES"])
     for private, said in (
         (named, "golden: no such file"),
         (other, "another key would sign the receipt"),
     ):
-        told["npu-4000"]["runner_key"] = str(private)
-        monkeypatch.setenv("PHIFORGE_NODES", json.dumps(told))
+        nodes["npu-4000"]["runner_key"] = str(private)
+        monkeypatch.setenv("PHIFORGE_NODES", json.dumps(nodes))
         assert said in check.run("--key", named.with_suffix(".pub"))
 
 
@@ -209,9 +209,9 @@ def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: P
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     at_work = os.open(waiting, os.O_WRONLY)  # opened once it reads
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     os.close(at_work)
-    assert process.returncode == 143 and told.startswith("error: ended from outside (SIGTERM)")
+    assert process.returncode == 143 and errors.startswith("error: ended from outside (SIGTERM)")
     assert not (tmp_path / "receipt").exists()
 
 

@@ -70,9 +70,9 @@ def _cases(receipt: Mapping[str, Any]) -> Iterator[Element]:
         if golden["answer"] is not None:
             case.set("time", str(golden["answer"]["total_s"]))
         if golden["passed"] is False or golden["id"] in shown:
-            told = "; ".join(shown.get(golden["id"], ["another answer than expected"]))
+            message = "; ".join(shown.get(golden["id"], ["another answer than expected"]))
             parts = ("prompt", "expected", "output")
-            _say(case, "failure", told, "\n".join(f"{one}: {golden[one]}" for one in parts))
+            _say(case, "failure", message, "\n".join(f"{one}: {golden[one]}" for one in parts))
         elif golden["passed"] is None:
             _say(case, "skipped", golden["not_run"] or "there is nothing to compare with")
         yield case

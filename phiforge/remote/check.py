@@ -16,14 +16,11 @@ from socket import gethostname
 from tempfile import gettempdir
 
 from phiforge.errors import PhiforgeError
-from phiforge.jobs import Blocked, Check, Row, read_job
+from phiforge.jobs import LABS, NODES, Blocked, Check, Row, read_job
 from phiforge.memory import refuse_too_little_memory
 from phiforge.receipts.receipt_files import ENVELOPE
 from validators import check
 from validators.check import CheckFiles
-
-LABS = "PHIFORGE_LABS"
-NODES = "PHIFORGE_NODES"
 
 
 class NodeError(PhiforgeError):
@@ -47,10 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
         _from_inbox(job, job.blocked, files, arguments)
     elif job.blocked is None and job.row.runner == "ssh":
         _over_ssh(job, files, arguments)
-    elif job.blocked is None and job.row.runner == "cluster":
-        prepare_node(job, arguments.key)
-        _here(job, files, arguments)
     else:
+        if job.blocked is None and job.row.runner == "cluster":
+            prepare_node(job, arguments.key)
         _here(job, files, arguments)
 
 

@@ -95,7 +95,7 @@ class Slurm(Block):
         constraint: the features that the node must have; e.g. npu-4000
         gres: the generic resource that the check takes; e.g. npu:1
         runner_key: absolute path, on the node, of the private key that signs receipts; null: the
-            PHIFORGE_RUNNER_KEY of whoever runs snakemake, or an ephemeral key; e.g.
+            PHIFORGE_RUNNER_KEY of the run, or an ephemeral key; e.g.
             /etc/phiforge/runner.pem
     """
 

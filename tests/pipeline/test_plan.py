@@ -48,9 +48,9 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
         unblocked = fresh.planned("all", "--config", "variants=openvino-int8")
     rows = "cpu, gpu, gpu-software, gpu-standin"
     always = {"fetch phi3-tiny", "convert phi3-tiny to openvino-int8"}
-    told = f"blocked phi3-tiny openvino-int8 on {rows}"
-    assert blocked == {*always, told}, "nothing asks for a reference"
-    assert receipts_of(unblocked) == receipts_of({told})
+    blocked_rows = f"blocked phi3-tiny openvino-int8 on {rows}"
+    assert blocked == {*always, blocked_rows}, "nothing asks for a reference"
+    assert receipts_of(unblocked) == receipts_of({blocked_rows})
     assert {job for job in unblocked if not job.startswith(("check", "blocked"))} == always | {
         "reference phi3-tiny: transformers, float32",
         "convert phi3-tiny to openvino-fp16",

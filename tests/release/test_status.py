@@ -32,7 +32,7 @@ def fleet(pipeline: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def told(fleet: Path) -> list[str]:
+def status_lines(fleet: Path) -> list[str]:
     pairs = [f"acme-{number:02}/{variant}" for number in range(50) for variant in VARIANTS]
     done = run("status", *pairs, "--root", fleet)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def told(fleet: Path) -> list[str]:
 
 
 def test_fifty_good_models_take_a_line_each(fleet: Path) -> None:
-    lines = told(fleet)
+    lines = status_lines(fleet)
     assert max(map(len, lines)) <= 80
     models = [line for line in lines if line.strip().startswith("acme-")]
     assert len(models) == 50
@@ -48,7 +48,7 @@ def test_fifty_good_models_take_a_line_each(fleet: Path) -> None:
     assert len(lines) < 80, "and why some rows are blocked, once"
 
 
-def test_what_is_not_good_is_told_in_full(fleet: Path) -> None:
+def test_what_is_not_good_is_named_in_full(fleet: Path) -> None:
     receipt = fleet / "checks/acme-07/openvino-int8/cpu.json"
     wrong = {**json.loads(receipt.read_text()), "verdict": "failed", "reason": "it said Lyon"}
     receipt.unlink()
@@ -59,7 +59,7 @@ def test_what_is_not_good_is_told_in_full(fleet: Path) -> None:
     fetch = fleet / "logs/fetch/acme-11.log"
     fetch.parent.mkdir()
     fetch.write_text("error: acme-11: no such commit\n")
-    lines = [" ".join(line.split()) for line in told(fleet)]
+    lines = [" ".join(line.split()) for line in status_lines(fleet)]
     seventh = lines.index("acme-07")
     assert lines[seventh + 1].startswith("openvino-int8 ")
     assert "cpu failed" in lines[seventh + 1]
