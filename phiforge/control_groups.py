@@ -1,4 +1,4 @@
-"""Read the memory's control groups that we run in: their limit, and whom the kernel killed."""
+"""Read what the kernel says of memory: the limit of our control groups, and how often it killed."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from phiforge.errors import PhiforgeError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+_COUNTERS = Path("/proc/vmstat")
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -18,15 +19,21 @@ class MemoryKillError(PhiforgeError):
 
 def limit_of_container() -> int | None:
     """Return how many bytes the control groups that we run in may use; None: no limit is set."""
-    files = _own_files("memory.max", "memory.limit_in_bytes")
+    files = _own_files()
     limits = [int(text) for text in files if text.strip().isdigit()]
     return min(limits, default=None)
 
 
 def memory_kills() -> int:
-    """Return how often the kernel has killed for want of memory in the control groups we are in."""
-    files = _own_files("memory.events", "memory.oom_control")
-    return sum(int(count) for text in files for count in _KILLS.findall(text))
+    """Return how often the kernel has killed for want of memory, in any control group or in none.
+
+    Of whom is not said, so a neighbour's death counts too: who judges must not be in doubt.
+    """
+    try:
+        found = _KILLS.search(_COUNTERS.read_text(encoding="ascii"))
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
 
 
 def refuse_memory_kill(before: int, work: str) -> None:
@@ -47,8 +54,8 @@ def refuse_memory_kill(before: int, work: str) -> None:
         )
 
 
-def _own_files(version_2: str, version_1: str) -> Iterator[str]:
-    """Yield the text of a file of our control group and of each that it is in.
+def _own_files() -> Iterator[str]:
+    """Yield the text of the limit of our control group and of each that it is in.
 
     A container sees its own group as the root; systemd's slices are groups below it.
     """
@@ -56,15 +63,15 @@ def _own_files(version_2: str, version_1: str) -> Iterator[str]:
         lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    found = [_CGROUPS / version_2]
+    found = [_CGROUPS / "memory.max"]
     for line in lines:
         _, controllers, path = line.split(":", 2)
         group = PurePosixPath(path.lstrip("/"))
         for one in (group, *group.parents):
             if controllers == "":
-                found.append(_CGROUPS / one / version_2)
+                found.append(_CGROUPS / one / "memory.max")
             elif "memory" in controllers.split(","):
-                found.append(_CGROUPS / "memory" / one / version_1)
+                found.append(_CGROUPS / "memory" / one / "memory.limit_in_bytes")
     for file in found:
         with suppress(OSError):
             yield file.read_text(encoding="ascii")

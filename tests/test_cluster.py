@@ -17,9 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from phiforge import control_groups
 from phiforge.cluster import SNAKEMAKES_MB, blocked_by_plan
-from phiforge.control_groups import MemoryKillError, memory_kills, refuse_memory_kill
 from phiforge.rules import Jobs
 from phiforge.settings.devices import load_devices
 from phiforge.settings.documents import ConfigurationError
@@ -182,21 +180,6 @@ def test_what_the_kernel_killed_for_want_of_memory_is_no_verdict() -> None:
     assert "MemoryKillError: the kernel killed for want of memory during the check of" in (
         done.stderr
     )
-
-
-def test_kills_are_counted_in_cgroups_of_version_2_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own").write_text("0::/job_1/step_0\n")
-    (tmp_path / "job_1/step_0").mkdir(parents=True)
-    events = tmp_path / "job_1/step_0/memory.events"
-    monkeypatch.setattr(control_groups, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(control_groups, "_OWN_CGROUPS", tmp_path / "own")
-    assert memory_kills() == 0
-    events.write_text("max 12\noom 2\noom_kill 1\noom_group_kill 0\n")
-    refuse_memory_kill(1, "work")
-    with pytest.raises(MemoryKillError, match="during work, which is no verdict"):
-        refuse_memory_kill(0, "work")
 
 
 def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: Path) -> None:
