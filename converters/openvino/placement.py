@@ -35,6 +35,7 @@ from transformers.models.phi3.modeling_phi3 import (
 from converters.contract import ConvertError
 from phiforge.artifact.payload_files import TOKENIZER
 from phiforge.artifact.record import canonical, read_record, write_record, write_text
+from phiforge.artifact.scratch import replacing
 from phiforge.jobs import Place, read_job
 from phiforge.settings.documents import read_yaml
 from phiforge.sources.weights import (
@@ -181,11 +182,9 @@ class _Kept:
             return names, file.get_tensor("states")
 
     def write(self, names: Sequence[str], states: Tensor) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{self._path.name}.partial")
         metadata = {"about": self._about, "names": " ".join(names)}
-        save_file({"states": states.contiguous()}, partial, metadata)
-        partial.replace(self._path)
+        with replacing(self._path) as scratch:
+            save_file({"states": states.contiguous()}, scratch, metadata)
 
     def forget(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 
 from phiforge.errors import PhiforgeError
 
@@ -17,7 +18,7 @@ def file_lock(
     Args:
         shared: several processes may hold it so at once, and none exclusively meanwhile.
         busy: makes the error that is raised where another process holds it, from that process's
-            id; None: wait.
+            number and host; None: wait.
 
     Raises:
         PhiforgeError: of ``busy``.
@@ -36,6 +37,6 @@ def file_lock(
             raise busy(stream.read().strip() or "unknown") from None
         if not shared:
             stream.truncate(0)
-            stream.write(str(os.getpid()))
+            stream.write(f"{os.getpid()} on {gethostname()}")
             stream.flush()
         yield

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.scratch import replacing, scratch_file
 from phiforge.errors import PhiforgeError
 
 
@@ -35,10 +36,10 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` by rename; parent folders are made.
 
-    One process at a time writes a record. What a kill leaves beside it, the next run writes over.
+    What a kill leaves beside it, the next run removes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_by_rename(path.with_name(f".{path.name}.partial"), path, data)
+    with replacing(path) as scratch:
+        _write(scratch, data)
 
 
 def write_into(folder: Path, name: str, text: str) -> None:
@@ -46,19 +47,16 @@ def write_into(folder: Path, name: str, text: str) -> None:
 
     It is no file of the folder, then.
     """
-    scratch = folder.with_name(f".{folder.name}.{Path(name).name}.partial")
-    _write_by_rename(scratch, folder / name, text.encode("utf-8"))
+    with scratch_file(folder.with_name(f"{folder.name}.{Path(name).name}")) as scratch:
+        _write(scratch, text.encode("utf-8"))
+        scratch.replace(folder / name)
 
 
-def _write_by_rename(scratch: Path, path: Path, data: bytes) -> None:
-    try:
-        with scratch.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_record(path: Path) -> dict[str, Any]:

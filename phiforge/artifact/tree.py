@@ -6,11 +6,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from phiforge.artifact.file_lock import file_lock
+from phiforge.artifact.scratch import abandoned, scratch_folder
 from phiforge.errors import PhiforgeError
 
 _BLOCK = 1 << 22
@@ -75,26 +76,29 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def fresh_tree(target: Path) -> Iterator[Path]:
-    """Yield an empty scratch folder beside ``target``; it takes the target's place on success.
+    """Yield an empty scratch folder near ``target``; it takes the target's place on success.
 
     One holder at a time (an advisory lock beside the target): a job that outlives its killed
-    Snakemake cannot write into its successor's folder. On any failure the target keeps what
-    it had and the scratch is removed.
+    Snakemake does not work beside its successor. Where hosts share no locks, each writes a folder
+    of its own, and the last to end has the place. On any failure the target keeps what it had and
+    the scratch is removed.
 
     Raises:
         TreeError: another process holds the lock.
     """
-    scratch = target.with_name(f".{target.name}.partial")
     busy = partial(_busy, target)
     with file_lock(target.with_name(f".{target.name}.lock"), busy=busy):
-        _recover(target)
-        remove_tree(scratch)
-        scratch.mkdir()
-        try:
-            yield scratch
-            _put_in_place(scratch, target)
-        finally:
-            remove_tree(scratch)
+        for left in abandoned(target):
+            _put_back(left, target)
+        with scratch_folder(target) as scratch:
+            new = scratch / target.name
+            new.mkdir()
+            try:
+                yield new
+                _put_in_place(new, target)
+            except BaseException:
+                _put_back(scratch, target)
+                raise
 
 
 def _busy(target: Path, holder: str) -> TreeError:
@@ -105,49 +109,50 @@ def _busy(target: Path, holder: str) -> TreeError:
     )
 
 
-def _put_in_place(scratch: Path, target: Path) -> None:
-    """Swap the two in one step; afterwards the scratch name holds what the target held."""
-    if not target.exists():
-        scratch.rename(target)
+_REPLACED = "replaced"
+_ATTEMPTS = 10
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Put ``new`` in the target's place; what it replaces stays in the scratch."""
+    if _exchange(new, target):
         return
-    _exchange(scratch, target)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with suppress(FileNotFoundError):
+                target.rename(new.with_name(f"{_REPLACED}-{attempt}"))
+            new.rename(target)
+            return
+        except OSError:  # perhaps another host's tree came between the two; sshfs does not say
+            if attempt + 1 == _ATTEMPTS:
+                raise
 
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """renameat2(2) with RENAME_EXCHANGE: at no moment is either name missing."""
+def _exchange(one: Path, other: Path) -> bool:
+    """renameat2(2) with RENAME_EXCHANGE: at no moment is either name missing.
+
+    Returns False where there is no ``other``, and on file systems that cannot (NFS, FUSE).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.renameat2(
         _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
     )
-    if done == 0:
-        return
     code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):
+    if done != 0 and code not in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
         raise OSError(code, os.strerror(code), str(other))
-    # A file system without the exchange (NFS, some overlays): two renames, the closest there is.
-    aside = other.with_name(f".{other.name}.replaced")
-    remove_tree(aside)
-    other.rename(aside)
-    one.rename(other)
-    aside.rename(one)
+    return bool(done == 0)
 
 
-def _recover(target: Path) -> None:
-    """Undo half of an exchange by two renames that was killed in between."""
-    aside = target.with_name(f".{target.name}.replaced")
-    if aside.exists() and not target.exists():
-        aside.rename(target)
-    remove_tree(aside)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder that may hold read-only files; a missing one is fine."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def _put_back(scratch: Path, target: Path) -> None:
+    """Undo half of a replacement by two renames that failed or was killed in between."""
+    for replaced in sorted(scratch.glob(f"{_REPLACED}-*"), reverse=True):
+        if not target.exists():
+            with suppress(OSError):  # another host's tree came first
+                replaced.rename(target)
 
 
 def make_read_only(folder: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from phiforge.artifact.file_lock import file_lock
 from phiforge.artifact.manifest import MANIFEST
-from phiforge.artifact.tree import files_under, link_or_copy, remove_tree, sha256_file
+from phiforge.artifact.scratch import scratch_folder
+from phiforge.artifact.tree import files_under, link_or_copy, sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Publish
 from phiforge.trust.certificates import parse_subject, read_authorities
@@ -78,19 +79,16 @@ def release_snapshot(release: Path, publish: Publish, scratch: Path) -> Iterator
 
     Args:
         release: ``artifacts/release/<model>/<variant>``, whose `publish_lock` the caller holds.
-        scratch: folder of the snapshot (hard links where possible); it is removed at the end.
+        scratch: the snapshot (hard links where possible) is taken beside it, until the end.
 
     Raises:
         RevokedError: it was revoked.
         PublishError: there is none, or the configuration does not let it through.
     """
-    snapshot = scratch / release.name
-    remove_tree(scratch)
-    try:
+    with scratch_folder(scratch) as folder:
+        snapshot = folder / release.name
         _link(release, snapshot)
         yield _verified(snapshot, release, publish)
-    finally:
-        remove_tree(scratch)
 
 
 def _link(release: Path, snapshot: Path) -> None:

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from phiforge.artifact.scratch import replacing
 from phiforge.artifact.tree import sha256_file
 from phiforge.publish import PublishError
 from phiforge.settings.config import Storage
@@ -136,8 +137,7 @@ def _refuse_secrets(storage: Storage) -> None:
 
 def _place(target: Path, write: Callable[[Path], object]) -> None:
     """Replace a file so that a kill leaves the old one or the new one."""
-    partial = target.with_name(f".{target.name}.partial")
-    write(partial)
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(target)
+    with replacing(target) as scratch:
+        write(scratch)
+        with scratch.open("rb") as stream:
+            os.fsync(stream.fileno())

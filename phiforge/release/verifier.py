@@ -9,6 +9,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from phiforge.artifact.scratch import replacing
 from phiforge.checkout import ROOT
 from phiforge.settings.modules import module_files
 
@@ -49,14 +50,9 @@ def write_verifier(into: Path) -> None:
         _add(archive, "__main__.py", _MAIN)
         for name in module_files(_MODULE):
             _add(archive, name, (ROOT / name).read_text("utf-8"))
-    into.parent.mkdir(parents=True, exist_ok=True)
-    scratch = into.with_name(f".{into.name}.partial")
-    try:
+    with replacing(into) as scratch:
         scratch.write_bytes(data.getvalue())
         scratch.chmod(0o755)
-        scratch.replace(into)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:

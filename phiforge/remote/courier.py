@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phiforge.artifact.checksums import CHECKSUMS
+from phiforge.artifact.scratch import replacing
 from phiforge.checkout import ROOT
 from phiforge.remote.kit import JOB, PAYLOAD, Kit
 
@@ -33,21 +34,15 @@ def write_kit(kit: Kit, into: Path, *, payload: bool) -> None:
     Args:
         payload: False: of the payload only SHA256SUMS travels; the release folder is at hand.
     """
-    into.parent.mkdir(parents=True, exist_ok=True)
-    temporary = into.with_name(f".{into.name}.partial")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, source, mode in sorted(_members(kit, payload)):
-                info = zipfile.ZipInfo(name, _EPOCH)
-                info.create_system = 3  # Unix, so that run.sh is a program
-                info.external_attr = mode << 16
-                info.file_size = source.stat().st_size if isinstance(source, Path) else len(source)
-                with archive.open(info, "w") as stream:
-                    for block in _blocks(source):
-                        stream.write(block)
-        temporary.replace(into)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(into) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED) as archive:
+        for name, source, mode in sorted(_members(kit, payload)):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3  # Unix, so that run.sh is a program
+            info.external_attr = mode << 16
+            info.file_size = source.stat().st_size if isinstance(source, Path) else len(source)
+            with archive.open(info, "w") as stream:
+                for block in _blocks(source):
+                    stream.write(block)
 
 
 def _members(kit: Kit, payload: bool) -> Iterator[tuple[str, Path | bytes, int]]:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from converters import convert
 from phiforge.artifact.record import write_record
-from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy, remove_tree
+from phiforge.artifact.scratch import remove_tree
+from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 

@@ -4,6 +4,7 @@ A checkout, a copy or ``touch`` gives files another time and the same bytes. So 
 kept beside the fetched tree, and a file is hashed again only if its size or time is another.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from phiforge.artifact.record import RecordError, read_record, write_record
 from phiforge.artifact.tree import sha256_file
 
 _KNOWN = ".local.json"
+_TICK_NS = 2_000_000_000
+"""The coarsest time of change that a file system keeps (FAT)."""
 
 
 def local_digests(folder: Path, checksums: str, into: Path, *, keep: bool) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def local_digests(folder: Path, checksums: str, into: Path, *, keep: bool) -> di
         before = known.get(name)
         if not known:
             state["sha256"] = listed[name]
-        elif isinstance(before, dict) and {**before, **state} == before:
+        elif isinstance(before, dict) and "time_ns" in state and {**before, **state} == before:
             state["sha256"] = before["sha256"]
         else:
             with suppress(OSError):
@@ -52,12 +55,19 @@ def local_digests(folder: Path, checksums: str, into: Path, *, keep: bool) -> di
 
 
 def states(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the size (bytes) and the time of change (ns) of those files that are there."""
+    """Return the size (bytes) and the time of change (ns) of those files that are there.
+
+    One that changed a moment ago has no time, which tells nothing yet: file systems that count
+    whole seconds give the next change the same.
+    """
+    now = time.time_ns()
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         with suppress(OSError):
             stat = (folder / name).stat()
-            found[name] = {"size": stat.st_size, "time_ns": stat.st_mtime_ns}
+            found[name] = {"size": stat.st_size}
+            if stat.st_mtime_ns < now - _TICK_NS:
+                found[name]["time_ns"] = stat.st_mtime_ns
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.record import RecordError, read_record, write_record
+from phiforge.artifact.scratch import remove_tree
 from phiforge.artifact.tree import link_or_copy, sha256_file
 from phiforge.sources.checkpoint import SELECTION
 from phiforge.sources.source import FirstLayers, HubSource, Source, SourceError
@@ -66,8 +67,7 @@ class SourceTree:
         if isinstance(source, HubSource):
             write_record(self._state, {**_state_of(source), "files": entries})
         write_record(self.record, {**_origin(source), "files": entries})
-        if self.unfinished.exists():
-            shutil.rmtree(self.unfinished)
+        remove_tree(self.unfinished)
 
     def load_cached(self, source: HubSource, scratch: Path) -> list[SourceFile] | None:
         """Link the files of an earlier run into ``scratch`` if all of them still verify.

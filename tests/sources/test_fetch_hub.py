@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -196,7 +197,7 @@ def test_a_second_process_is_refused_while_the_first_runs(model: HubModel) -> No
     wait_for_bytes(model.fetch, 200_000)
     code, output = model.fetch.run(model.source)
     assert code == 1
-    assert f"process {first.pid}) is writing here" in output
+    assert f"process {first.pid} on {gethostname()}) is writing here" in output
     assert "Traceback" not in output
     model.hub.stopping.set()
     output, _ = first.communicate(timeout=60)

@@ -90,7 +90,7 @@ class Fetch:
         assert code == 0, output
         self.holds(source, files)
         assert not (self.into / ".download").exists()
-        assert not list(self.into.glob(".files.partial*"))
+        assert not list(self.into.glob(".files.*.partial"))
         return output
 
     def holds(self, source: Mapping[str, object], files: Mapping[str, bytes]) -> None:
@@ -129,7 +129,7 @@ class Fetch:
         assert output.splitlines()[-1] == lines[0]
         for word in words:
             assert word in lines[0]
-        assert not list(self.into.glob(".files.partial*"))
+        assert not list(self.into.glob(".files.*.partial"))
         return lines[0]
 
     def record(self) -> dict[str, Any]:
