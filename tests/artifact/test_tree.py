@@ -35,7 +35,7 @@ def test_a_success_replaces_the_whole_folder(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
     with (
         fresh_tree(tmp_path / "tree"),
-        pytest.raises(TreeError, match=rf"another job \(process {os.getpid()} on .+\) is writing here"),
+        pytest.raises(TreeError, match=rf"another job \(process {os.getpid()} on .+\) is writing"),
         fresh_tree(tmp_path / "tree"),
     ):
         pass
