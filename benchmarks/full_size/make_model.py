@@ -143,6 +143,7 @@ def write_checksums(weights: Path) -> None:
 
 def write_model_file(into: Path, layers: int, count: int) -> None:
     write_golden(into / "golden.yaml")
+    shutil.copyfile(ROOT / "config" / "calibration" / "phi3-tiny.yaml", into / "calibration.yaml")
     document = {
         "name": name(layers),
         "title": f"Phi-3-mini's shape with {layers} layers of random weights",
@@ -150,6 +151,8 @@ def write_model_file(into: Path, layers: int, count: int) -> None:
         "parameters": count,
         "source": {"path": "weights", "checksums": "SHA256SUMS"},
         "golden": "golden.yaml",
+        "calibration": "calibration.yaml",
+        "placement": "placement.yaml",
         "synthetic": True,
     }
     (into / "model.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
