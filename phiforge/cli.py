@@ -7,12 +7,15 @@ command that is run is imported: a table need not wait for what signs.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from phiforge.cache import CACHE
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError, run_command
 
@@ -79,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: Sequence[str]) -> None:
+    cached = _cached(argv)
+    if cached is not None and cached.take():
+        raise SystemExit(0)
     parser = argparse.ArgumentParser(
         prog="phiforge", description="Build, check, release and verify Phi-3 for AI PCs."
     )
@@ -102,7 +108,19 @@ def _run(argv: Sequence[str]) -> None:
     _refuse_another_checkout(Path.cwd())
     with _progress(arguments):
         code = arguments.run(arguments)
+    if cached is not None:
+        cached.put()
     raise SystemExit(code)
+
+
+def _cached(argv: Sequence[str]) -> Any:
+    """Return the command of a rule whose result other agents may have; None: nothing is shared."""
+    if not os.environ.get(CACHE):
+        return None
+    _refuse_another_checkout(Path.cwd())
+    from phiforge.cache.command import cached_command
+
+    return cached_command(argv)
 
 
 def _progress(arguments: argparse.Namespace) -> AbstractContextManager[None]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from phiforge.cache import CACHE
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import LABS, to_json
-from phiforge.settings.devices import Device
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
+from phiforge.settings.settings import Settings
 from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
 
@@ -72,14 +73,17 @@ def job_param(
     return with_signature(parameter)
 
 
-def environment(devices: Mapping[str, Device], signing: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables of every job: where keys and lab hosts are, which shapes no result."""
-    labs = {name: row.ssh.model_dump(mode="json") for name, row in devices.items() if row.ssh}
+def environment(settings: Settings, signing: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of every job: where others and keys are, which shapes no result."""
+    rows = settings.devices.items()
+    labs = {name: row.ssh.model_dump(mode="json") for name, row in rows if row.ssh}
+    cache = settings.cache and {**settings.cache.plain(), "builder": settings.builder}
     return {
         # Jobs run in the environment that Snakemake runs in, activated or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         SIGNING: json.dumps(signing, sort_keys=True),
         LABS: json.dumps(labs, sort_keys=True),
+        CACHE: json.dumps(cache, sort_keys=True) if cache else "",
     }
 
 

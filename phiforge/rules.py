@@ -134,8 +134,8 @@ class Jobs:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of every job: where keys and lab hosts are, which shapes no result."""
-        found = rule_params.environment(self.settings.devices, self._signing)
+        """Variables of every job: where others and keys are, which shapes no result."""
+        found = rule_params.environment(self.settings, self._signing)
         return found | cluster.environment(self.settings.devices, self.blocked)
 
     # Models

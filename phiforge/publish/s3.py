@@ -46,6 +46,21 @@ class S3FileSystem(AbstractFileSystem):  # type: ignore[misc]
         )
         return [f"{bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])]
 
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return name and size of an object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        bucket, _slash, key = path.partition("/")
+        try:
+            found = self._client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if not _missing(error):
+                raise
+            raise FileNotFoundError(path) from None
+        return {"name": path, "size": found["ContentLength"], "type": "file"}
+
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Create the bucket unless it exists; S3 has no folders."""
         bucket = path.partition("/")[0]

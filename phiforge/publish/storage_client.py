@@ -26,14 +26,17 @@ fsspec.register_implementation("s3", "phiforge.publish.s3.S3FileSystem", clobber
 class StorageClient:
     """The files below one URL; names are relative to it.
 
+    Args:
+        named: the key of the configuration that names the storage.
+
     Raises:
         PublishError: the storage cannot be reached that way, or refuses.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        _refuse_secrets(storage)
-        self._url = storage.url.rstrip("/")
-        with _errors_at(self._url):
+    def __init__(self, storage: Storage, named: str = "publish.storage") -> None:
+        _refuse_secrets(storage, named)
+        self._url, self._named = storage.url.rstrip("/"), named
+        with self._errors_at(self._url):
             self._files, self._root = url_to_fs(self._url, **storage.options)
         self._local = isinstance(self._files, LocalFileSystem)
 
@@ -55,6 +58,19 @@ class StorageClient:
                 )
             return local.read_bytes()
 
+    def size(self, name: str) -> int | None:
+        """Return the size of a file in bytes; None: it does not exist."""
+        with self._errors_at(self.address(name)):
+            try:
+                return int(self._files.info(f"{self._root}/{name}")["size"])
+            except FileNotFoundError:
+                return None
+
+    def download(self, name: str, into: Path) -> None:
+        """Copy a file from the storage."""
+        with self._errors_at(self.address(name)):
+            self._files.get_file(f"{self._root}/{name}", str(into))
+
     def sha256(self, name: str) -> str | None:
         """Hash the bytes that the storage returns (hex SHA-256); None: there is no such file."""
         with self._downloaded(name) as local:
@@ -63,7 +79,7 @@ class StorageClient:
     def upload(self, local: Path, name: str) -> None:
         """Store a file in one step; it replaces one of that name."""
         path = f"{self._root}/{name}"
-        with _errors_at(self.address(name)):
+        with self._errors_at(self.address(name)):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._local:
                 _place(Path(path), lambda partial: shutil.copyfile(local, partial))
@@ -73,7 +89,7 @@ class StorageClient:
     def write(self, name: str, data: bytes) -> None:
         """Store a small file in one step."""
         path = f"{self._root}/{name}"
-        with _errors_at(self.address(name)):
+        with self._errors_at(self.address(name)):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._local:
                 _place(Path(path), lambda partial: partial.write_bytes(data))
@@ -83,7 +99,7 @@ class StorageClient:
     def find(self, folder: str) -> list[str]:
         """List the files below a folder, and the folders in it, by names relative to it."""
         top = f"{self._root}/{folder}"
-        with _errors_at(self.address(folder)):
+        with self._errors_at(self.address(folder)):
             found = [str(path) for path in self._files.find(top)]
             if self._local and Path(top).is_dir():  # a kill may leave a folder without a file
                 found += [str(path) for path in Path(top).iterdir() if path.is_dir()]
@@ -91,13 +107,13 @@ class StorageClient:
 
     def remove_folder(self, folder: str) -> None:
         """Remove the files below a folder."""
-        with _errors_at(self.address(folder)):
+        with self._errors_at(self.address(folder)):
             self._files.rm(f"{self._root}/{folder}", recursive=True)
 
     @contextmanager
     def _downloaded(self, name: str) -> Iterator[Path | None]:
         path = f"{self._root}/{name}"
-        with _errors_at(self.address(name)), ExitStack() as stack:
+        with self._errors_at(self.address(name)), ExitStack() as stack:
             if self._local:
                 local = Path(path)
             else:
@@ -106,31 +122,30 @@ class StorageClient:
                     self._files.get_file(path, str(local))
             yield local if local.exists() else None
 
+    @contextmanager
+    def _errors_at(self, where: str) -> Iterator[None]:
+        """Reduce what a file system raises to one line, without a request's headers."""
+        try:
+            yield
+        except PublishError:
+            raise
+        except Exception as error:
+            line = next(iter(str(error).splitlines()), "")[:300]
+            raise PublishError(
+                getattr(error, "strerror", None) or f"{type(error).__name__}: {line}",
+                where=where,
+                remedy=f"correct '{self._named}', or check that the storage answers and that the"
+                " credentials in the environment may write there",
+            ) from None
 
-@contextmanager
-def _errors_at(where: str) -> Iterator[None]:
-    """Reduce what a file system raises to one line, without a request's headers."""
-    try:
-        yield
-    except PublishError:
-        raise
-    except Exception as error:
-        line = next(iter(str(error).splitlines()), "")[:300]
-        raise PublishError(
-            getattr(error, "strerror", None) or f"{type(error).__name__}: {line}",
-            where=where,
-            remedy="correct 'publish.storage', or check that the storage answers and that the"
-            " credentials in the environment may write there",
-        ) from None
 
-
-def _refuse_secrets(storage: Storage) -> None:
+def _refuse_secrets(storage: Storage, named_by: str) -> None:
     named = [name for name in storage.options if any(word in name for word in _SECRETS)]
     if urlsplit(storage.url).password or named:
         raise PublishError(
             f"{named[0] if named else 'the password in a URL'} is a secret and does not belong in"
             " the configuration",
-            where="config/config.yaml: publish.storage",
+            where=f"config/config.yaml: {named_by}",
             remedy="set it in the environment (s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
         )
 

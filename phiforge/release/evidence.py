@@ -8,7 +8,7 @@ from typing import Any
 from phiforge.artifact.record import write_record, write_text
 from phiforge.artifact.tree import files_under, sha256_file
 from phiforge.receipts.receipt_files import envelope_path
-from phiforge.release.provenance import provenance
+from phiforge.release.provenance import provenance, taken_from_cache
 from phiforge.release.sbom import bill_of_materials
 from phiforge.release.signing import ReleaseKey
 from phiforge.settings.modules import environments_of
@@ -72,6 +72,7 @@ def lay_out_evidence(
         payload=digests,
         byproducts={name.as_posix(): sha256_file(release / name) for name in byproducts},
         environments=environments_of(*modules_of(build, receipts.values())),
+        taken=list(taken_from_cache(build, receipts)),
     )
     write_record(evidence / "provenance.dsse.json", key.sign_statement(statement))
 

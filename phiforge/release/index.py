@@ -5,6 +5,7 @@ noted of their conversions: nothing is measured here.
 """
 
 import argparse
+import base64
 import csv
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from phiforge.receipts.receipt import Receipt
 from phiforge.receipts.receipt_files import receipts_in
 from phiforge.release.comparison import diverging, scored_on, short_digest
 from phiforge.release.page import PAGE, write_page
+from phiforge.release.provenance import is_taken
 from phiforge.release.ranking import RULE, Build, ranked
 from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, changes_of, versions_of
@@ -106,7 +108,7 @@ def _variant(release: Path, benchmarks: Path) -> dict[str, Any]:
         "artifact_sha256": record["artifact_sha256"],
         "signer": record["signer"],
         "size": sum((release / name).stat().st_size for name in payload),
-        "build": _conversion(benchmarks / f"{release.parent.name}.{release.name}.tsv"),
+        "build": _conversion(release, benchmarks),
         "devices": {row: asdict(known) for row, known in device_states(receipts).items()},
         "receipts": [_receipt(receipt, release) for receipt in receipts],
         "missing_for_stable": []
@@ -124,11 +126,16 @@ def _by_number(entry: tuple[str, Any]) -> tuple[tuple[int, str], ...]:
     return tuple((int(f"0{part}") if part.isdigit() else 0, part) for part in entry[0].split("."))
 
 
-def _conversion(noted: Path) -> dict[str, float] | None:
+def _conversion(release: Path, benchmarks: Path) -> dict[str, float] | None:
     """What Snakemake noted of a conversion; None: it was made elsewhere, or too long ago.
 
-    The columns are those of https://snakemake.readthedocs.io, "Benchmark Rules".
+    What came from a shared cache was not converted in the time that was noted. The columns are
+    those of https://snakemake.readthedocs.io, "Benchmark Rules".
     """
+    noted = benchmarks / f"{release.parent.name}.{release.name}.tsv"
+    envelope = read_record(release / "evidence/provenance.dsse.json")
+    if is_taken(json.loads(base64.b64decode(envelope["payload"]))):
+        return None
     try:
         (row,) = csv.DictReader(noted.read_text("utf-8").splitlines(), delimiter="\t")
         return {"seconds": float(row["s"]), "memory_mb": float(row["max_rss"]) * 1.048576}

@@ -5,10 +5,13 @@ one commit differ in their signatures only.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from phiforge.artifact.origin import read_origin
 from phiforge.trust.statement import PROVENANCE, descriptor, statement
 
+CACHED = "cache/"
 BUILD_TYPE = "urn:phiforge:release:v1"
 
 
@@ -22,6 +25,7 @@ def provenance(
     payload: Mapping[str, str],
     byproducts: Mapping[str, str],
     environments: Collection[str] = (),
+    taken: Collection[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the statement about a release.
 
@@ -32,6 +36,7 @@ def provenance(
         payload: every payload file, SHA256SUMS included, to hex SHA-256.
         byproducts: the card and every other piece of evidence to hex SHA-256.
         environments: other locked environments that the payload was made or checked in.
+        taken: what came from a shared cache (`taken_from_cache`).
     """
     name = f"{build['model']}/{build['variant']}"
     return statement(
@@ -51,7 +56,7 @@ def provenance(
                     "toolchain": build["toolchain"],
                     "resolved_recipe": build["recipe"],
                 },
-                "resolvedDependencies": list(_dependencies(build, environments)),
+                "resolvedDependencies": [*_dependencies(build, environments), *taken],
             },
             "runDetails": {
                 "builder": {"id": builder},
@@ -87,6 +92,42 @@ def _dependencies(
             "digest": {"gitCommit": project["commit"]},
             "annotations": {"clean": project["clean"]},
         }
+
+
+def taken_from_cache(
+    build: Mapping[str, Any], receipts: Mapping[Path, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Describe what of a release came from a shared cache, and who made it.
+
+    Args:
+        build: BUILD.json.
+        receipts: receipt files and what they say.
+    """
+    about = f"{build['model']}/{build['variant']}"
+    if "cache" in build:
+        yield _taken(f"build/{about}", {**build["cache"], "sha256": build["artifact_sha256"]})
+    references = {}
+    for path, receipt in receipts.items():
+        if (origin := read_origin(path)) is not None:
+            yield _taken(f"checks/{receipt['model']}/{receipt['variant']}/{path.name}", origin)
+        for top in path.absolute().parents[3:4]:  # artifacts/checks/MODEL/VARIANT/ROW.json
+            reference = read_origin(top / "reference" / build["model"] / "REFERENCE.json")
+            if reference is not None and reference["sha256"] == receipt["reference_sha256"]:
+                references[reference["sha256"]] = reference
+    for reference in references.values():
+        yield _taken(f"reference/{build['model']}/REFERENCE.json", reference)
+
+
+def is_taken(statement: Mapping[str, Any]) -> bool:
+    """Say whether the payload that a provenance is about came from a shared cache."""
+    name = f"{CACHED}build/{statement['subject'][0]['name']}"
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return any(one["name"] == name for one in dependencies)
+
+
+def _taken(name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    maker = {one: origin[one] for one in ("builder", "keyid", "key")}
+    return {**descriptor(f"{CACHED}{name}", origin["sha256"]), "annotations": maker}
 
 
 def source_purl(source: Mapping[str, Any]) -> str | None:

@@ -105,14 +105,18 @@ class _Logs:
             self._below.setdefault(log.stem.rpartition(".")[0], []).append(log)
 
     def errors(self, name: str, *, below: bool = False) -> list[str]:
-        """Return the error in which each log ends; the next run of its job writes the log anew."""
+        """Return the error in which each log ends, and its alarms; the next run writes it anew."""
         found = []
         for log in self._named.get(name, []) + (self._below.get(name, []) if below else []):
             with suppress(OSError):
-                last = log.read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
-                if last.startswith("error: "):
-                    stem = log.stem.replace(".", " ")
-                    found.append(f"{log.parent.name} {stem}: {printable(last)} ({log})")
+                text = log.read_text("utf-8", "replace").rstrip()
+                said = [one for one in text.split("\n") if one.startswith("alarm: ")]
+                last = text.rpartition("\n")[2]
+                stem = log.stem.replace(".", " ")
+                found += [
+                    f"{log.parent.name} {stem}: {printable(line)} ({log})"
+                    for line in [*said, *([last] if last.startswith("error: ") else [])]
+                ]
         return found
 
 

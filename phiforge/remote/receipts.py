@@ -1,6 +1,6 @@
 """Accept a receipt from a device elsewhere, if its signature and its digests are right."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from phiforge.receipts.receipt_files import envelope_path
 from phiforge.receipts.signed_receipt import open_receipt
 from phiforge.remote import RunnerError
 from phiforge.trust import TrustError
-from phiforge.trust.keys import read_public
+from phiforge.trust.keys import PublicKey, read_public
 
 _DIGESTS = (
     "artifact_sha256",
@@ -51,18 +51,34 @@ def accept(
             ``other-receipt`` (of another row or job), or what
             `phiforge.receipts.signed_receipt.open_receipt` finds.
     """
-    accepted = _opened(receipt, envelope, key, into.name, source)
-    _compare(accepted, expects, source)
+    keys = None if key is None else [read_public(key)]
+    accepted = open_expected(
+        receipt, envelope, keys=keys, expects=expects, name=into.name, source=source
+    )
     assert envelope is not None, "only a blocked receipt has none"
     write_bytes(envelope_path(into), envelope)
     write_bytes(into, receipt)
     return accepted.verdict
 
 
-def _opened(
-    receipt: bytes, envelope: bytes | None, key: Path | None, name: str, source: str
+def open_expected(
+    receipt: bytes,
+    envelope: bytes | None,
+    *,
+    keys: Sequence[PublicKey] | None,
+    expects: Mapping[str, Any],
+    name: str,
+    source: str,
 ) -> Receipt:
-    keys = None if key is None else [read_public(key)]
+    """Return a receipt that ran, if one of ``keys`` signed it and it is what it must be.
+
+    Args:
+        keys: None: the key that the receipt names.
+        name: of the receipt's file, which is the row's.
+
+    Raises:
+        RunnerError: see `accept`.
+    """
     try:
         opened = open_receipt(receipt, envelope, name, keys)
     except TrustError as error:
@@ -74,6 +90,7 @@ def _opened(
         ) from None
     if opened.verdict == "blocked":
         raise RunnerError("unsigned-receipt", "a blocked receipt proves nothing", where=source)
+    _compare(opened, expects, source)
     return opened
 
 

@@ -18,6 +18,7 @@ from converters import convert
 from phiforge.artifact.record import write_record
 from phiforge.artifact.scratch import remove_tree
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
+from phiforge.cache import CACHE
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
@@ -111,7 +112,8 @@ def rebuild(job: Path, source: Path, base: Path | None, into: Path, memory_mb: i
 
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    """Leave out what makes the second build another's: other code, and what a cache holds."""
+    return {name: value for name, value in environment.items() if name not in ("PYTHONPATH", CACHE)}
 
 
 def _copy(record: Path, folder: Path, tree: str) -> Path:

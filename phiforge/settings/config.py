@@ -163,6 +163,24 @@ class Publish(Block):
     storage: Items[Storage] = ()
 
 
+class Cache(Block):
+    """What other agents have made, and what this one makes for them (docs/cache.md).
+
+    Attributes:
+        storage: where it is
+        keys: PEM files of the public keys of those whose work is taken; none: nothing is taken;
+            e.g. ["agent-1.pub"]
+        write: whether what is made here is put there, signed with the key that PHIFORGE_RUNNER_KEY
+            names
+        time_limit_s: longest that a job waits for the storage, in seconds; then it goes on without
+    """
+
+    storage: Storage
+    keys: Items[KeyFile] = ()
+    write: Flag = False
+    time_limit_s: int = Field(300, ge=1, strict=False)
+
+
 class Config(Block):
     """config/config.yaml; each key can be given on the command line, `--config key=value`.
 
@@ -192,6 +210,7 @@ class Config(Block):
         signing: who signs releases; null: the key that PHIFORGE_SIGNING_KEY names, or an ephemeral
             one
         publish: where `snakemake publish` takes releases; null: nowhere
+        cache: where agents share what they have made (docs/cache.md); null: nowhere
     """
 
     models: Names
@@ -207,3 +226,4 @@ class Config(Block):
     npu_compiler: NPUCompiler | None = None
     signing: Annotated[Signing, BeforeValidator(_empty_for_null)] = Field(default_factory=Signing)
     publish: Annotated[Publish, BeforeValidator(_empty_for_null)] = Field(default_factory=Publish)
+    cache: Cache | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from phiforge.environment import installed_tree
 from phiforge.npu_compiler import wine
 from phiforge.settings.blocks import read_block
-from phiforge.settings.config import Config, NPUCompiler, Publish, Signing
+from phiforge.settings.config import Cache, Config, NPUCompiler, Publish, Signing
 from phiforge.settings.devices import Device, load_devices
 from phiforge.settings.documents import ConfigurationError, did_you_mean
 from phiforge.settings.hardware import load_hardware
@@ -45,6 +45,7 @@ class Settings:
     npu_compiler: NPUCompiler | None
     signing: Signing
     publish: Publish
+    cache: Cache | None
 
     @cached_property
     def tools(self) -> dict[str, dict[str, Any] | None]:
@@ -98,6 +99,7 @@ def load(config: Mapping[str, Any], folder: Path = CONFIG) -> Settings:
         npu_compiler=chosen.npu_compiler,
         signing=chosen.signing,
         publish=chosen.publish,
+        cache=chosen.cache,
     )
 
 
