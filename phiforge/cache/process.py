@@ -6,6 +6,7 @@ A request comes on the standard input as JSON, and its answer goes to the standa
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ FIRST_ANSWER_S = 30  # whether there is an entry, a storage says at once
 def main() -> None:
     die_with_parent()
     request = json.load(sys.stdin)
-    json.dump(answer(request), sys.stdout)
+    json.dump(answer(request), sys.stdout)  # SIGALRM ends this process, wherever it hangs
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(
+    request: dict[str, Any], patience: Callable[[int], object] = signal.alarm
+) -> dict[str, Any]:
     """Do what is asked.
+
+    Args:
+        patience: called with how many seconds the next step may take.
 
     Returns:
         ``notes`` for the log; ``records`` to write, if something was taken; ``broken``: the storage
@@ -36,8 +42,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if work is None or job is None:
         return {"notes": [], "shared": False}
     exchange, limit = None, request["time_limit_s"]
-    # Ends this process, wherever it hangs.
-    signal.alarm(min(limit, FIRST_ANSWER_S) if request["do"] == "take" else limit)
+    patience(min(limit, FIRST_ANSWER_S) if request["do"] == "take" else limit)
     try:
         exchange = Exchange(request["cache"], work, job)
         if request["do"] == "put":
@@ -45,7 +50,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             return {"notes": exchange.notes, "shared": True}
         scratch = None if request["scratch"] is None else Path(request["scratch"])
         found = exchange.entries()
-        signal.alarm(limit)
+        patience(limit)
         records = exchange.take(found, scratch)
         if records is not None:
             written = [[str(path), text] for path, text in records]
