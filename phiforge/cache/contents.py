@@ -19,13 +19,10 @@ from phiforge.cache.key import Job, pinned, source_record
 from phiforge.cache.work import Work
 from phiforge.jobs import Check, Convert
 from phiforge.receipts.signed_receipt import read_signed
-from phiforge.remote.kit import expectations
-from phiforge.remote.receipts import open_expected
 from phiforge.trust.document import parse_json
 from phiforge.trust.keys import PublicKey, read_public
-from validators.check import CheckFiles
-from validators.reference_tree import RECORD, load_reference
 
+RECORD = "REFERENCE.json"
 TREE, SMALL = "tree/", "record/"
 
 Records = list[tuple[Path, str]]
@@ -99,6 +96,8 @@ def accept(
         make_read_only(scratch)
         return [(work.records[0], canonical({**build, "cache": origin}))]
     if scratch:
+        from validators.reference_tree import load_reference
+
         load_reference(scratch)
         reference = read_record(scratch / RECORD)
         _refuse_other_tools(reference["toolchain"], job)
@@ -145,6 +144,11 @@ def _receipt(
     origin: Mapping[str, Any],
 ) -> Records:
     envelope, path = work.records
+    # numpy and what else reads a reference take longer to import than a build to be taken
+    from phiforge.remote.kit import expectations
+    from phiforge.remote.receipts import open_expected
+    from validators.check import CheckFiles
+
     row_key = work.options.key
     receipt = open_expected(
         small[path.name],

@@ -39,12 +39,16 @@ class S3FileSystem(AbstractFileSystem):  # type: ignore[misc]
         )
 
     def find(self, path: str, **_: Any) -> list[str]:
-        """List the objects below ``path``."""
+        """List the objects below ``path``; none: there is no such bucket, as with a folder."""
         bucket, _slash, key = path.partition("/")
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=f"{key}/"
         )
-        return [f"{bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])]
+        try:
+            found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        except self._client.exceptions.NoSuchBucket:
+            return []
+        return [f"{bucket}/{name}" for name in found]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return name and size of an object.

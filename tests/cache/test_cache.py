@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -16,14 +15,13 @@ from phiforge.artifact.manifest import verify
 from phiforge.artifact.record import canonical, read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.cache import CACHE
-from phiforge.cache.entry import CACHED
 from phiforge.reproduce import rebuild
 from phiforge.settings import modules
 from phiforge.trust import keys
 from phiforge.trust.envelope import sign
 from support.agents import Agent, CheckedVariant, Shelf, bucket, statement_in
 from support.checkout import ROOT, Checkout
-from support.jobs import JOBS, Names, write_job
+from support.jobs import JOBS, Names, run, write_job
 from support.small_disk import small_disk
 
 MakeAgent = Callable[..., Agent]
@@ -120,12 +118,7 @@ def rebuilt(**facts: Any) -> Spoil:
     """The first agent shares a build that says something else of itself."""
 
     def spoil(shelf: Shelf, first: Agent) -> None:
-        first.build(**facts)
-        record = first.folder / "build/BUILD.json"
-        made = read_record(record)
-        tools, made["toolchain"] = made["toolchain"], read_record(record)["toolchain"]
-        first.put(first.conversion())
-        assert tools == made["toolchain"]
+        first.put(first.build(**facts))
 
     return spoil
 
@@ -332,19 +325,12 @@ def test_a_receipt_by_a_key_that_is_not_configured_is_not_taken(
     only(answered["notes"], "not taken: ", "wrong-key")
 
 
-@pytest.mark.parametrize(
-    ("changes", "refusal"),
-    [
-        ({"verdict": "failed", "failures": [{"name": "nan", "what": "x", "prompt": None}],
-          "reason": "x"}, "not-passed"),
-    ],
-)  # fmt: skip
-def test_a_failed_receipt_is_not_shared(
-    make: MakeAgent, checked: CheckedVariant, changes: dict[str, Any], refusal: str
-) -> None:
+def test_a_failed_receipt_is_not_shared(make: MakeAgent, checked: CheckedVariant) -> None:
     first = make("first")
-    checked.sign_standin(keys.load_private(first.private), **changes)
-    only(first.put(checked.check()), "not shared: ", refusal)
+    failures = [{"name": "not-finite", "what": "nan", "prompt": None}]
+    signer = keys.load_private(first.private)
+    checked.sign_standin(signer, verdict="failed", failures=failures, reason="nan")
+    only(first.put(checked.check()), "not shared: ", "not-passed")
 
 
 def test_a_receipt_of_other_code_is_stale(make: MakeAgent, checked: CheckedVariant) -> None:
@@ -368,10 +354,10 @@ def test_device_rows_are_never_asked_for(make: MakeAgent, checked: CheckedVarian
 
 
 @pytest.fixture
-def silent() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
+def silent() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port where connections are taken and nothing is ever said; those connections."""
+    held: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
 
         def hold() -> None:
             try:
@@ -381,30 +367,32 @@ def silent() -> Iterator[int]:
                 pass
 
         threading.Thread(target=hold, daemon=True).start()
-        yield server.getsockname()[1]
+        yield server.getsockname()[1], held
         for one in held:
             one.close()
 
 
 def test_a_silent_storage_costs_its_time_limit_once(
     make: MakeAgent,
-    silent: int,
+    silent: tuple[int, list[socket.socket]],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    port, connections = silent
     first = make("first")
-    options = {"endpoint_url": f"http://127.0.0.1:{silent}", "region": "us-east-1"}
+    options = {"endpoint_url": f"http://127.0.0.1:{port}", "region": "us-east-1"}
     storage = {"url": "s3://bucket/shared", "options": options}
     second = make("second", first, storage=storage, time_limit_s=2)
+    command = second.command(second.conversion())
     started = time.monotonic()
-    assert not second.command(second.conversion()).take()
-    assert time.monotonic() - started < 20
+    assert not command.take()
+    assert time.monotonic() - started < 60
     assert "cache: out of order: no answer in 2 s" in capfd.readouterr().out
-    started = time.monotonic()
+    asked = len(connections)
     assert not second.command(second.conversion()).take()  # the next job does not wait
-    assert time.monotonic() - started < 0.5
+    assert len(connections) == asked
     assert "not asked, it was out of order" in capfd.readouterr().out
 
 
@@ -456,23 +444,20 @@ def test_a_conversion_is_done_once(
     source = made / "source/phi3-tiny/SOURCE.json"
     base = [str(made / f"build/phi3-tiny/{job.recipe.base}/BUILD.json")] if job.recipe.base else []
 
-    def convert(into: Path, **cache: Any) -> subprocess.CompletedProcess[str]:
-        command = ["python", "-m", "phiforge", "convert", str(write_job(tmp_path / "jobs", job))]
-        options = ["--source", str(source), "--base", *base, "--into", str(into)]
+    def convert(into: Path, **cache: Any) -> str:
         configured = {"storage": shelf.configured, "builder": "urn:test:agent", **cache}
-        return pipeline.run(*command, *options, **{CACHE: json.dumps(configured),
-                            keys.RUNNER_KEY: str(first.private)})  # fmt: skip
+        variables = {CACHE: json.dumps(configured), keys.RUNNER_KEY: str(first.private)}
+        of = ["--source", source, "--base", *base, "--into", into]
+        done = run("convert", write_job(tmp_path / "jobs", job), *of, **variables)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    said = convert(tmp_path / "one", write=True).stdout
+    said = convert(tmp_path / "one", write=True)
     assert "built phi3-tiny" in said and "cache: shared: phi3-tiny/genai-dml-int4" in said
-    said = convert(tmp_path / "two", keys=[str(first.public)]).stdout
+    said = convert(tmp_path / "two", keys=[str(first.public)])
     assert (
         "built" not in said
         and "cache: taken: phi3-tiny/genai-dml-int4, made by urn:test:agent" in said
     )
     built = read_record(made / f"build/phi3-tiny/{variant}/BUILD.json")["artifact_sha256"]
     assert verify(tmp_path / "two/payload") == verify(tmp_path / "one/payload") == built
-
-
-def test_statements_are_of_one_type() -> None:
-    assert CACHED == "urn:phiforge:cached:v1"

@@ -22,7 +22,7 @@ from phiforge.jobs import Check, Convert, Recipe
 from phiforge.settings.modules import pinned_toolchain
 from phiforge.trust import keys
 from support.jobs import JOBS, Names, write_job
-from support.small_release import MODEL, NPU, VARIANT, SmallVariant
+from support.small_release import MODEL, VARIANT, SmallVariant
 
 SOURCE = {"kind": "local", "files": [{"path": "model.safetensors", "sha256": "c" * 64, "size": 8}]}
 NUMPY = pinned_toolchain("converters.openvino")["numpy"]
@@ -186,6 +186,3 @@ def statement_in(envelope: bytes) -> dict[str, Any]:
     """What an envelope holds."""
     held: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
     return held
-
-
-__all__ = ["MODEL", "NPU", "VARIANT"]
