@@ -108,7 +108,7 @@ def _run(argv: Sequence[str]) -> None:
     _refuse_another_checkout(Path.cwd())
     with _progress(arguments):
         code = arguments.run(arguments)
-    if cached is not None:
+    if cached is not None and not code:
         cached.put()
     raise SystemExit(code)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -32,13 +31,11 @@ class CachedCommand:
 
     def __init__(self, work: Work, argv: Sequence[str], configured: Mapping[str, Any]) -> None:
         self._work, self._argv, self._configured = work, list(argv), configured
-        self._shared = True
+        self._key: str | None = None
         self._alarm = self._refused = False
 
     def take(self) -> bool:
         """Put in place what others have made; whether there was something."""
-        if not self._configured.get("keys"):
-            return False
         records: list[list[str]] = []
         try:
             if self._work.tree is None:
@@ -55,8 +52,8 @@ class CachedCommand:
     def put(self) -> None:
         """Share what the command has made, or hold it against two builders that disagree."""
         write = bool(self._configured.get("write"))
-        if self._shared and (write or self._alarm):
-            self._ask("put", write=write, again=self._refused)
+        if self._key is not None and (write or self._alarm):
+            self._ask("put", key=self._key, write=write, again=self._refused)
 
     def _taken(self, scratch: Path | None) -> list[list[str]]:
         answer = self._ask("take", scratch=None if scratch is None else str(scratch.absolute()))
@@ -74,14 +71,15 @@ class CachedCommand:
         started = time.monotonic()
         asked = {"do": what, "argv": self._argv, "cache": self._configured, **request}
         answer = _answer({**asked, "time_limit_s": limit}, limit)
-        self._shared = bool(answer.get("shared", True))
+        self._key = answer.get("key")
         for note in answer["notes"]:
             _tell(note)
             self._alarm |= note.startswith("alarm: ")
             self._refused |= note.startswith("not taken: ")
         if answer.get("broken"):
             _tell(f"goes on without it, after {time.monotonic() - started:.0f} s")
-            record = {"until": time.time() + PAUSE_S, "why": answer["notes"][-1]}
+            why = answer["notes"][-1].removeprefix("out of order: ")
+            record = {"until": time.time() + PAUSE_S, "why": why}
             with suppress(OSError):
                 write_record(pause, record)
         return answer
@@ -106,8 +104,7 @@ def _answer(request: Mapping[str, Any], limit: int) -> dict[str, Any]:
     why = f"no answer in {limit} s"
     with suppress(subprocess.TimeoutExpired, ValueError):
         said, _ = child.communicate(json.dumps(request), timeout=limit + _GRACE_S)
-        if child.returncode != -signal.SIGALRM:
-            why = f"ended with exit code {child.returncode}"
+        why = f"ended with exit code {child.returncode}"
         answer: dict[str, Any] = json.loads(said)
         return answer
     child.kill()  # one that waits for a dead file system ends when that answers; nobody waits

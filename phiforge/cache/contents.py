@@ -45,8 +45,7 @@ def describe(work: Work, job: Job) -> Made:
     """Describe what stands where the job puts it.
 
     Raises:
-        CacheRefusal: others cannot use it: it was made with other tools than the locks have, or its
-            receipt did not pass.
+        CacheRefusal: ``other-toolchain``: it was made with other tools than the locks have.
     """
     records = {f"{SMALL}{path.name}": (path, sha256_file(path)) for path in work.records}
     if isinstance(job, Convert) and work.tree:
@@ -65,7 +64,6 @@ def describe(work: Work, job: Job) -> Made:
         return Made(_answers(reference), tree)
     if isinstance(job, Check):
         receipt = read_signed(work.options.receipt)
-        _refuse_verdict(receipt.verdict)
         _refuse_other_tools(receipt.toolchain, job)
         return Made(receipt.verdict, records)
     return Made(_placed(work.records[0].read_text("utf-8")), records)
@@ -159,7 +157,7 @@ def _receipt(
         name=path.name,
         source=f"the cached receipt of {job.model}/{job.variant}/{job.row.name}",
     )
-    _refuse_verdict(receipt.verdict)
+    refuse_verdict(receipt.verdict)
     _expect("its verdict", entry.entry.result, receipt.verdict)
     _refuse_other_tools(receipt.toolchain, job)
     note = {**origin, "sha256": hashlib.sha256(small[path.name]).hexdigest()}
@@ -170,7 +168,7 @@ def _receipt(
     ]
 
 
-def _refuse_verdict(verdict: str) -> None:
+def refuse_verdict(verdict: str) -> None:
     """A failure is found again where it matters: what another machine lacked is no verdict here."""
     if verdict not in ("passed", "compiled"):
         raise CacheRefusal("not-passed", f"the receipt says {verdict}")

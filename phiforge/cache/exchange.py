@@ -9,7 +9,7 @@ from typing import Any
 from phiforge.artifact.record import canonical
 from phiforge.artifact.tree import remove_tree, sha256_file
 from phiforge.cache import CacheRefusal
-from phiforge.cache.contents import SMALL, TREE, Records, accept, describe
+from phiforge.cache.contents import SMALL, TREE, Records, accept, describe, refuse_verdict
 from phiforge.cache.entry import (
     Believed,
     Entry,
@@ -20,6 +20,7 @@ from phiforge.cache.entry import (
 from phiforge.cache.key import Job, cache_key
 from phiforge.cache.work import Work
 from phiforge.errors import PhiforgeError
+from phiforge.jobs import Check
 from phiforge.publish import PublishError
 from phiforge.publish.storage_client import StorageClient
 from phiforge.settings.config import Cache
@@ -33,6 +34,7 @@ class Exchange:
     """One job's dealings with the storage.
 
     Attributes:
+        key: of the job's inputs, as they are now.
         notes: what to say of them in the job's log, in order.
 
     Raises:
@@ -46,7 +48,7 @@ class Exchange:
         self._client = StorageClient(cache.storage, "cache.storage")
         self._keys = [read_public(Path(path)) for path in cache.keys]
         self._work, self._job = work, job
-        self._key = cache_key(work, job)
+        self.key = cache_key(work, job)
         self._about = "/".join(
             part for part in (job.model, getattr(job, "variant", ""), self._row()) if part
         )
@@ -70,7 +72,7 @@ class Exchange:
                     if (self._client.size(where) or 0) > MAX_DOCUMENT:
                         raise CacheRefusal("oversized-file", "is no statement", where)
                     data = self._client.read(where) or b""
-                    found.append(believe(data, [key], self._work.rule, self._key, where))
+                    found.append(believe(data, [key], self._work.rule, self.key, where))
         return found
 
     def take(self, found: Sequence[Believed], scratch: Path | None) -> Records | None:
@@ -82,8 +84,8 @@ class Exchange:
         Raises:
             PublishError: the storage does not answer, or refuses.
         """
-        if not found:
-            self.notes.append(f"nothing of these inputs is there (key {self._key[:16]}…)")
+        if not (found or self.notes):
+            self.notes.append(f"nothing of these inputs is there (key {self.key[:16]}…)")
         if self._disagree([(one.maker, one.entry.result) for one in found]):
             return None
         for one in found:
@@ -94,16 +96,20 @@ class Exchange:
                 return records
         return None
 
-    def put(self, *, write: bool, again: bool) -> None:
+    def put(self, key: str, *, write: bool, again: bool) -> None:
         """Compare what was made here with what others made of the same inputs, and share it.
 
         Args:
+            key: of the inputs when the work began.
             again: files that are there already are written again, for one of them was not right.
 
         Raises:
             PublishError: the storage does not answer, or refuses.
         """
         with self._told("not shared"):
+            if key != self.key:
+                what = "code, locks or inputs changed while it was made"
+                raise CacheRefusal("other-inputs", what)
             made = describe(self._work, self._job)
             signer = private_from_environment(RUNNER_KEY)
             others = [
@@ -113,20 +119,20 @@ class Exchange:
             self._disagree([("this agent", made.result), *makers])
             if not write:
                 return
+            if isinstance(self._job, Check):
+                refuse_verdict(made.result)
             if signer is None:
                 what = f"{RUNNER_KEY} names no key, and nobody believes what is not signed"
                 raise CacheRefusal("no-key", what)
             sizes = {name: path.stat().st_size for name, (path, _) in made.files.items()}
-            entry = Entry(
-                self._work.rule, self._key, self._about, made.result, self._builder, sizes
-            )
+            entry = Entry(self._work.rule, self.key, self._about, made.result, self._builder, sizes)
             for name, (path, digest) in made.files.items():
                 if again or self._client.size(_place(digest)) != sizes[name]:
                     self._client.upload(path, _place(digest))
             files = {name: digest for name, (_, digest) in made.files.items()}
             signed = canonical(sign_entry(entry, files, signer)).encode()
             self._client.write(f"{self._folder}/{signer.public_key.keyid}.dsse.json", signed)
-            self.notes.append(f"shared: {self._about} (key {self._key[:16]}…)")
+            self.notes.append(f"shared: {self._about} (key {self.key[:16]}…)")
 
     def _disagree(self, makers: Sequence[tuple[str, str]]) -> bool:
         try:
@@ -138,7 +144,7 @@ class Exchange:
 
     @property
     def _folder(self) -> str:
-        return f"entries/{self._work.rule}/{self._key}"
+        return f"entries/{self._work.rule}/{self.key}"
 
     def _row(self) -> str:
         row = getattr(self._job, "row", None)

@@ -19,10 +19,24 @@ from phiforge.errors import PhiforgeError
 FIRST_ANSWER_S = 30  # whether there is an entry, a storage says at once
 
 
+class _TooLateError(BaseException):
+    """The time limit has passed; no library takes this for a mistake that it may try again."""
+
+
 def main() -> None:
     die_with_parent()
+    signal.signal(signal.SIGALRM, _end)
     request = json.load(sys.stdin)
-    json.dump(answer(request), sys.stdout)  # SIGALRM ends this process, wherever it hangs
+    try:
+        answered = answer(request)
+    except _TooLateError:
+        late = f"out of order: no answer in {request['time_limit_s']} s"
+        answered = {"notes": [late], "broken": True}
+    json.dump(answered, sys.stdout)
+
+
+def _end(signal_number: int, frame: object) -> None:
+    raise _TooLateError
 
 
 def answer(
@@ -34,31 +48,31 @@ def answer(
         patience: called with how many seconds the next step may take.
 
     Returns:
-        ``notes`` for the log; ``records`` to write, if something was taken; ``broken``: the storage
-        did not do its part; ``shared``: whether the result of such a job is shared at all.
+        ``notes`` for the log; ``key`` of the inputs, if the result of such a job is shared at all;
+        ``records`` to write, if something was taken; ``broken``: the storage did not do its part.
     """
     work = read_work(request["argv"])
     job = None if work is None else read_shared_job(work)
     if work is None or job is None:
-        return {"notes": [], "shared": False}
+        return {"notes": []}
     exchange, limit = None, request["time_limit_s"]
     patience(min(limit, FIRST_ANSWER_S) if request["do"] == "take" else limit)
     try:
         exchange = Exchange(request["cache"], work, job)
+        answered: dict[str, Any] = {"notes": exchange.notes, "key": exchange.key}
         if request["do"] == "put":
-            exchange.put(write=request["write"], again=request["again"])
-            return {"notes": exchange.notes, "shared": True}
-        scratch = None if request["scratch"] is None else Path(request["scratch"])
+            exchange.put(request["key"], write=request["write"], again=request["again"])
+            return answered
         found = exchange.entries()
         patience(limit)
+        scratch = None if request["scratch"] is None else Path(request["scratch"])
         records = exchange.take(found, scratch)
         if records is not None:
-            written = [[str(path), text] for path, text in records]
-            return {"notes": exchange.notes, "shared": True, "records": written}
+            answered["records"] = [[str(path), text] for path, text in records]
+        return answered
     except (PhiforgeError, OSError) as error:
         notes = [] if exchange is None else exchange.notes
-        return {"notes": [*notes, f"out of order: {error}"], "shared": True, "broken": True}
-    return {"notes": exchange.notes, "shared": True}
+        return {"notes": [*notes, f"out of order: {error}"], "broken": True}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from phiforge.reproduce import rebuild
 from phiforge.settings import modules
 from phiforge.trust import keys
 from phiforge.trust.envelope import sign
-from support.agents import Agent, CheckedVariant, Shelf, bucket, statement_in
+from support.agents import Agent, CheckedVariant, Shelf, bucket, key_of, statement_in
 from support.checkout import ROOT, Checkout
 from support.jobs import JOBS, Names, run, write_job
 from support.small_disk import small_disk
@@ -209,6 +209,17 @@ def test_another_lock_or_option_or_source_is_another_key(
     only(notes, "nothing of these inputs is there")
 
 
+def test_what_was_made_while_its_inputs_changed_is_not_shared(
+    make: MakeAgent, shelf: Shelf
+) -> None:
+    first = make("first")
+    before = key_of(first.build())
+    argv = first.conversion(title="another")
+    answered = first.asked(argv, "put", key=before, write=True, again=False)
+    only(answered["notes"], "not shared: other-inputs")
+    assert shelf.names() == []
+
+
 def test_who_is_not_configured_is_named_and_not_believed(make: MakeAgent) -> None:
     first, third = make("first"), make("third")
     second = make("second", third)
@@ -346,8 +357,8 @@ def test_a_receipt_of_other_code_is_stale(make: MakeAgent, checked: CheckedVaria
 
 def test_device_rows_are_never_asked_for(make: MakeAgent, checked: CheckedVariant) -> None:
     first = make("first")
-    answered = first.asked(checked.check("cpu"), "put", write=True, again=False)
-    assert answered == {"notes": [], "shared": False}
+    answered = first.asked(checked.check("cpu"), "take", scratch=None)
+    assert answered == {"notes": []}
 
 
 # A storage that does not do its part
@@ -419,7 +430,8 @@ def test_a_broken_storage_is_named_and_the_job_goes_on(
 def test_a_full_storage_leaves_nothing_half(make: MakeAgent, tmp_path: Path) -> None:
     with small_disk(tmp_path / "full", 1) as disk:
         first = make("first", storage={"url": str(disk / "shared")})
-        answered = first.asked(first.build(b"w" * 2_000_000), "put", write=True, again=False)
+        argv = first.build(b"w" * 2_000_000)
+        answered = first.asked(argv, "put", key=key_of(argv), write=True, again=False)
         assert answered["broken"]
         only(answered["notes"], "out of order: ", "No space left on device")
         shared = Shelf(disk / "shared")

@@ -16,6 +16,7 @@ from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.record import write_record
 from phiforge.artifact.tree import remove_tree
 from phiforge.cache.command import CachedCommand
+from phiforge.cache.key import cache_key, read_shared_job
 from phiforge.cache.process import answer
 from phiforge.cache.work import read_work
 from phiforge.jobs import Check, Convert, Recipe
@@ -60,7 +61,8 @@ class Agent:
 
     def put(self, argv: list[str], *, write: bool = True, again: bool = False) -> list[str]:
         """Share what stands; what the log says."""
-        notes: list[str] = self.asked(argv, "put", write=write, again=again)["notes"]
+        asked = self.asked(argv, "put", key=key_of(argv), write=write, again=again)
+        notes: list[str] = asked["notes"]
         return notes
 
     def command(self, argv: list[str]) -> CachedCommand:
@@ -100,6 +102,14 @@ class Agent:
         scratch.mkdir()
         answered = self.asked(argv, "take", scratch=str(scratch))
         return "records" in answered, answered["notes"]
+
+
+def key_of(argv: list[str]) -> str | None:
+    """The key of a command's inputs; None: its result is not shared."""
+    work = read_work(argv)
+    assert work is not None
+    job = read_shared_job(work)
+    return None if job is None else cache_key(work, job)
 
 
 class CheckedVariant(SmallVariant):
