@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from phiforge.cache import CACHE
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError, run_command
+
+if TYPE_CHECKING:
+    from phiforge.cache.command import CachedCommand
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _run(argv: Sequence[str]) -> None:
     raise SystemExit(code)
 
 
-def _cached(argv: Sequence[str]) -> Any:
+def _cached(argv: Sequence[str]) -> "CachedCommand | None":
     """Return the command of a rule whose result other agents may have; None: nothing is shared."""
     if not os.environ.get(CACHE):
         return None
