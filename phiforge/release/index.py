@@ -7,6 +7,7 @@ noted of their conversions: nothing is measured here.
 import argparse
 import base64
 import csv
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
