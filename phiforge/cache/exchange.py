@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phiforge.artifact.record import canonical
-from phiforge.artifact.tree import remove_tree, sha256_file
+from phiforge.artifact.scratch import remove_tree
+from phiforge.artifact.tree import sha256_file
 from phiforge.cache import CacheRefusal
 from phiforge.cache.contents import SMALL, TREE, Records, accept, describe, refuse_verdict
 from phiforge.cache.entry import (

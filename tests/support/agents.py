@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from phiforge.artifact.manifest import write_manifest
 from phiforge.artifact.record import write_record
-from phiforge.artifact.tree import remove_tree
+from phiforge.artifact.scratch import remove_tree
 from phiforge.cache.command import CachedCommand
 from phiforge.cache.key import cache_key, read_shared_job
 from phiforge.cache.process import answer
