@@ -6,10 +6,10 @@
 
 Reads the builds, references and receipts of such a run. All recipes are compared on the same
 positions: those of the golden prompts within the model's sliding window that no calibration text
-shares, all tokens before them included. The arithmetic is float32 on this CPU. FDT (how many
-tokens of an answer are right before the first that differs) and SDT (the share to be corrected)
-are those of Intel's who_what_benchmark, of the texts in the receipts. Writes recipes.json and
-recipes.md beside this file. The second model: tests/support/second_model.py.
+shares, all tokens before them included. The arithmetic is float32 on this CPU. FDT and SDT
+(phiforge/release/comparison.py) are of the golden prompts that every recipe has answered, from
+the receipts. Writes recipes.json and recipes.md beside this file. The second model:
+tests/support/second_model.py.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import yaml
 from tokenizers import Tokenizer
 
 from machine import facts
+from phiforge.release.comparison import diverging
 from support import onnx_genai_builds
 from support.openvino_builds import EXACT
 from validators.metrics import concatenate, kl_divergence, log_probabilities, truncate_top_k
@@ -77,20 +77,24 @@ def measured(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     window = config.get("sliding_window") or sys.maxsize
     texts = yaml.safe_load((folder / model["calibration"]).read_text(encoding="utf-8"))["texts"]
     chosen = unshared(reference, [tokenizer.encode(text).ids for text in texts], window)
+    built = {one: ROOT / f"artifacts/build/{name}/{one}/payload" for one in RECIPES}
+    built = {variant: payload for variant, payload in built.items() if payload.is_dir()}
+    answers = {one: answered(ROOT / f"artifacts/checks/{name}/{one}") for one in built}
+    shared = set.intersection(*({entry["id"] for entry in one} for one in answers.values()))
     recipes = {}
-    for variant in RECIPES:
-        payload = ROOT / f"artifacts/build/{name}/{variant}/payload"
-        if payload.is_dir():
-            divergence = divergences(payload, reference, chosen)
-            recipes[variant] = {
-                "bytes": weight_bytes(payload),
-                "mean_kl": float(divergence.mean()),
-                "max_kl": float(divergence.max()),
-                **diverging(ROOT / f"artifacts/checks/{name}/{variant}", tokenizer),
-                "convert_cpu_s": cpu_seconds(f"convert/{name}.{variant}"),
-            }
-            print(name, variant, recipes[variant], flush=True)
-    return {"positions": sum(map(len, chosen.values())), "recipes": recipes}
+    for variant, payload in built.items():
+        divergence = divergences(payload, reference, chosen)
+        shares = diverging([one for one in answers[variant] if one["id"] in shared], payload)
+        recipes[variant] = {
+            "bytes": weight_bytes(payload),
+            "mean_kl": float(divergence.mean()),
+            "max_kl": float(divergence.max()),
+            **{key: shares and shares[key] for key in ("fdt", "sdt")},
+            "convert_cpu_s": cpu_seconds(f"convert/{name}.{variant}"),
+        }
+        print(name, variant, recipes[variant], flush=True)
+    positions = sum(map(len, chosen.values()))
+    return {"positions": positions, "answers": len(shared), "recipes": recipes}
 
 
 def unshared(
@@ -164,31 +168,14 @@ def weight_bytes(payload: Path) -> int:
     return sum((payload / name).stat().st_size for name in names if (payload / name).is_file())
 
 
-def diverging(receipts: Path, tokenizer: Tokenizer) -> dict[str, float | None]:
-    """Return FDT and SDT over the golden answers of the receipt of an execution."""
-    found = [list(_pairs(path, tokenizer)) for path in sorted(receipts.glob("[!.]*.json"))]
-    pairs = next((one for one in found if one), [])
-    if not pairs:
-        return {"fdt": None, "fdt_norm": None, "sdt_norm": None}
-    first, shares, lengths = [], [], []
-    for expected, output in pairs:
-        blocks = SequenceMatcher(None, expected, output).get_matching_blocks()
-        first.append(blocks[0].size if blocks[0].a == 0 and blocks[0].b == 0 else 0)
-        shares.append((len(output) - sum(block.size for block in blocks)) / max(1, len(output)))
-        lengths.append(len(expected))
-    return {
-        "fdt": float(np.mean(first)),
-        "fdt_norm": float(np.mean(first) / np.mean(lengths)),
-        "sdt_norm": float(np.mean(shares)),
-    }
-
-
-def _pairs(receipt: Path, tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
-    if receipt.name.endswith(".dsse.json"):
-        return
-    for entry in json.loads(receipt.read_text(encoding="utf-8")).get("golden", []):
-        if entry["output"] is not None and entry["expected"] is not None:
-            yield tokenizer.encode(entry["expected"]).ids, tokenizer.encode(entry["output"]).ids
+def answered(receipts: Path) -> list[dict[str, Any]]:
+    """Return the golden prompts that the first receipt of an execution has answers to."""
+    for path in sorted(receipts.glob("[!.]*.json")):
+        if not path.name.endswith(".dsse.json"):
+            golden = json.loads(path.read_text(encoding="utf-8"))["golden"]
+            if found := [entry for entry in golden if entry["output"] is not None]:
+                return found
+    return []
 
 
 def cpu_seconds(job: str) -> float:
@@ -201,11 +188,11 @@ def cpu_seconds(job: str) -> float:
 def table(models: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table."""
     for name, found in models.items():
-        yield f"**{name}**, {found['positions']} positions\n"
+        yield f"**{name}**, {found['positions']} positions, {found['answers']} answers\n"
         yield "| recipe | bytes | mean KL | max KL | FDT | SDT | CPU s |"
         yield "|---|---|---|---|---|---|---|"
         for variant, one in found["recipes"].items():
-            fdt, sdt = one["fdt"], one["sdt_norm"]
+            fdt, sdt = one["fdt"], one["sdt"]
             diverged = "| - | - |" if fdt is None else f"| {fdt:.1f} | {sdt:.1%} |"
             yield (
                 f"| `{variant}` | {one['bytes']:,} | {one['mean_kl']:.3g} | {one['max_kl']:.3g} "

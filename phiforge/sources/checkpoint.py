@@ -17,7 +17,13 @@ from phiforge.sources.source import SourceError, is_plain
 SINGLE_WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
-_CONFIGURATION = ("config.json", "generation_config.json")
+CONFIG = "config.json"
+_CONFIGURATION = (CONFIG, "generation_config.json")
+_OWN_CODE = {
+    "phi3small": "Phi-3-small, whose attention is block-sparse",
+    "phi4flash": "Phi-4-mini-flash, whose layers are partly state-space ones (Mamba)",
+}
+"""Models by ``model_type`` that only the code in their repositories can run."""
 _TOKENIZER_MODELS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TOKENIZER = (
     *_TOKENIZER_MODELS,
@@ -46,6 +52,23 @@ def is_pickle(name: str) -> bool:
     return name.lower().endswith(_PICKLES)
 
 
+def check_architecture(config: Path, where: str) -> None:
+    """Refuse a model that no official library runs, before its weights are fetched.
+
+    Raises:
+        SourceError: it is one, or ``config`` is not JSON.
+    """
+    kind = _read_json(config, CONFIG, where).get("model_type")
+    if what := _OWN_CODE.get(str(kind)):
+        raise SourceError(
+            f"this is {what}; only code from its own repository can run it, which is never done",
+            where=where,
+            expected="an architecture of transformers, optimum-intel and the model builder (phi3)",
+            found=kind,
+            remedy="use a Phi-3-mini, Phi-3-medium, Phi-3.5-mini, Phi-4 or Phi-4-mini",
+        )
+
+
 def choose_files(names: Collection[str], where: str) -> list[str]:
     """Return the files of a checkpoint without its shards: configuration, tokenizer, licence, and
     ``model.safetensors`` or the index that names the shards.
@@ -64,8 +87,8 @@ def choose_files(names: Collection[str], where: str) -> list[str]:
         weights = WEIGHTS_INDEX
     else:
         raise _no_weights(names, where)
-    if "config.json" not in names:
-        raise SourceError("there is no config.json", where=where)
+    if CONFIG not in names:
+        raise SourceError(f"there is no {CONFIG}", where=where)
     if not set(names) & set(_TOKENIZER_MODELS):
         raise SourceError(f"there is no tokenizer ({' or '.join(_TOKENIZER_MODELS)})", where=where)
     if not any(name.startswith("LICENSE") and _LICENCE.fullmatch(name) for name in names):
@@ -126,7 +149,7 @@ def check_checkpoint(files: Mapping[str, Path], where: str) -> None:
             hold.
         SafetensorsError: a safetensors file is truncated or damaged.
     """
-    _read_json(files["config.json"], "config.json", where)
+    _read_json(files[CONFIG], CONFIG, where)
     tensors = {
         name: read_header(path, f"{where}: {name}")
         for name, path in files.items()

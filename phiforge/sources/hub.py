@@ -5,7 +5,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from phiforge.artifact.tree import link_or_copy, sha256_file
-from phiforge.sources.checkpoint import WEIGHTS_INDEX, check_checkpoint, choose_files, shards
+from phiforge.sources.checkpoint import (
+    CONFIG,
+    WEIGHTS_INDEX,
+    check_architecture,
+    check_checkpoint,
+    choose_files,
+    shards,
+)
 from phiforge.sources.client import HubCommit, HubFile
 from phiforge.sources.download import download
 from phiforge.sources.source import HubSource, SourceError
@@ -26,6 +33,8 @@ def fetch_hub(source: HubSource, tree: SourceTree, scratch: Path, label: str) ->
         return files
     commit = HubCommit(source)
     listing = commit.listing()
+    if CONFIG in listing:
+        check_architecture(_download([listing[CONFIG]], commit, tree, label)[CONFIG], commit.where)
     chosen = choose_files([name for name in listing if "/" not in name], commit.where)
     if WEIGHTS_INDEX in chosen:
         index = _download([listing[WEIGHTS_INDEX]], commit, tree, label)[WEIGHTS_INDEX]

@@ -6,7 +6,9 @@ from typing import Any
 from phiforge.artifact.checksums import parse_checksums
 from phiforge.artifact.tree import copy_with_sha256, sha256_file
 from phiforge.sources.checkpoint import (
+    CONFIG,
     WEIGHTS_INDEX,
+    check_architecture,
     check_checkpoint,
     choose_files,
     is_pickle,
@@ -87,6 +89,8 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 def _choose(source: LocalSource, listed: dict[str, str]) -> list[str]:
     folder = source.path
+    if (folder / CONFIG).is_file():
+        check_architecture(folder / CONFIG, str(folder))
     chosen = choose_files([entry.name for entry in folder.iterdir()], str(folder))
     if WEIGHTS_INDEX in chosen:
         _check_regular(folder / WEIGHTS_INDEX, "is missing")

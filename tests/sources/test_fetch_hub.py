@@ -153,6 +153,15 @@ def test_equal_files_are_fetched_once_and_empty_ones_are_files_too(
     assert len(hub.asked("LICENSE") + hub.asked("NOTICE.md")) == 1
 
 
+def test_a_model_that_only_its_own_code_runs_is_refused_before_its_weights(
+    fetch: Fetch, hub: HubServer
+) -> None:
+    files = {**make_checkpoint(), "config.json": b'{"model_type": "phi3small"}'}
+    del files["tokenizer.json"]  # Phi-3-small's tokenizer is code too
+    HubModel.publish(hub, fetch, files).fails("this is Phi-3-small", "never done")
+    assert [request.target for request in hub.requests] == [API, "config.json"]
+
+
 def test_a_rerun_after_a_lost_connection_continues(model: HubModel) -> None:
     model.hub.fail(BIG, cut=10_000)
     model.fails(BIG, "gave up after 6 attempts", "run again")

@@ -82,6 +82,8 @@ Edit = Callable[[bytes], bytes | None]
     [
         (SHARD, lambda data: data[:-1] + b"\x00", False, [SHARD, f"{SUMS} records", "expected"]),
         (SHARD, lambda data: data[:-1000], True, [SHARD, "truncated or damaged"]),
+        ("config.json", lambda _: b'{"model_type": "phi3small"}', True, ["Phi-3-small", "Remedy"]),
+        ("config.json", lambda _: b'{"model_type": "phi4flash"}', True, ["Phi-4-mini-flash"]),
         (SHARD, lambda data: data[:20], True, [SHARD, "truncated or damaged"]),
         (SHARD, lambda _: b"", True, [SHARD, "truncated or damaged"]),
         (
