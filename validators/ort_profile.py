@@ -19,6 +19,7 @@ PROVIDERS: Mapping[str, str] = {
     "CPU": "CPUExecutionProvider",
     "DML": "DmlExecutionProvider",
     "CUDA": "CUDAExecutionProvider",
+    "WEBGPU": "WebGpuExecutionProvider",
 }
 
 Ran = Mapping[str, Mapping[str, int]]
@@ -47,8 +48,8 @@ def read_profile(file: Path) -> Ran:
 def genai_device(device_type: str) -> str:
     """Name the device of GenAI's ``device_type`` as rows do.
 
-    >>> genai_device("DirectML"), genai_device("CPU")
-    ('DML', 'CPU')
+    >>> genai_device("DirectML"), genai_device("WebGPU")
+    ('DML', 'WEBGPU')
     """
     return "DML" if device_type == "DirectML" else device_type.upper()
 

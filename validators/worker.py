@@ -52,7 +52,7 @@ _EDITIONS: Mapping[str, Sequence[str]] = {
         "onnxruntime-genai-directml",
         "onnxruntime-genai-cuda",
     ),
-    "onnxruntime": ("onnxruntime-directml", "onnxruntime-gpu"),
+    "onnxruntime": ("onnxruntime-directml", "onnxruntime-gpu", "onnxruntime-webgpu"),
 }
 
 

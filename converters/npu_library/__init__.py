@@ -77,4 +77,5 @@ def convert(source: Path, into: Path, *, options: Options, base: Path | None = N
                 remedy="read the lines above this one in the log",
             )
         result = read_record(scratch / RESULT)
-    return BuildRecord(toolchain=result["toolchain"], recipe=result["recipe"], notes=NOTES)
+    notes = (*NOTES, *result["notes"])
+    return BuildRecord(toolchain=result["toolchain"], recipe=result["recipe"], notes=notes)

@@ -3,9 +3,9 @@
     .venv-npu-library/bin/python -m converters.npu_library.compilation JOB.json
 
 The job names ``source``, ``into`` and ``options``; ``RESULT.json`` beside it, written last, says
-with which versions and arguments it was done. Every weight passes through the library unchanged
-in value: neural-compressor rounds each matrix in float32 whatever precision it was loaded in
-(``rtn_quantize``), so the source is loaded in its own, at half the memory.
+with which versions and arguments it was done, and what was mended. Every weight passes through the
+library unchanged in value: neural-compressor rounds each matrix in float32 whatever precision it
+was loaded in (``rtn_quantize``), so the source is loaded in its own, at half the memory.
 """
 
 import json
@@ -28,6 +28,7 @@ from phiforge.artifact.payload_files import NPU_LIBRARY_LAYOUT
 from phiforge.artifact.record import write_record
 from phiforge.child import PickleRefused, die_with_parent, refuse_pickles
 from phiforge.errors import run_command
+from phiforge.sources.weights import as_float32, mapped_source_weights, tensor_of
 
 ENVIRONMENT = "npu-library"
 TOOLCHAIN = (
@@ -38,8 +39,13 @@ TOOLCHAIN = (
     "safetensors",
 )
 DTYPES = {"int8": npu_library.int8, "int4": npu_library.int4, "fp16": npu_library.float16}
+_EMBEDDING = "model.embed_tokens.weight"
 _LIBRARY_TENSORS = ("weight", "scale", "bias")
 _LARGEST_FILE = 2_000_000_000
+TIED = (
+    "the model's LM head is its embedding, which neural-compressor rounds in place with it; the "
+    "embedding is put back as the source has it"
+)
 
 
 def main() -> None:
@@ -63,13 +69,15 @@ def main() -> None:
     modules = library_modules(model)
     if not modules:
         raise ConvertError("the library put none of its modules into this model")
+    notes = [TIED] if exact_embedding(model, Path(job["source"])) else []
     save(tensors_of(model, modules), into)
     classes = {name: type(module).__name__ for name, module in modules.items()}
     write_record(into / NPU_LIBRARY_LAYOUT, layout(options["dtype"], options, classes))
     compiler = {"use_to": False, "training": False}
     recipe = {"class": "NPUModelForCausalLM", **options, **arguments, **compiler}
     toolchain = {name: version(name) for name in TOOLCHAIN}
-    write_record(job_file.with_name(RESULT), {"toolchain": toolchain, "recipe": recipe})
+    result = {"toolchain": toolchain, "recipe": recipe, "notes": notes}
+    write_record(job_file.with_name(RESULT), result)
 
 
 def forbid_pickles() -> None:
@@ -86,6 +94,20 @@ def library_modules(model: Any) -> dict[str, Any]:
     """The modules that the library put in place, by name."""
     kinds = (Linear, QuantizedLinear)
     return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def exact_embedding(model: Any, source: Path) -> bool:
+    """Put back the source's embedding where the LM head's rounding has changed it; say whether."""
+    if not model.config.tie_word_embeddings:
+        return False
+    with mapped_source_weights(source) as tensors:
+        exact = as_float32(tensor_of(_EMBEDDING, tensors, source), slice(None))
+    embedding = model.get_input_embeddings()
+    weights = torch.from_numpy(exact).to(embedding.weight.dtype)
+    if torch.equal(weights, embedding.weight):
+        return False
+    embedding.weight = torch.nn.Parameter(weights, requires_grad=False)
+    return True
 
 
 def tensors_of(model: Any, modules: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime GenAI builds for DirectML, CUDA and the CPU, made by the official model builder.
+"""ONNX Runtime GenAI builds for DirectML, CUDA, WebGPU and the CPU, by the official model builder.
 
 ``genai-dml-fp16`` is the builder's own. INT4 builds are the builder's graph with every matrix
 quantized on its way to the disk (`converters.onnx_genai.matmul_nbits`): the graph of a float16

@@ -11,10 +11,10 @@ class Options(Block):
     """INT4 options have no meaning for precision fp16.
 
     Attributes:
-        precision: fp16: the builder's float16 graph (cuda and dml); int4: its graph with INT4
-            matrices
-        execution_provider: which of onnxruntime's execution providers runs it: cpu, cuda (NVIDIA)
-            or dml (DirectML)
+        precision: fp16: the builder's float16 graph (cuda, dml and webgpu); int4: its graph with
+            INT4 matrices
+        execution_provider: which of onnxruntime's execution providers runs it: cpu, cuda
+            (NVIDIA), dml (DirectML) or webgpu
         block_size: int4: how many weights along the input side share a scale
         is_symmetric: int4: scales without zero points
         algo_config: int4: how codes are chosen, default (onnxruntime's round to nearest), rtn or
@@ -26,7 +26,7 @@ class Options(Block):
     """
 
     precision: Literal["fp16", "int4"]
-    execution_provider: Literal["cpu", "cuda", "dml"]
+    execution_provider: Literal["cpu", "cuda", "dml", "webgpu"]
     block_size: Literal[16, 32, 64, 128, 256] = 32
     is_symmetric: bool = True
     algo_config: Literal["default", "rtn", "k_quant"] = "default"
@@ -40,7 +40,7 @@ class Options(Block):
         if self.execution_provider == "cpu":
             raise mistake(
                 "is cpu, and the builder has no float16 graph for the CPU",
-                "take cuda or dml, or precision int4",
+                "take cuda, dml or webgpu, or precision int4",
                 key="execution_provider",
             )
         for key in sorted(self.model_fields_set - {"precision", "execution_provider"}):

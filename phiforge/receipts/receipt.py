@@ -99,7 +99,7 @@ class ExecutionEvidence:
         details: names, versions and properties worth keeping, which prove nothing.
     """
 
-    device: Annotated[str, re.compile("CPU|GPU|NPU|DML|CUDA|unknown")]
+    device: Annotated[str, re.compile("CPU|GPU|NPU|DML|CUDA|WEBGPU|unknown")]
     how: Text
     proof: tuple[Proof, ...] = ()
     pinned: Mapping[str, str] = field(default_factory=dict)

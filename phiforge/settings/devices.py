@@ -197,7 +197,7 @@ class Device(Block):
     kind: Literal["device", "standin", "compiler"]
     stands_for: Items[str] = ()
     runner: Literal["local", "ssh", "cluster", "courier"]
-    executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA"]
+    executes: Literal["CPU", "GPU", "NPU", "DML", "CUDA", "WEBGPU"]
     key: (
         Annotated[
             RelativePath,

@@ -43,6 +43,7 @@ INT4 = {
     "dml": {"precision": "int4", "execution_provider": "dml"},
     "cuda": {"precision": "int4", "execution_provider": "cuda"},
     "cpu": {"precision": "int4", "execution_provider": "cpu", "accuracy_level": 4},
+    "webgpu": {"precision": "int4", "execution_provider": "webgpu", "accuracy_level": 4},
 }
 
 
@@ -74,7 +75,7 @@ def test_the_int4_build_is_the_model_builder_s_byte_for_byte(
     assert ours.record.recipe["quantization"]["block_size"] == 32
 
 
-@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+@pytest.mark.parametrize("provider", ["cpu", "cuda", "webgpu"])
 def test_other_int4_builds_are_the_model_builder_s_but_for_the_window(
     small: Path, tmp_path: Path, provider: str
 ) -> None:

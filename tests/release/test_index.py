@@ -48,6 +48,7 @@ AS_PRINTED = {
     "genai-cpu-int4": "Phi-tiny",
     "genai-cuda-int4": "it does not load here: Cuda interface not available",
     "genai-dml-int4": "it does not load here: DML provider requested, but",
+    "genai-webgpu-int4": "it does not load here: WebGPU execution provider is not supported",
     "npu-blob-4000": "no NPU here, or no driver for it; there is CPU",
     "openvino-int4": "no GPU.0 here, or no driver for it; there is CPU",
     "openvino-int4-npu": "no NPU here, or no driver for it; there is CPU",

@@ -104,4 +104,13 @@ PROVIDERS: Mapping[str, Provider] = {
         zero_points=frozenset({"UINT8"}),
         skip_norm_inputs=3,
     ),
+    "webgpu": Provider(
+        float_type="FLOAT16",
+        options=frozenset({"enableGraphCapture", "validationMode"}),
+        operators={
+            "": _STANDARD | {"If", "LayerNormalization", "ScatterND"},
+            "com.microsoft": _FUSED | {"GatherBlockQuantized"},
+        },
+        attention_inputs=12,
+    ),
 }

@@ -42,6 +42,7 @@ _PROVIDER_OPTIONS: Mapping[str, list[dict[str, Any]]] = {
     "cpu": [],
     "cuda": [{"cuda": {"enable_cuda_graph": "0"}}],
     "dml": [{"dml": {"enable_graph_capture": "1"}}],
+    "webgpu": [{"webgpu": {"enableGraphCapture": "0", "validationMode": "basic"}}],
 }
 _SEARCH: Mapping[str, Any] = {
     "diversity_penalty": 0.0,

@@ -1,7 +1,7 @@
 """An ONNX Runtime GenAI build: a session that answers, then one that gives all positions' logits.
 
 Settings: ``provider``, one of ``cpu`` (the build's execution providers are cleared, so that its
-own graph runs on the CPU), ``dml`` or ``cuda`` (the build as it is).
+own graph runs on the CPU), ``dml``, ``cuda`` or ``webgpu`` (the build as it is).
 
 ONNX Runtime gives single operators to the CPU without a word, so device_type proves nothing
 alone: the session that scores, of the same configuration, answers two tokens at its end and writes
@@ -37,7 +37,7 @@ from validators.ort_profile import Ran, executor, genai_device, proofs, read_pro
 
 TOOLCHAIN = ("onnx", "onnxruntime", "onnxruntime-genai", "numpy")
 
-PROVIDERS = ("cpu", "dml", "cuda")
+PROVIDERS = ("cpu", "dml", "cuda", "webgpu")
 _PROFILED_PROMPT = 64
 _PROFILED_TOKENS = 2  # the first makes the prompt's pass, the second a step
 

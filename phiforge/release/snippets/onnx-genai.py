@@ -1,6 +1,7 @@
 # DirectML (Windows): pip install onnxruntime-genai-winml (oldest that is known to run this:
 # onnxruntime-genai-directml 0.14.1)
 # CUDA: pip install onnxruntime-genai-cuda; CPU: pip install onnxruntime-genai
+# WebGPU: pip install onnxruntime-genai, then onnxruntime-webgpu in place of onnxruntime
 import onnxruntime_genai as og
 
 folder = "."  # this folder
