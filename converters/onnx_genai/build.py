@@ -37,6 +37,7 @@ BUILDER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {"windowed_kv_cache": False},
     "cuda": {"windowed_kv_cache": False, "enable_cuda_graph": False},
     "dml": {"enable_dml_graph": True},
+    "webgpu": {"windowed_kv_cache": False, "enable_webgpu_graph": False},
 }
 """By execution provider; the graph options are the builder's defaults, passed to be recorded."""
 

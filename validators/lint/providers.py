@@ -111,6 +111,5 @@ PROVIDERS: Mapping[str, Provider] = {
             "": _STANDARD | {"If", "LayerNormalization", "ScatterND"},
             "com.microsoft": _FUSED | {"GatherBlockQuantized"},
         },
-        attention_inputs=12,
     ),
 }
