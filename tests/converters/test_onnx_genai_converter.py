@@ -96,8 +96,9 @@ def test_other_int4_builds_are_the_model_builder_s_but_for_the_window(
     our_config, their_config = (
         json.loads((one / "genai_config.json").read_text()) for one in (ours.folder, theirs)
     )
-    their_window = their_config["model"]["decoder"].pop("sliding_window")
-    assert (their_window["window_size"], their_window["layers"]) == (2047, [])
+    if provider != "webgpu":  # whose cache always holds everything
+        their_window = their_config["model"]["decoder"].pop("sliding_window")
+        assert (their_window["window_size"], their_window["layers"]) == (2047, [])
     assert our_config == their_config
     for length in (40, 2200):
         log_probabilities(ours.folder, np.arange(3, 3 + length, dtype=np.int32) % 1000)
