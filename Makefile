@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # TORCH_INDEX= (empty) switches it off.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: all status test lint lock slurm npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock clean clean-directml clean-intel-gpu verify.pyz
+.PHONY: all status test lint lock slurm npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock container clean clean-directml clean-intel-gpu verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -105,6 +105,22 @@ intel-gpu-lock:
 
 clean-intel-gpu:
 	rm -rf .intel-gpu
+
+# Optional: an image with this commit and the main environment (docs/container.md). Root, mmdebstrap and buildah.
+# BUILDAH_OPTIONS is what pip needs to reach its index in there, such as --volume /etc/pip.conf:/etc/pip.conf:ro.
+IMAGE ?= phiforge
+BASE_PACKAGES := git,make,python3.11-venv
+BUILDAH_OPTIONS ?=
+container: .container/base.tar
+	rm -rf .container/phiforge
+	git clone --quiet --depth 1 file://$(CURDIR) .container/phiforge
+	git -C .container/phiforge remote remove origin
+	buildah build --isolation chroot --layers $(BUILDAH_OPTIONS) --file envs/container/Containerfile --tag $(IMAGE) .container
+
+.container/base.tar:
+	mkdir -p .container
+	mmdebstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $@.part
+	mv $@.part $@
 
 # What of envs/slurm.lock the main environment has.
 IN_MAIN := argparse-dataclass configargparse numpy packaging python-dateutil pyyaml six \
