@@ -119,8 +119,8 @@ container: .container/base.tar
 
 .container/base.tar:
 	mkdir -p .container
-	mmdebstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $@.part
-	mv $@.part $@
+	mmdebstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $(@D)/part.tar
+	mv $(@D)/part.tar $@
 
 # What of envs/slurm.lock the main environment has.
 IN_MAIN := argparse-dataclass configargparse numpy packaging python-dateutil pyyaml six \
