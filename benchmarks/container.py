@@ -13,6 +13,7 @@ import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -64,6 +65,7 @@ def main() -> None:
     for name in FOLDERS:
         (arguments.scratch / name).mkdir(parents=True)
         os.chown(arguments.scratch / name, USER, USER)
+    shutil.copy(ROOT / "artifacts/README.md", arguments.scratch / "artifacts")  # git knows it
     run = ["podman", "run", "--rm", *LIMITS]
     for name in FOLDERS:
         run += ["--volume", f"{(arguments.scratch / name).resolve()}:/phiforge/{name}"]
@@ -115,12 +117,14 @@ def _released(artifacts: Path) -> dict[str, Any]:
         assert not verification.refused, (release, verification.findings)
         own = (release / "SHA256SUMS").read_text().splitlines()
         same += [expected[f"{release.name}/{line[66:]}"] == line[:64] for line in own]
-    commits = {
-        read_record(artifacts / f"build/phi3-tiny/{release.name}/BUILD.json")["project"]["commit"]
+    builds = [
+        read_record(artifacts / f"build/phi3-tiny/{release.name}/BUILD.json")
         for release in releases
-    }
+    ]
+    (project,) = {(build["project"]["commit"], build["project"]["clean"]) for build in builds}
     return {
-        "commit": sorted(map(str, commits)),
+        "commit": project[0],
+        "clean": project[1],
         "releases": [release.name for release in releases],
         "payload_files": len(same),
         "payload_files_as_recorded": sum(same),
