@@ -117,11 +117,9 @@ def _released(artifacts: Path) -> dict[str, Any]:
         assert not verification.refused, (release, verification.findings)
         own = (release / "SHA256SUMS").read_text().splitlines()
         same += [expected[f"{release.name}/{line[66:]}"] == line[:64] for line in own]
-    builds = [
-        read_record(artifacts / f"build/phi3-tiny/{release.name}/BUILD.json")
-        for release in releases
-    ]
-    (project,) = {(build["project"]["commit"], build["project"]["clean"]) for build in builds}
+    records = [artifacts / f"build/phi3-tiny/{release.name}/BUILD.json" for release in releases]
+    projects = [read_record(record)["project"] for record in records]
+    (project,) = {(project["commit"], project["clean"]) for project in projects}
     return {
         "commit": project[0],
         "clean": project[1],
