@@ -7,6 +7,7 @@ command that is run is imported: a table need not wait for what signs.
 
 import argparse
 import importlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phiforge.cache import CACHE
+from phiforge.cache import CACHE, PAYLOADS
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError, run_command
 
 if TYPE_CHECKING:
     from phiforge.cache.command import CachedCommand
+    from phiforge.cache.payloads import Payloads
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: Sequence[str]) -> None:
+    payloads = _payloads(argv)
+    if payloads is not None:
+        payloads.fetch()
     cached = _cached(argv)
     if cached is not None and cached.take():
+        if payloads is not None:
+            payloads.store()
         raise SystemExit(0)
     parser = argparse.ArgumentParser(
         prog="phiforge", description="Build, check, release and verify Phi-3 for AI PCs."
@@ -113,7 +120,20 @@ def _run(argv: Sequence[str]) -> None:
         code = arguments.run(arguments)
     if cached is not None and not code:
         cached.put()
+    if payloads is not None and not code:
+        payloads.store()
     raise SystemExit(code)
+
+
+def _payloads(argv: Sequence[str]) -> "Payloads | None":
+    """Return what carries payloads to and from a command; None: the file system is shared."""
+    storage = os.environ.get(PAYLOADS)
+    if not storage:
+        return None
+    _refuse_another_checkout(Path.cwd())
+    from phiforge.cache.payloads import Payloads
+
+    return Payloads(argv, json.loads(storage))
 
 
 def _cached(argv: Sequence[str]) -> "CachedCommand | None":

@@ -7,7 +7,9 @@ for its step. Both are a part of what the job needs.
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from phiforge.jobs import NODES, Blocked, to_json
@@ -36,6 +38,29 @@ def lift_memory_budget(workflow: Any) -> None:
     more than it.
     """
     workflow.register_resource("mem_mb", None)
+
+
+def payload_storage(workflow: Any) -> dict[str, Any] | None:
+    """Return where payloads travel through; None: the machines share a file system.
+
+    Snakemake then keeps copies of the records below a folder of its own, named like the storage. A
+    link makes that ``artifacts/``, so that every file is where it is without a storage.
+    """
+    provider = workflow.storage_registry.default_storage_provider
+    if provider is None:
+        return None
+    prefix = workflow.storage_settings.default_storage_prefix.rstrip("/")
+    copies = provider.object(f"{prefix}/artifacts").local_path()
+    Path("artifacts").mkdir(exist_ok=True)
+    copies.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        copies.symlink_to(os.path.relpath("artifacts", copies.parent))
+    options = {
+        name: value
+        for name in ("endpoint_url", "region")
+        if (value := getattr(provider.settings, name, None))
+    }
+    return {"url": f"{prefix}/payloads", "options": options}
 
 
 def environment(

@@ -103,6 +103,24 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def in_checkout(files: Any) -> Any:
+    """Mark inputs that no storage carries: a job's folder has them, for git tracks them.
+
+    A job that reads what a courier brought runs where Snakemake runs.
+
+    Args:
+        files: a path, paths, or the function of a job's names that returns either.
+    """
+    from snakemake.io import local, sourcecache_entry
+
+    if callable(files):
+        return with_signature(lambda names: in_checkout(files(names)))
+    if not isinstance(files, str | Path):
+        return [in_checkout(one) for one in files]
+    path = str(files)
+    return local(path) if path.startswith("artifacts/") else sourcecache_entry(path, path)
+
+
 def plan_quickly() -> None:
     """Spare Snakemake, before it plans, what it does for every job again.
 

@@ -5,6 +5,7 @@ job. Methods that are named like a type of `phiforge.jobs` build that job.
 """
 
 import inspect
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -13,6 +14,7 @@ from typing import Any
 
 from phiforge import cluster, jobs, rule_params
 from phiforge.blocked_rows import Rows, Target
+from phiforge.cache import PAYLOADS
 from phiforge.jobs import Blocked
 from phiforge.remote import inbox
 from phiforge.rule_params import Names
@@ -61,6 +63,7 @@ class Jobs:
         on_cluster: whether jobs go to a cluster's nodes, each with Snakemakes around it.
         blocked: why rows and variants are blocked, as the Snakemake decided that made the plan:
             a node has other devices than it; None: decide.
+        payloads: the storage that payloads travel through; None: machines share files.
 
     Raises:
         ConfigurationError: a path has a wildcard in it, or gates or golden prompts a mistake.
@@ -74,13 +77,14 @@ class Jobs:
         notes: Sequence[str] = (),
         on_cluster: bool = False,
         blocked: Mapping[str, Mapping[str, Blocked | None]] | None = None,
+        payloads: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings = with_first_layers(settings)
         self.plan: Plan = plan(settings, inbox or ())
         self._checked, self._released = set(self.plan.checks), set(self.plan.releases)
         self.notes = (*notes, *kept_versions(settings, self.plan), *left_out(settings))
         self._inbox = inbox or {}
-        self._dry_run = dry_run
+        self._dry_run, self._payloads = dry_run, payloads
         self._signing = release_signing(settings)
         rows, tools = settings.devices.items(), settings.tools
         self.blocked = blocked or {
@@ -126,16 +130,22 @@ class Jobs:
             notes,
             on_cluster=on_cluster,
             blocked=None if workflow.is_main_process else cluster.blocked_by_plan(),
+            payloads=cluster.payload_storage(workflow),
         )
 
     def param(self, build: Callable[[Any], Any]) -> Callable[[Any], rule_params.JobText]:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
         return rule_params.job_param(build, Path("artifacts/jobs"), self._dry_run)
 
+    def in_checkout(self, files: Any) -> Any:
+        """Mark inputs that no storage carries, if there is one; without, nothing is paid."""
+        return rule_params.in_checkout(files) if self._payloads else files
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables of every job: where others and keys are, which shapes no result."""
         found = rule_params.environment(self.settings, self._signing)
+        found[PAYLOADS] = json.dumps(self._payloads) if self._payloads else ""
         return found | cluster.environment(self.settings.devices, self.blocked)
 
     # Models
@@ -277,11 +287,12 @@ class Jobs:
         return made_with((*modules, *elsewhere), () if is_lab else modules)
 
     def check_beside(self, names: Names) -> list[str]:
-        """Name what a check reads only if its row is elsewhere or has a key, or is too slow."""
+        """Name what a check reads only if its row is elsewhere or has a key."""
         return [file for files in self._check_beside(names).values() for file in files]
 
     def check_options(self, names: Names) -> str:
-        given = self._check_beside(names).items()
+        beside = self._check_beside(names)
+        given = {**beside, "--first-layers": self.first_layers(names)}.items()
         return shlex.join(word for option, files in given if files for word in (option, *files))
 
     def _check_beside(self, names: Names) -> dict[str, list[str]]:
@@ -290,7 +301,6 @@ class Jobs:
             "--lock": self.kit_lock(names) if is_lab else [],
             "--key": self.row_key(names),
             "--inbox": self.brought(names),
-            "--first-layers": self.first_layers(names),
         }
 
     def kit_lock(self, names: Names) -> list[str]:

@@ -4,9 +4,10 @@ rule check:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         source="artifacts/source/{model}/SOURCE.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=JOBS.golden,
-        acceptance=SETTINGS.acceptance,
-        beside=JOBS.check_beside,
+        golden=in_checkout(JOBS.golden),
+        acceptance=in_checkout(SETTINGS.acceptance),
+        beside=in_checkout(JOBS.check_beside),
+        first_layers=JOBS.first_layers,
     output:
         receipt="artifacts/checks/{model}/{variant}/{device}.json",
     log:

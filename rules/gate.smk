@@ -5,9 +5,9 @@ rule gate:
         base=JOBS.judged_base,
         receipts=JOBS.receipts_of,
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=JOBS.golden,
-        acceptance=SETTINGS.acceptance,
-        public_keys=JOBS.public_keys,
+        golden=in_checkout(JOBS.golden),
+        acceptance=in_checkout(SETTINGS.acceptance),
+        public_keys=in_checkout(JOBS.public_keys),
     output:
         verdict="artifacts/gates/{model}/{variant}.json",
     log:

@@ -2,8 +2,8 @@ rule index:
     """What is released of a model, and which to choose on which hardware; the page that shows it."""
     input:
         releases=JOBS.releases_of,
-        templates=PAGE_TEMPLATES,
-        hardware="config/hardware.yaml",
+        templates=in_checkout(PAGE_TEMPLATES),
+        hardware=in_checkout("config/hardware.yaml"),
     output:
         record="artifacts/indexed/{model}.json",
     log:
@@ -25,7 +25,7 @@ rule page:
     """One page over all models that are released here."""
     input:
         indexes=JOBS.targets.indexes(),
-        templates=PAGE_TEMPLATES,
+        templates=in_checkout(PAGE_TEMPLATES),
     output:
         record="artifacts/indexed/page.html",
     log:

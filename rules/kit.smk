@@ -3,9 +3,9 @@ rule kit:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=JOBS.golden,
-        acceptance=SETTINGS.acceptance,
-        lock=JOBS.kit_lock,
+        golden=in_checkout(JOBS.golden),
+        acceptance=in_checkout(SETTINGS.acceptance),
+        lock=in_checkout(JOBS.kit_lock),
     output:
         kit="artifacts/kits/{model}/{variant}/{device}.zip",
     log:

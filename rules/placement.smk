@@ -8,8 +8,8 @@ rule place:
     """
     input:
         source="artifacts/source/{model}/SOURCE.json",
-        calibration=lambda names: calibration(SETTINGS.models, names),
-        golden=JOBS.golden,
+        calibration=in_checkout(lambda names: calibration(SETTINGS.models, names)),
+        golden=in_checkout(JOBS.golden),
     output:
         record="artifacts/placement/{model}/RECORD.json",
     log:

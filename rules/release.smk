@@ -7,8 +7,8 @@ rule release:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         verdict="artifacts/gates/{model}/{variant}.json",
-        template="phiforge/release/card.md.j2",
-        snippet=JOBS.snippet,
+        template=in_checkout("phiforge/release/card.md.j2"),
+        snippet=in_checkout(JOBS.snippet),
     output:
         record="artifacts/released/{model}/{variant}.json",
     log:

@@ -10,6 +10,7 @@ time: the job does its own work, and its log says why.
 
 from phiforge.errors import PhiforgeError
 
+PAYLOADS = "PHIFORGE_PAYLOADS"  # a storage as JSON; empty: machines share files
 CACHE = "PHIFORGE_CACHE"  # config key `cache` as JSON, which Snakemake gives to its jobs
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from phiforge.artifact.record import canonical
 from phiforge.artifact.scratch import remove_tree
-from phiforge.artifact.tree import sha256_file
 from phiforge.cache import CacheRefusal
 from phiforge.cache.contents import SMALL, TREE, Records, accept, describe, refuse_verdict
 from phiforge.cache.entry import (
@@ -18,6 +17,7 @@ from phiforge.cache.entry import (
     refuse_disagreement,
     sign_entry,
 )
+from phiforge.cache.files import Files
 from phiforge.cache.key import Job, cache_key
 from phiforge.cache.work import Work
 from phiforge.errors import PhiforgeError
@@ -47,6 +47,7 @@ class Exchange:
         self._builder: str = configured["builder"]
         cache = Cache(**{name: one for name, one in configured.items() if name != "builder"})
         self._client = StorageClient(cache.storage, "cache.storage")
+        self._files = Files(self._client)
         self._keys = [read_public(Path(path)) for path in cache.keys]
         self._work, self._job = work, job
         self.key = cache_key(work, job)
@@ -127,9 +128,8 @@ class Exchange:
                 raise CacheRefusal("no-key", what)
             sizes = {name: path.stat().st_size for name, (path, _) in made.files.items()}
             entry = Entry(self._work.rule, self.key, self._about, made.result, self._builder, sizes)
-            for name, (path, digest) in made.files.items():
-                if again or self._client.size(_place(digest)) != sizes[name]:
-                    self._client.upload(path, _place(digest))
+            for path, digest in made.files.values():
+                self._files.put(path, digest, again=again)
             files = {name: digest for name, (_, digest) in made.files.items()}
             signed = canonical(sign_entry(entry, files, signer)).encode()
             self._client.write(f"{self._folder}/{signer.public_key.keyid}.dsse.json", signed)
@@ -162,23 +162,11 @@ class Exchange:
                     into = scratch / name.removeprefix(TREE)
                 else:
                     into = Path(folder) / "file"
-                into.parent.mkdir(parents=True, exist_ok=True)
                 into.unlink(missing_ok=True)
-                self._download(name, digest, one.entry.sizes[name], into)
+                self._files.get(name, digest, into, one.entry.sizes[name])
                 if name.startswith(SMALL):
                     small[name.removeprefix(SMALL)] = into.read_bytes()
         return small
-
-    def _download(self, name: str, digest: str, size: int, into: Path) -> None:
-        place = _place(digest)
-        found = self._client.size(place)
-        if found is None:
-            raise CacheRefusal("missing-file", f"{name} is not there", place)
-        if found != size:
-            raise CacheRefusal("truncated-file", f"{name} has {found} bytes, not {size}", place)
-        self._client.download(place, into)
-        if sha256_file(into) != digest:
-            raise CacheRefusal("changed-file", f"{name} has other bytes than were signed", place)
 
     @contextmanager
     def _told(self, what: str = "not taken") -> Iterator[None]:
@@ -194,7 +182,3 @@ class Exchange:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Of a document that a believed key signed, and that has not the form it should have.
             self.notes.append(f"{what}: malformed: {type(error).__name__}: {error}")
-
-
-def _place(digest: str) -> str:
-    return f"files/{digest[:2]}/{digest}"

@@ -18,7 +18,7 @@ from converters import convert
 from phiforge.artifact.record import write_record
 from phiforge.artifact.scratch import remove_tree
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
-from phiforge.cache import CACHE
+from phiforge.cache import CACHE, PAYLOADS
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError
 
@@ -113,7 +113,8 @@ def rebuild(job: Path, source: Path, base: Path | None, into: Path, memory_mb: i
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave out what makes the second build another's: other code, and what a cache holds."""
-    return {name: value for name, value in environment.items() if name not in ("PYTHONPATH", CACHE)}
+    left_out = ("PYTHONPATH", CACHE, PAYLOADS)
+    return {name: value for name, value in environment.items() if name not in left_out}
 
 
 def _copy(record: Path, folder: Path, tree: str) -> Path:
