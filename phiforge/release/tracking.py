@@ -12,4 +12,4 @@ def link_record(written: Path, record: Path) -> None:
     """
     record.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
-    record.symlink_to(os.path.relpath(written, record.parent))
+    record.symlink_to(os.path.relpath(written.resolve(), record.parent.resolve()))
