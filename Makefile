@@ -4,13 +4,12 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 NPU_LIBRARY := .venv-npu-library
 NPU_COMPILER := .npu-compiler
-SLURM := .venv-slurm
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' envs/main.lock)
 # PyTorch's CPU wheel index: asked for torch and nothing else, and only if pip's own indexes lack it.
 # TORCH_INDEX= (empty) switches it off.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: all status test lint lock slurm npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock container clean clean-directml clean-intel-gpu verify.pyz
+.PHONY: all status test lint lock slurm storage npu-library npu-compiler directml directml-lock intel-gpu intel-gpu-lock container clean clean-directml clean-intel-gpu verify.pyz
 
 all: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 4 all
@@ -50,18 +49,18 @@ $(INSTALLED): envs/main.lock pyproject.toml
 verify.pyz: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores 1 artifacts/phiforge-verify.pyz
 
-# Optional: Snakemake with its Slurm executor, for --profile profiles/slurm (docs/cluster.md). The main
-# environment is read from there and knows nothing of it: a broken plugin would break every Snakemake.
-slurm: $(SLURM)/.installed
+# Optional: Snakemake with its plugins for profiles/slurm, or for profiles/storage (docs/cluster.md). The main
+# environment is read from there and knows nothing of them: a broken plugin would break every Snakemake.
+slurm storage: %: .venv-%/.installed
 
 PACKAGES := lib/python3.11/site-packages
-$(SLURM)/.installed: envs/slurm.lock $(INSTALLED)
-	rm -rf $(SLURM)
-	$(VENV)/bin/python -m venv --without-pip $(SLURM)
-	echo "import site; site.addsitedir('$(abspath $(VENV)/$(PACKAGES))')" > $(SLURM)/$(PACKAGES)/main.pth
-	$(VENV)/bin/python -m pip --python $(SLURM)/bin/python install --disable-pip-version-check --no-deps --require-hashes -r envs/slurm.lock
-	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m snakemake "$$@"\n' > $(SLURM)/bin/snakemake
-	chmod +x $(SLURM)/bin/snakemake
+.venv-slurm/.installed .venv-storage/.installed: .venv-%/.installed: envs/%.lock $(INSTALLED)
+	rm -rf .venv-$*
+	$(VENV)/bin/python -m venv --without-pip .venv-$*
+	echo "import site; site.addsitedir('$(abspath $(VENV)/$(PACKAGES))')" > .venv-$*/$(PACKAGES)/main.pth
+	$(VENV)/bin/python -m pip --python .venv-$*/bin/python install --disable-pip-version-check --no-deps --require-hashes -r $<
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m snakemake "$$@"\n' > .venv-$*/bin/snakemake
+	chmod +x .venv-$*/bin/snakemake
 	touch $@
 
 # Optional: the environment of the variants npu-library-* (docs/npu-library.md). Needs cmake and a C++ compiler.
@@ -122,9 +121,10 @@ container: .container/base.tar
 	mmdebstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $(@D)/part.tar
 	mv $(@D)/part.tar $@
 
-# What of envs/slurm.lock the main environment has.
-IN_MAIN := argparse-dataclass configargparse numpy packaging python-dateutil pyyaml six \
-  snakemake-interface-common snakemake-interface-executor-plugins throttler
+# What of envs/slurm.lock and envs/storage.lock the main environment has.
+IN_MAIN := argparse-dataclass boto3 botocore configargparse humanfriendly jmespath numpy packaging \
+  python-dateutil pyyaml s3transfer six snakemake-interface-common snakemake-interface-executor-plugins \
+  snakemake-interface-storage-plugins tenacity throttler urllib3 wrapt
 # --unsafe-package is pip-tools' option for a package that it resolves but does not write.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
@@ -138,9 +138,13 @@ lock:
 	  --unsafe-package openvino-telemetry --unsafe-package pandas \
 	  --unsafe-package python-dateutil --unsafe-package tzdata \
 	  --output-file envs/npu-library.lock envs/npu_library/requirements.in
-	echo snakemake-executor-plugin-slurm==2.8.0 | $(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
+	for plugins in 'slurm snakemake-executor-plugin-slurm==2.8.0' \
+	  'storage snakemake-executor-plugin-cluster-generic==1.0.9 snakemake-storage-plugin-s3==0.3.6'; do \
+	  set -- $$plugins; lock=$$1; shift; printf '%s\n' "$$@" | \
+	  $(VENV)-lock/bin/pip-compile --generate-hashes --strip-extras --no-header --resolver=backtracking \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	  --constraint envs/main.lock $(patsubst %,--unsafe-package %,$(IN_MAIN)) --output-file envs/slurm.lock -
+	  --constraint envs/main.lock $(patsubst %,--unsafe-package %,$(IN_MAIN)) --output-file envs/$$lock.lock - || exit; \
+	done
 	$(VENV)-lock/bin/python -m phiforge.settings.device_locks
 	rm -r $(VENV)-lock
 

@@ -8,6 +8,7 @@ access key. The command is the page's. The result goes to storage.json beside th
 """
 
 import argparse
+import datetime
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 
 from machine import facts
+from pipeline.test_payload_bytes import digests, listed
 from support.checkout import NPU_COMPILER, NPU_LIBRARY, ROOT, Checkout, make_checkout
 
 RESULT = Path(__file__).with_name("storage.json")
@@ -79,58 +81,118 @@ def serving(app: Counted) -> Iterator[str]:
         server.shutdown()
 
 
-def run(checkout: Checkout, jobs: Path, endpoint: str, *words: str) -> subprocess.Popen[str]:
-    tools = [tool for tool in (NPU_LIBRARY, NPU_COMPILER) if (tool / ".installed").is_file()]
-    job = f"{SNAKEMAKE.parent / 'python'} {ROOT / 'benchmarks/storage_job.py'}"
-    linked = " ".join(str(tool.resolve()) for tool in tools)
-    with (jobs / "client.log").open("a") as log:
-        return subprocess.Popen(
-            [
-                str(SNAKEMAKE),
-                *("--profile", "profiles/storage"),
-                *("--default-storage-prefix", f"s3://{BUCKET}/run"),
-                *("--storage-s3-endpoint-url", endpoint),
-                *("--executor", "cluster-generic"),
-                *("--cluster-generic-submit-cmd", f"{job} submit {jobs} {linked} --"),
-                *("--cluster-generic-status-cmd", f"{job} status"),
-                *("--jobs", "2", "--seconds-between-status-checks", "2"),
-                *words,
-            ],
-            cwd=checkout.folder,
-            env={
-                **os.environ,
-                "AWS_ACCESS_KEY_ID": CLIENT,
-                "AWS_SECRET_ACCESS_KEY": "secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            },
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
+class Bench:
+    """A checkout where Snakemake runs, and the folders where its jobs do.
+
+    Args:
+        endpoint: of the storage.
+    """
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self._jobs, self._endpoint = folder / "jobs", endpoint
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        self.checkout = make_checkout(folder / "client")
+
+    def run(self, *words: str) -> int:
+        """Run the page's command to its end, and return its exit code."""
+        job = f"{sys.executable} {ROOT / 'benchmarks/storage_job.py'}"
+        tools = [one for one in (NPU_LIBRARY, NPU_COMPILER) if (one / ".installed").is_file()]
+        installed = " ".join(str(tool.resolve()) for tool in tools)
+        with (self._jobs / "client.log").open("a") as log:
+            return subprocess.call(
+                [
+                    *(str(SNAKEMAKE), "--profile", "profiles/storage"),
+                    *("--default-storage-prefix", f"s3://{BUCKET}/run"),
+                    *("--storage-s3-endpoint-url", self._endpoint),
+                    *("--executor", "cluster-generic", "--jobs", "2"),
+                    *("--cluster-generic-submit-cmd", f"{job} submit {self._jobs} {installed} --"),
+                    *("--cluster-generic-status-cmd", f"{job} status"),
+                    *("--seconds-between-status-checks", "2"),
+                    *words,
+                ],
+                cwd=self.checkout.folder,
+                env={**os.environ, **credentials(CLIENT)},
+                stdout=log,
+                stderr=log,
+            )
+
+    def told(self) -> str:
+        return (self._jobs / "client.log").read_text()
+
+    def folders(self) -> list[str]:
+        """Name the jobs that had a folder of their own."""
+        return sorted(one.name for one in self._jobs.iterdir() if one.is_dir())
+
+
+def credentials(name: str) -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+
+
+def verified(checkout: Checkout) -> dict[str, dict[str, Any]]:
+    """Verify each release, and compare its payload with the list of the local pipeline's."""
+    releases = {}
+    for manifest in sorted(checkout.release().glob("[!.]*/MANIFEST.json")):
+        folder = manifest.parent
+        done = checkout.run(sys.executable, "-m", "phiforge", "verify", str(folder), check=False)
+        expected = {
+            file: one for file, one in listed().items() if file.startswith(f"{folder.name}/")
+        }
+        payload = {
+            file: one for file, one in digests(folder.name, folder).items() if file in expected
+        }
+        releases[folder.name] = {
+            "verify": done.returncode,
+            "bytes_as_locally": bool(expected) and payload == expected,
+            "payload_bytes": sum((folder.parent / file).stat().st_size for file in payload),
+        }
+    return releases
+
+
+def measure(bench: Bench, storage: Counted, chosen: list[str]) -> dict[str, Any]:
+    words = ["all", *chosen]
+    started = time.monotonic()
+    code = bench.run(*words)
+    assert code == 0, bench.told()[-4000:]
+    result: dict[str, Any] = {
+        "seconds": round(time.monotonic() - started),
+        "releases": verified(bench.checkout),
+        "jobs": {who: dict(sorted(counted.items())) for who, counted in sorted(storage.of.items())},
+        "own_folders": bench.folders(),
+    }
+    storage.of.clear()
+    assert bench.run(*words) == 0 and "Nothing to be done" in bench.told(), bench.told()[-4000:]
+    result["nothing_to_do"] = dict(sorted(storage.of[CLIENT].items()))
+    return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variants", nargs="*", default=[])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--variants", nargs="*", default=[], help="by default every one")
     parser.add_argument("--folder", type=Path, help="keep everything here")
     arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="phiforge-storage-"))
-    (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    checkout = make_checkout(folder / "client")
-    app = Counted()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    chosen = [f"variants={','.join(arguments.variants)}"] if arguments.variants else []
-    with serving(app) as endpoint:
-        boto3.client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1",
-            aws_access_key_id="bench", aws_secret_access_key="secret",
-        ).create_bucket(Bucket=BUCKET)  # fmt: skip
-        started = time.monotonic()
-        words = ["all", *(["--config", *chosen] if chosen else [])]
-        code = run(checkout, folder / "jobs", endpoint, *words).wait()
-        print(f"exit code {code} after {time.monotonic() - started:.0f} s")
-    print(json.dumps(app.of, indent=1, sort_keys=True))
-    print(facts() and RESULT)
+    storage = Counted()
+    with (
+        tempfile.TemporaryDirectory(prefix="phiforge-storage-") as scratch,
+        serving(storage) as url,
+    ):
+        create_bucket(url)
+        chosen = ["--config", f"variants={','.join(arguments.variants)}"]
+        bench = Bench(arguments.folder or Path(scratch), url)
+        result = measure(bench, storage, chosen if arguments.variants else [])
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    text = json.dumps({**result, "date": today, "machine": facts()}, indent=2, sort_keys=True)
+    RESULT.write_text(text + "\n")
+    print(text)
+
+
+def create_bucket(endpoint: str) -> None:
+    """Make the bucket, as whoever has the storage does."""
+    key = {"aws_access_key_id": "bench", "aws_secret_access_key": "any"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **key)
+    client.create_bucket(Bucket=BUCKET)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def submit(folder: Path, tools: list[Path], script: Path) -> Path:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,  # Ctrl-C is Snakemake's to take
     )
     return job
 

@@ -6,6 +6,7 @@ job. Methods that are named like a type of `phiforge.jobs` build that job.
 
 import inspect
 import json
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -16,6 +17,7 @@ from phiforge import cluster, jobs, rule_params
 from phiforge.blocked_rows import Rows, Target
 from phiforge.cache import PAYLOADS
 from phiforge.jobs import Blocked
+from phiforge.project import PROJECT, project_state
 from phiforge.remote import inbox
 from phiforge.rule_params import Names
 from phiforge.settings.first_layers import first_layers, source_block, with_first_layers
@@ -145,7 +147,10 @@ class Jobs:
     def environment(self) -> dict[str, str]:
         """Variables of every job: where others and keys are, which shapes no result."""
         found = rule_params.environment(self.settings, self._signing)
-        found[PAYLOADS] = json.dumps(self._payloads) if self._payloads else ""
+        if self._payloads:
+            here = {name: project_state()[name] for name in ("commit", "clean")}
+            found[PAYLOADS] = json.dumps(self._payloads)
+            found[PROJECT] = os.environ.get(PROJECT) or json.dumps(here)
         return found | cluster.environment(self.settings.devices, self.blocked)
 
     # Models
