@@ -27,6 +27,7 @@ MARKED = [
     "README.md: dry run: the first runs these very tests, the others fetch and build for minutes",
     "README.md: dry run: needs 24 GiB of memory, a download of 7.6 GB, and an hour",
     *["docs/cluster.md: not run: needs a Slurm cluster; benchmarks/cluster.py runs it on one"] * 2,
+    *["docs/cluster.md: not run: needs machines; benchmarks/storage.py runs it on this one"] * 2,
     "docs/container.md: not run: needs mmdebstrap, buildah and a package index",
     "docs/container.md: not run: needs the image; benchmarks/container.py runs this command",
     "docs/devices.md: dry run: needs a lab host with an Intel NPU",
