@@ -42,7 +42,7 @@ rule all:
     """Everything that is configured, built, checked and released."""
     default_target: True
     input:
-        JOBS.targets.results(),
+        outside_storage(JOBS.targets.results()),
 
 
 rule receipts:

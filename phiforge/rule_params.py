@@ -17,6 +17,8 @@ from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.settings import Settings
 from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
+_STAY = ("inbox", "gates", "released", "indexed", "promotions")
+
 
 class Names(Protocol):
     """The wildcards of a job; a rule without ``{device}`` has no ``device``."""
@@ -103,10 +105,11 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def in_checkout(files: Any) -> Any:
-    """Mark inputs that no storage carries: a job's folder has them, for git tracks them.
+def outside_storage(files: Any) -> Any:
+    """Mark files that no storage carries.
 
-    A job that reads what a courier brought runs where Snakemake runs.
+    A job elsewhere has what git tracks. What a courier brought, and what follows from receipts,
+    stays where Snakemake runs, and so do the jobs that read or write it.
 
     Args:
         files: a path, paths, or the function of a job's names that returns either.
@@ -114,11 +117,13 @@ def in_checkout(files: Any) -> Any:
     from snakemake.io import local, sourcecache_entry
 
     if callable(files):
-        return with_signature(lambda names: in_checkout(files(names)))
+        return with_signature(lambda names: outside_storage(files(names)))
     if not isinstance(files, str | Path):
-        return [in_checkout(one) for one in files]
+        return [outside_storage(one) for one in files]
     path = str(files)
-    return local(path) if path.startswith("artifacts/") else sourcecache_entry(path, path)
+    if not path.startswith("artifacts/"):
+        return sourcecache_entry(path, path)
+    return local(path) if path.split("/")[1] in _STAY else path
 
 
 def plan_quickly() -> None:

@@ -139,9 +139,9 @@ class Jobs:
         """Return the function that gives Snakemake a rule param: the job that ``build`` builds."""
         return rule_params.job_param(build, Path("artifacts/jobs"), self._dry_run)
 
-    def in_checkout(self, files: Any) -> Any:
-        """Mark inputs that no storage carries, if there is one; without, nothing is paid."""
-        return rule_params.in_checkout(files) if self._payloads else files
+    def outside_storage(self, files: Any) -> Any:
+        """Mark files that no storage carries, if there is one; without, nothing is paid."""
+        return rule_params.outside_storage(files) if self._payloads else files
 
     @property
     def environment(self) -> dict[str, str]:

@@ -4,9 +4,9 @@ rule check:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         source="artifacts/source/{model}/SOURCE.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=in_checkout(JOBS.golden),
-        acceptance=in_checkout(SETTINGS.acceptance),
-        beside=in_checkout(JOBS.check_beside),
+        golden=outside_storage(JOBS.golden),
+        acceptance=outside_storage(SETTINGS.acceptance),
+        beside=outside_storage(JOBS.check_beside),
         first_layers=JOBS.first_layers,
     output:
         receipt="artifacts/checks/{model}/{variant}/{device}.json",

@@ -36,7 +36,7 @@ PAGE_TEMPLATES = [
     for name in ("base.html.j2", "overview.html.j2", "page.css", "page.html.j2")
 ]
 param = JOBS.param
-in_checkout = JOBS.in_checkout
+outside_storage = JOBS.outside_storage
 os.environ.update(JOBS.environment)
 rule_params.plan_quickly()
 atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)

@@ -5,11 +5,11 @@ rule gate:
         base=JOBS.judged_base,
         receipts=JOBS.receipts_of,
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=in_checkout(JOBS.golden),
-        acceptance=in_checkout(SETTINGS.acceptance),
-        public_keys=in_checkout(JOBS.public_keys),
+        golden=outside_storage(JOBS.golden),
+        acceptance=outside_storage(SETTINGS.acceptance),
+        public_keys=outside_storage(JOBS.public_keys),
     output:
-        verdict="artifacts/gates/{model}/{variant}.json",
+        verdict=outside_storage("artifacts/gates/{model}/{variant}.json"),
     log:
         "artifacts/logs/gate/{model}.{variant}.log",
     resources:

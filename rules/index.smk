@@ -1,11 +1,11 @@
 rule index:
     """What is released of a model, and which to choose on which hardware; the page that shows it."""
     input:
-        releases=JOBS.releases_of,
-        templates=in_checkout(PAGE_TEMPLATES),
-        hardware=in_checkout("config/hardware.yaml"),
+        releases=outside_storage(JOBS.releases_of),
+        templates=outside_storage(PAGE_TEMPLATES),
+        hardware=outside_storage("config/hardware.yaml"),
     output:
-        record="artifacts/indexed/{model}.json",
+        record=outside_storage("artifacts/indexed/{model}.json"),
     log:
         "artifacts/logs/index/{model}.log",
     resources:
@@ -24,10 +24,10 @@ rule index:
 rule page:
     """One page over all models that are released here."""
     input:
-        indexes=JOBS.targets.indexes(),
-        templates=in_checkout(PAGE_TEMPLATES),
+        indexes=outside_storage(JOBS.targets.indexes()),
+        templates=outside_storage(PAGE_TEMPLATES),
     output:
-        record="artifacts/indexed/page.html",
+        record=outside_storage("artifacts/indexed/page.html"),
     log:
         "artifacts/logs/page.log",
     resources:

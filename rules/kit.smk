@@ -3,9 +3,9 @@ rule kit:
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
         reference="artifacts/reference/{model}/REFERENCE.json",
-        golden=in_checkout(JOBS.golden),
-        acceptance=in_checkout(SETTINGS.acceptance),
-        lock=in_checkout(JOBS.kit_lock),
+        golden=outside_storage(JOBS.golden),
+        acceptance=outside_storage(SETTINGS.acceptance),
+        lock=outside_storage(JOBS.kit_lock),
     output:
         kit="artifacts/kits/{model}/{variant}/{device}.zip",
     log:

@@ -8,8 +8,8 @@ rule place:
     """
     input:
         source="artifacts/source/{model}/SOURCE.json",
-        calibration=in_checkout(lambda names: calibration(SETTINGS.models, names)),
-        golden=in_checkout(JOBS.golden),
+        calibration=outside_storage(lambda names: calibration(SETTINGS.models, names)),
+        golden=outside_storage(JOBS.golden),
     output:
         record="artifacts/placement/{model}/RECORD.json",
     log:

@@ -1,10 +1,10 @@
 rule promote:
     """A release whose device receipts satisfy the policy gets a signed promotion."""
     input:
-        release="artifacts/released/{model}/{variant}.json",
+        release=outside_storage("artifacts/released/{model}/{variant}.json"),
         build="artifacts/build/{model}/{variant}/BUILD.json",
     output:
-        record="artifacts/promotions/{model}/{variant}.json",
+        record=outside_storage("artifacts/promotions/{model}/{variant}.json"),
     log:
         "artifacts/logs/promote/{model}.{variant}.log",
     resources:
@@ -23,7 +23,7 @@ rule promote:
 rule stable:
     """Says what is stable; fails, naming each missing receipt, where something is not."""
     input:
-        promotions=JOBS.targets.promotions(),
+        promotions=outside_storage(JOBS.targets.promotions()),
     log:
         "artifacts/logs/stable.log",
     params:

@@ -4,7 +4,7 @@ rule publish:
     It has no output: whether a release is published is asked where it is published.
     """
     input:
-        releases=JOBS.targets.releases_to_publish(),
+        releases=outside_storage(JOBS.targets.releases_to_publish()),
     log:
         "artifacts/logs/publish.log",
     params:

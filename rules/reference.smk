@@ -2,7 +2,7 @@ rule reference:
     """transformers answers the golden prompts once per model, in float32: the ground truth."""
     input:
         source="artifacts/source/{model}/SOURCE.json",
-        golden=in_checkout(JOBS.golden),
+        golden=outside_storage(JOBS.golden),
     output:
         record="artifacts/reference/{model}/REFERENCE.json",
     log:

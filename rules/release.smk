@@ -6,11 +6,11 @@ rule release:
     """
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
-        verdict="artifacts/gates/{model}/{variant}.json",
-        template=in_checkout("phiforge/release/card.md.j2"),
-        snippet=in_checkout(JOBS.snippet),
+        verdict=outside_storage("artifacts/gates/{model}/{variant}.json"),
+        template=outside_storage("phiforge/release/card.md.j2"),
+        snippet=outside_storage(JOBS.snippet),
     output:
-        record="artifacts/released/{model}/{variant}.json",
+        record=outside_storage("artifacts/released/{model}/{variant}.json"),
     log:
         "artifacts/logs/release/{model}.{variant}.log",
     resources:

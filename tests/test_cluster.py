@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.io import is_flagged
 
 from phiforge.cluster import SNAKEMAKES_MB, blocked_by_plan
 from phiforge.rules import Jobs
@@ -201,3 +202,15 @@ def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: P
 def test_a_row_is_not_blocked_without_its_device(rows: Path) -> None:
     row = load_devices([ROOT / "config/devices.yaml", rows])["npu-4000"]
     assert blocked_row(row, {}) is None
+
+
+def test_what_no_storage_carries_is_marked_only_where_there_is_a_storage() -> None:
+    assert JOBS.outside_storage(JOBS.golden) is JOBS.golden
+    assert "PHIFORGE_PAYLOADS" not in JOBS.environment
+    stored = Jobs(SETTINGS, payloads={"url": "s3://bucket/payloads", "options": {}})
+    golden = stored.outside_storage(stored.golden)(NAMES)
+    assert golden == str(SETTINGS.models["phi3-tiny"].golden) and "local" not in golden.flags
+    assert is_flagged(golden, "sourcecache_entry"), "git tracks it, so each job has it"
+    verdict, receipt = stored.outside_storage(["artifacts/gates/a/b.json", "artifacts/checks/c"])
+    assert is_flagged(verdict, "local") and not is_flagged(receipt, "local")
+    assert set(json.loads(stored.environment["PHIFORGE_PROJECT"])) == {"commit", "clean"}
