@@ -17,7 +17,7 @@ from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.settings import Settings
 from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
-_STAY = ("inbox", "gates", "released", "indexed", "promotions")
+_STAY = ("inbox", "placement", "gates", "released", "indexed", "promotions")
 
 
 class Names(Protocol):
@@ -108,8 +108,8 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
 def outside_storage(files: Any) -> Any:
     """Mark files that no storage carries.
 
-    A job elsewhere has what git tracks. What a courier brought, and what follows from receipts,
-    stays where Snakemake runs, and so do the jobs that read or write it.
+    A job elsewhere has what git tracks. What a courier brought, what is written into the checkout,
+    and what follows from receipts stays where Snakemake runs; so do the jobs that read or write it.
 
     Args:
         files: a path, paths, or the function of a job's names that returns either.

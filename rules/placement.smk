@@ -11,7 +11,7 @@ rule place:
         calibration=outside_storage(lambda names: calibration(SETTINGS.models, names)),
         golden=outside_storage(JOBS.golden),
     output:
-        record="artifacts/placement/{model}/RECORD.json",
+        record=outside_storage("artifacts/placement/{model}/RECORD.json"),
     log:
         "artifacts/logs/place/{model}.log",
     benchmark:
@@ -36,8 +36,10 @@ rule place:
 rule placement:
     """Every chosen model's placement."""
     input:
-        [
-            f"artifacts/placement/{model}/RECORD.json"
-            for model in SETTINGS.chosen_models
-            if not SETTINGS.models[model].whole
-        ],
+        outside_storage(
+            [
+                f"artifacts/placement/{model}/RECORD.json"
+                for model in SETTINGS.chosen_models
+                if not SETTINGS.models[model].whole
+            ]
+        ),
