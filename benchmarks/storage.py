@@ -133,16 +133,15 @@ def verified(checkout: Checkout) -> dict[str, dict[str, Any]]:
     releases = {}
     for manifest in sorted(checkout.release().glob("[!.]*/MANIFEST.json")):
         folder = manifest.parent
-        done = checkout.run(sys.executable, "-m", "phiforge", "verify", str(folder), check=False)
-        expected = {
-            file: one for file, one in listed().items() if file.startswith(f"{folder.name}/")
-        }
+        command = ("-m", "phiforge", "verify", "--any-signer", str(folder))
+        done = checkout.run(sys.executable, *command, check=False)
+        found, expected = digests(folder.name, folder), listed()
         payload = {
-            file: one for file, one in digests(folder.name, folder).items() if file in expected
+            file: one for file, one in expected.items() if file.startswith(f"{folder.name}/")
         }
         releases[folder.name] = {
             "verify": done.returncode,
-            "bytes_as_locally": bool(expected) and payload == expected,
+            "bytes_as_locally": bool(payload) and payload.items() <= found.items(),
             "payload_bytes": sum((folder.parent / file).stat().st_size for file in payload),
         }
     return releases
