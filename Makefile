@@ -51,7 +51,8 @@ verify.pyz: $(INSTALLED)
 
 # Optional: Snakemake with its plugins for profiles/slurm, or for profiles/storage (docs/cluster.md). The main
 # environment is read from there and knows nothing of them: a broken plugin would break every Snakemake.
-slurm storage: %: .venv-%/.installed
+slurm: .venv-slurm/.installed
+storage: .venv-storage/.installed
 
 PACKAGES := lib/python3.11/site-packages
 .venv-slurm/.installed .venv-storage/.installed: .venv-%/.installed: envs/%.lock $(INSTALLED)
