@@ -128,7 +128,7 @@ def _run(argv: Sequence[str]) -> None:
 def _payloads(argv: Sequence[str]) -> "Payloads | None":
     """Return what carries payloads to and from a command; None: the file system is shared."""
     storage = os.environ.get(PAYLOADS)
-    if not storage:
+    if not storage or not argv:
         return None
     _refuse_another_checkout(Path.cwd())
     from phiforge.cache.payloads import Payloads

@@ -148,7 +148,8 @@ class Jobs:
         """Variables of every job: where others and keys are, which shapes no result."""
         found = rule_params.environment(self.settings, self._signing)
         if self._payloads:
-            here = {name: project_state()[name] for name in ("commit", "clean")}
+            state = project_state()
+            here = {name: state[name] for name in ("commit", "clean")}
             found[PAYLOADS] = json.dumps(self._payloads)
             found[PROJECT] = os.environ.get(PROJECT) or json.dumps(here)
         return found | cluster.environment(self.settings.devices, self.blocked)

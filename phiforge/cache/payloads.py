@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS, name_problem
+from phiforge.artifact.file_lock import file_lock
 from phiforge.artifact.manifest import read_checksums
 from phiforge.artifact.origin import origin_path
 from phiforge.artifact.record import read_record
@@ -64,7 +65,10 @@ class Payloads:
                     if not path.is_file() and self._client.size(name) is not None:
                         self._client.download(name, path)
             else:
-                self._fetch_tree(record)
+                tree = _tree(record)
+                # Two gates may want the payload of one base.
+                with file_lock(tree.with_name(f".{tree.name}.fetch")):
+                    self._fetch_tree(record, tree)
         _tell("fetched", self._files)
 
     def store(self) -> None:
@@ -83,8 +87,7 @@ class Payloads:
                     self._files.put(tree / name, digest)
         _tell("stored", self._files)
 
-    def _fetch_tree(self, record: Path) -> None:
-        tree = _tree(record)
+    def _fetch_tree(self, record: Path, tree: Path) -> None:
         with TemporaryDirectory(prefix="phiforge-payload-") as folder:
             if record.name == BUILD and (payload := read_record(record).get("artifact_sha256")):
                 self._files.get(f"{CHECKSUMS} of {record}", payload, Path(folder) / CHECKSUMS)

@@ -1,6 +1,7 @@
 """What a record names reaches a machine that has the record only, whole or not at all."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_what_an_earlier_record_named_gives_way(shelf: Shelf, maker: Agent, tmp_
     (there / "payload/left-over.bin").write_bytes(b"of another version")
     Payloads(received(maker, there), shelf.configured).fetch()
     assert not (there / "payload/left-over.bin").exists()
+
+
+def test_jobs_that_want_the_same_payload_wait_for_each_other(
+    shelf: Shelf, maker: Agent, tmp_path: Path
+) -> None:
+    command = received(maker, tmp_path / "there")
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(Payloads(command, shelf.configured).fetch) for _ in range(2)]
+    assert [one.result() for one in both] == [None, None]
+    assert verify(tmp_path / "there/payload") == verify(maker.folder / "build/payload")
 
 
 @pytest.mark.parametrize(("data", "name"), [(b"WEIGHTS", "changed-file"), (None, "missing-file")])
