@@ -26,8 +26,8 @@ from phiforge.receipts.receipt_files import envelope_path
 from phiforge.settings.config import Storage
 
 SOURCE, BUILD, REFERENCE = "SOURCE.json", "BUILD.json", "REFERENCE.json"
-_MAKE = ("place", "reference", "convert", "rebuild", "compare")
-_READ = (*_MAKE, "check", "blocked", "kit", "gate", "release")
+_READ: tuple[str, ...] = ("place", "reference", "convert", "rebuild", "compare", "check")
+_READ += ("blocked", "kit", "gate", "release")
 _MADE = {
     "fetch": "--into",
     "reference": "--into",
