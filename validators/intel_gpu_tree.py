@@ -47,6 +47,9 @@ def command_in_tree(
         "OCL_ICD_VENDORS": "/opt/intel-gpu/vendors",
         "OPENCL_LAYERS": str(LAYER),
         "POCL_CACHE_DIR": str(write / _KERNELS),
+        # Work-groups of one or two it would unroll, and there forget the sub-groups' storage: the
+        # kernel does not load, and the process dies (softmax_gpu_bf over 5 keys).
+        "POCL_FULL_REPLICATION_THRESHOLD": "0",
         **{name: os.environ[name] for name in _DIAGNOSTICS if name in os.environ},
     }
     return [

@@ -1,17 +1,26 @@
 """Single operators in OpenVINO's GPU and CPU plugins, run in the tree of `make intel-gpu`.
 
     python3.11 gpu_operators.py softmax [PROPERTY=VALUE]...
+    python3.11 gpu_operators.py artifacts/build/phi3-tiny/openvino-fp16/payload [PROPERTY=VALUE]...
 
-The properties are the GPU's. Prints JSON: ``devices`` that OpenVINO lists, ``about`` the GPU, and
-the largest ``error`` of the GPU's result against the CPU's.
+The properties are the GPU's. Prints JSON: ``devices`` that OpenVINO lists, ``about`` the GPU, the
+largest ``error`` of the GPU's result against the CPU's in float32, and ``kl``, the largest KL
+divergence of a position where both are logits: of a whole IR, given 5 tokens (or TOKENS=<count>).
 """
 
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
 from openvino import opset14 as ops
+
+from phiforge.artifact.payload_files import OPENVINO_IR
+from validators.metrics import log_probabilities
+from validators.openvino_pipeline import inputs_of
+from validators.runtimes.openvino import PINNED
 
 NOISE = np.random.default_rng(0).standard_normal((1, 3, 256), np.float32)
 
@@ -43,17 +52,28 @@ def product() -> tuple[openvino.Model, np.ndarray]:
     return openvino.Model([ops.matmul(values, weights, False, True)], [values]), NOISE
 
 
+def whole(payload: str, tokens: int) -> tuple[openvino.Model, dict[str, Any]]:
+    """The IR of ``payload``, and as many tokens for it."""
+    model = openvino.Core().read_model(Path(payload) / OPENVINO_IR)
+    return model, inputs_of(model, [5 + 37 * at % 900 for at in range(tokens)])
+
+
 def main(operator: str, *properties: str) -> None:
     core = openvino.Core()
     found: dict[str, object] = {"devices": core.available_devices}
     if "GPU" in core.available_devices:
         names = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "GPU_EXECUTION_UNITS_COUNT")
         found["about"] = {name: core.get_property("GPU", name) for name in names}
-        model, given = {"softmax": softmax, "norm": norm, "product": product}[operator]()
-        pinned = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-        asked = {"GPU": {**pinned, **dict(one.split("=") for one in properties)}, "CPU": pinned}
-        gpu, cpu = (core.compile_model(model, name, asked[name])(given)[0] for name in asked)
+        given = dict(one.split("=") for one in properties)
+        tokens = int(given.pop("TOKENS", 5))
+        single = {"softmax": softmax, "norm": norm, "product": product}.get(operator)
+        model, values = whole(operator, tokens) if single is None else single()
+        asked = {"GPU": {**PINNED, **given}, "CPU": PINNED}
+        gpu, cpu = (core.compile_model(model, name, asked[name])(values)[0] for name in asked)
         found["error"] = float(np.abs(gpu - cpu).max())
+        if single is None:
+            right, near = log_probabilities(cpu), log_probabilities(gpu)
+            found["kl"] = float((np.exp(right) * (right - near)).sum(axis=-1).max())
     print(json.dumps(found))
 
 
