@@ -199,7 +199,7 @@ def test_half_precision_is_right_but_for_the_fused_attention(fp16: Path, tmp_pat
     found, _ = operator(
         fp16, tmp_path, half, "KV_CACHE_PRECISION=f16", "GPU_ENABLE_SDPA_OPTIMIZATION=NO"
     )
-    assert 1e-7 < found["kl"] < 1e-4  # PyTorch's float16: 6.9e-6; float32: 3e-13
+    assert 1e-7 < found["kl"] < 1e-4  # PyTorch's float16: 6.9e-6; float32: 5e-13
     text = PRELUDE.read_text(encoding="utf-8")
     without = written(tmp_path / "without.cl", text.split("/* PoCL 6.0 has no half forms")[0])
     for name in ("softmax", "product"):

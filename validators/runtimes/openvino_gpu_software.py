@@ -6,8 +6,8 @@ Settings: ``device``, GPU; ``prompt_tokens`` and ``answer_tokens``, the longest 
 The plugin is that of the wheel that users install, given the guide's ``ov_config``; it runs its
 graph passes, kernel selection and OpenCL kernels on PoCL, an OpenCL in software, which answers as
 an Intel GPU through a layer of ours (envs/intel_gpu). No GPU, no driver of one and none of oneDNN's
-kernels is involved. Float32 is pinned, and also where the speed is measured: in half precision, the
-plugin's default, PoCL is wrong (docs/without-the-hardware.md).
+kernels is involved. Float32 is pinned, and also where the speed is measured: PoCL cannot run the
+fused attention of half precision, the plugin's default (docs/without-the-hardware.md).
 """
 
 import ctypes
