@@ -49,7 +49,7 @@ def test_the_minimal_environment_is_minimal(verifier: Verifier) -> None:
     for package in ("torch", "openvino", "yaml", "securesystemslib", "jinja2"):
         done = subprocess.run([str(verifier.python), "-I", "-c", f"import {package}"], check=False)
         assert done.returncode != 0, package
-    assert verifier.program.stat().st_size < 60_000
+    assert verifier.program.stat().st_size < 64_000
 
 
 @pytest.mark.parametrize("variant", available_variants())
