@@ -66,6 +66,7 @@ def write_model(folder: Path, name: str) -> None:
     """Write a model file like phi3-tiny's, with the same source."""
     tiny = ROOT / "models/phi3-tiny"
     document = yaml.safe_load((ROOT / "config/models/phi3-tiny.yaml").read_text("utf-8"))
+    del document["calibration"], document["placement"]  # which is of phi3-tiny alone
     document |= {"name": name, "golden": str(tiny / "golden.yaml")}
     document["source"]["path"] = str(tiny)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
