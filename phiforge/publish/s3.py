@@ -3,6 +3,8 @@
 fsspec's own, s3fs, pins a botocore that the lock's boto3 does not work with.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -57,12 +59,8 @@ class S3FileSystem(AbstractFileSystem):  # type: ignore[misc]
             FileNotFoundError: there is no such object.
         """
         bucket, _slash, key = path.partition("/")
-        try:
+        with _expecting(path):
             found = self._client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if not _missing(error):
-                raise
-            raise FileNotFoundError(path) from None
         return {"name": path, "size": found["ContentLength"], "type": "file"}
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
@@ -94,18 +92,25 @@ class S3FileSystem(AbstractFileSystem):  # type: ignore[misc]
             FileNotFoundError: there is no such object.
         """
         bucket, _slash, key = rpath.partition("/")
-        try:
+        with _expecting(rpath):
             self._client.download_file(bucket, key, lpath)
-        except ClientError as error:
-            if not _missing(error):
-                raise
-            raise FileNotFoundError(rpath) from None
 
     def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete the objects below ``path``."""
         for found in self.find(path):
             bucket, _slash, key = found.partition("/")
             self._client.delete_object(Bucket=bucket, Key=key)
+
+
+@contextmanager
+def _expecting(path: str) -> Iterator[None]:
+    """Raise a `FileNotFoundError` where S3 says that there is no such object."""
+    try:
+        yield
+    except ClientError as error:
+        if not _missing(error):
+            raise
+        raise FileNotFoundError(path) from None
 
 
 def _missing(error: ClientError) -> bool:

@@ -5,9 +5,7 @@ noted of their conversions: nothing is measured here.
 """
 
 import argparse
-import base64
 import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,7 +29,7 @@ from phiforge.release.tracking import link_record
 from phiforge.release.versions import RELEASE, changes_of, versions_of
 from phiforge.settings.hardware import load_hardware
 from phiforge.trust import TrustError
-from phiforge.trust.document import parse_record
+from phiforge.trust.document import from_base64, parse_json, parse_record
 
 INDEX = "index.json"
 CARD = "README.md"
@@ -134,8 +132,9 @@ def _conversion(release: Path, benchmarks: Path) -> dict[str, float] | None:
     those of https://snakemake.readthedocs.io, "Benchmark Rules".
     """
     noted = benchmarks / f"{release.parent.name}.{release.name}.tsv"
-    envelope = read_record(release / "evidence/provenance.dsse.json")
-    if is_taken(json.loads(base64.b64decode(envelope["payload"]))):
+    signed = release / "evidence/provenance.dsse.json"
+    statement = from_base64(read_record(signed)["payload"], str(signed))
+    if is_taken(parse_json(statement, str(signed))):
         return None
     try:
         (row,) = csv.DictReader(noted.read_text("utf-8").splitlines(), delimiter="\t")

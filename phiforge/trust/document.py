@@ -1,5 +1,7 @@
 """Read JSON that someone else wrote: bounded in size, depth and number of values."""
 
+import base64
+import binascii
 import json
 import math
 import re
@@ -103,3 +105,18 @@ def member(value: Any, kind: type, *path: str | int, where: str) -> Any:
 
 def _lacks(path: tuple[str | int, ...], where: str) -> TrustError:
     return TrustError("malformed", f"lacks '{'.'.join(map(str, path))}'", where)
+
+
+def from_base64(text: str, where: str) -> bytes:
+    """Return the bytes of ``text``.
+
+    Raises:
+        TrustError: ``malformed``: it is not base64, or not in its one canonical form.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if base64.b64encode(data).decode() != text:
+        raise TrustError("malformed", "holds text that is not base64", where)
+    return data

@@ -5,13 +5,12 @@ https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phiforge.artifact.record import canonical
 from phiforge.trust import TrustError
-from phiforge.trust.document import member, parse_json
+from phiforge.trust.document import from_base64, member, parse_json
 from phiforge.trust.keys import PublicKey, Signer
 from phiforge.trust.statement import check_statement
 
@@ -99,18 +98,3 @@ def _read(envelope: Mapping[str, Any], where: str) -> tuple[bytes, list[tuple[st
         signature = from_base64(member(entry, str, "sig", where=where), where)
         signatures.append((keyid, signature))
     return payload, signatures
-
-
-def from_base64(text: str, where: str) -> bytes:
-    """Return the bytes of ``text``.
-
-    Raises:
-        TrustError: ``malformed``: it is not base64, or not in its one canonical form.
-    """
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if base64.b64encode(data).decode() != text:
-        raise TrustError("malformed", "holds text that is not base64", where)
-    return data

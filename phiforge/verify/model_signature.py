@@ -12,8 +12,8 @@ from typing import Any
 from cryptography import x509
 
 from phiforge.trust import TrustError
-from phiforge.trust.document import member
-from phiforge.trust.envelope import from_base64, open_envelope
+from phiforge.trust.document import from_base64, member
+from phiforge.trust.envelope import open_envelope
 from phiforge.trust.keys import public_key
 from phiforge.trust.statement import predicate_of, subject_of
 from phiforge.verify.findings import Finding
