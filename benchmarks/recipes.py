@@ -6,15 +6,17 @@
 
 Reads the builds, references and receipts of such a run. All recipes are compared on the same
 positions: those of the golden prompts within the model's sliding window that no calibration text
-shares, all tokens before them included. The arithmetic is float32 on this CPU. FDT and SDT
+shares, all tokens before them included. Of phi3-tiny, whose golden prompts are few, also on
+conversations of its corpus that are neither. The arithmetic is float32 on this CPU. FDT and SDT
 (phiforge/release/comparison.py) are of the golden prompts that every recipe has answered, from
-the receipts. Writes recipes.json and recipes.md beside this file. The second model:
-tests/support/second_model.py.
+the receipts. The size at Phi-3-mini's shape is computed from the recipe. Writes recipes.json and
+recipes.md beside this file. The second model: tests/support/second_model.py.
 """
 
 import argparse
 import csv
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 import onnxruntime_genai as og
 import openvino as ov
+import torch
 import yaml
 from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
 
 from machine import facts
 from phiforge.release.comparison import diverging
@@ -39,10 +43,14 @@ from validators.reference_tree import Reference, load_reference
 ROOT = Path(__file__).parents[1]
 MODELS = (ROOT / "config/models/phi3-tiny.yaml",)
 # Of each family of runtimes: the form that the official tool makes by itself first.
+# Phi-3-mini's layers, and its embedding and LM head, which have INT8 in all of these.
+LAYERS, ENDS = 32 * 3072 * (9216 + 3072 + 16384 + 8192), 2 * 32064 * 3072
+HELD_OUT, TURNS = 12, 20
 RECIPES = (
     "openvino-int4",
     "openvino-int4-g64",
     "openvino-int4-placed",
+    "openvino-int4-placed-small",
     "openvino-int4-awq",
     "openvino-int4-npu",
     "openvino-int4-npu-cw",
@@ -76,7 +84,10 @@ def measured(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     config = json.loads((ROOT / f"artifacts/source/{name}/files/config.json").read_text())
     window = config.get("sliding_window") or sys.maxsize
     texts = yaml.safe_load((folder / model["calibration"]).read_text(encoding="utf-8"))["texts"]
-    chosen = unshared(reference, [tokenizer.encode(text).ids for text in texts], window)
+    calibration = [tokenizer.encode(text).ids for text in texts]
+    known = {tuple(ids[:end]) for ids in calibration for end in range(1, len(ids) + 1)}
+    chosen = unshared(reference, known, window)
+    conversations = held_out(name, tokenizer, known)
     built = {one: ROOT / f"artifacts/build/{name}/{one}/payload" for one in RECIPES}
     built = {variant: payload for variant, payload in built.items() if payload.is_dir()}
     answers = {one: answered(ROOT / f"artifacts/checks/{name}/{one}") for one in built}
@@ -89,19 +100,24 @@ def measured(model: dict[str, Any], folder: Path) -> dict[str, Any]:
             "bytes": weight_bytes(payload),
             "mean_kl": float(divergence.mean()),
             "max_kl": float(divergence.max()),
+            "held_out_kl": mean_kl(payload, conversations) if conversations else None,
+            "gb_as_phi_3_mini": gigabytes(variant),
             **{key: shares and shares[key] for key in ("fdt", "sdt")},
             "convert_cpu_s": cpu_seconds(f"convert/{name}.{variant}"),
         }
         print(name, variant, recipes[variant], flush=True)
-    positions = sum(map(len, chosen.values()))
-    return {"positions": positions, "answers": len(shared), "recipes": recipes}
+    return {
+        "positions": sum(map(len, chosen.values())),
+        "held_out_positions": sum(len(places) for _, places, _ in conversations),
+        "answers": len(shared),
+        "recipes": recipes,
+    }
 
 
 def unshared(
-    reference: Reference, calibration: list[list[int]], window: int
+    reference: Reference, known: set[tuple[int, ...]], window: int
 ) -> dict[str, list[int]]:
     """Return places among the scored positions, by prompt: those that no calibration has."""
-    known = {tuple(ids[:end]) for ids in calibration for end in range(1, len(ids) + 1)}
     return {
         prompt.id: [
             place
@@ -111,6 +127,51 @@ def unshared(
         for prompt in reference.prompts
         if len(prompt.sequence) <= window
     }
+
+
+def held_out(
+    name: str, tokenizer: Tokenizer, known: set[tuple[int, ...]]
+) -> list[tuple[Any, list[int], Any]]:
+    """Return phi3-tiny's conversations: token ids, places that no calibration has, predictions."""
+    if name != "phi3-tiny":
+        return []
+    folder = ROOT / "models/phi3-tiny"
+    sys.path.insert(0, str(folder))
+    from corpus import long_conversation
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    for number in range(HELD_OUT):
+        talk = long_conversation(TURNS, random.Random(f"held out {number}"))
+        text = talk.prompt(newlines=number % 2 == 0) + talk.answer + "<|end|>"
+        ids = tokenizer.encode(text).ids
+        places = [place for place in range(len(ids) - 1) if tuple(ids[: place + 1]) not in known]
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids])).logits[0, places]
+        found.append((np.array(ids), places, log_probabilities(logits.numpy())))
+    return found
+
+
+def mean_kl(payload: Path, conversations: list[tuple[Any, list[int], Any]]) -> float:
+    """Return the mean KL divergence over the conversations' places."""
+    predict, found = opened(payload), []
+    for ids, places, exact in conversations:
+        found.append((np.exp(exact) * (exact - predict(ids)[places])).sum(-1))
+    return float(np.concatenate(found).mean())
+
+
+def gigabytes(variant: str) -> float | None:
+    """Return the weights' size of an OpenVINO recipe at Phi-3-mini's shape."""
+    recipes = yaml.safe_load((ROOT / "config/variants.yaml").read_text(encoding="utf-8"))
+    if recipes[variant]["format"] != "openvino":
+        return None
+    options = recipes[variant]["options"]
+    bits = options.get("placed")
+    if bits is None:
+        scale = 16 if options["symmetric"] else 20
+        int4 = 4 + (scale / options["group_size"] if options["group_size"] > 0 else 0)
+        bits = options["ratio"] * int4 + (1 - options["ratio"]) * 8
+    return (LAYERS * bits / 8 + ENDS) / 1e9
 
 
 def divergences(payload: Path, reference: Reference, chosen: dict[str, list[int]]) -> Any:
@@ -188,14 +249,29 @@ def cpu_seconds(job: str) -> float:
 def table(models: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table."""
     for name, found in models.items():
-        yield f"**{name}**, {found['positions']} positions, {found['answers']} answers\n"
-        yield "| recipe | bytes | mean KL | max KL | FDT | SDT | CPU s |"
-        yield "|---|---|---|---|---|---|---|"
+        held = found["held_out_positions"]
+        more = f", {held} held-out ones" if held else ""
+        yield f"**{name}**, {found['positions']} positions{more}, {found['answers']} answers\n"
+        columns = (
+            "recipe",
+            "bytes",
+            "GB at Phi-3-mini's shape",
+            "mean KL",
+            "max KL",
+            "held-out mean KL",
+            "FDT",
+            "SDT",
+            "CPU s",
+        )
+        yield f"| {' | '.join(columns)} |"
+        yield "|---" * len(columns) + "|"
         for variant, one in found["recipes"].items():
             fdt, sdt = one["fdt"], one["sdt"]
             diverged = "| - | - |" if fdt is None else f"| {fdt:.1f} | {sdt:.1%} |"
+            size, kl = one["gb_as_phi_3_mini"], one["held_out_kl"]
             yield (
-                f"| `{variant}` | {one['bytes']:,} | {one['mean_kl']:.3g} | {one['max_kl']:.3g} "
+                f"| `{variant}` | {one['bytes']:,} | {f'{size:.2f}' if size else '-'} "
+                f"| {one['mean_kl']:.3g} | {one['max_kl']:.3g} | {f'{kl:.3g}' if kl else '-'} "
                 f"{diverged} {one['convert_cpu_s']:.1f} |"
             )
         yield ""

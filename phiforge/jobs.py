@@ -149,16 +149,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Place:
-    """Measure which of a model's matrices need INT8 most.
+    """Measure what each form costs each of a model's matrices, and choose.
 
     Attributes:
-        group_size: how many INT4 weights share a scale.
-        ratio: the share of the layers' weights that keeps INT4.
+        bits: what the layers' weights may have on average, one choice each.
     """
 
     model: str
-    group_size: int
-    ratio: float
+    bits: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,16 @@ def _cost(
     }
 
 
-def _int8(weight: Tensor) -> Tensor:
+def with_zero_points(weight: Tensor, levels: int) -> Tensor:
+    """Round each row to equal steps between its extremes and 0, as nncf's asymmetric modes do."""
     low, high = weight.amin(-1, keepdim=True).clamp(max=0), weight.amax(-1, keepdim=True)
-    scale = ((high.clamp(min=0) - low) / 255).clamp(min=2.0**-23)
+    scale = ((high.clamp(min=0) - low) / (levels - 1)).clamp(min=2.0**-23)
     zero = (-low / scale).round()
-    return ((weight / scale + zero).round().clamp(0, 255) - zero) * scale
+    return ((weight / scale + zero).round().clamp(0, levels - 1) - zero) * scale
+
+
+def _int8(weight: Tensor) -> Tensor:
+    return with_zero_points(weight, 256)
 
 
 def _int4(weight: Tensor) -> Tensor:

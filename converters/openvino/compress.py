@@ -42,7 +42,21 @@ from phiforge.sources.weights import (
 
 TOOLCHAIN = ("nncf", "numpy", "openvino")
 
-_4_BIT_DEFAULTS = {"all_layers": False, "awq": False, "backup_mode": "int8_asym"}
+_FIXED = {
+    "tool": "nncf.compress_weights",
+    "compression_format": "dequantize",
+    "dataset": None,
+}
+_4_BIT_DEFAULTS = {
+    "all_layers": False,
+    "awq": False,
+    "backup_mode": "int8_asym",
+    "sensitivity_metric": "weight_quantization_error",
+    "scale_estimation": False,
+    "gptq": False,
+    "lora_correction": False,
+    "group_size_fallback": "error",
+}
 _OPENVINO_TYPES = {"BF16": ov.Type.bf16, "F16": ov.Type.f16, "F32": ov.Type.f32}
 
 
@@ -59,8 +73,6 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
         graph = read_ir(base / OPENVINO_IR)
         _read_weights_from(weights, graph, source)
         with _without_torch():
-            if wide := options.get("int8_matrices"):
-                graph = _to_int8(graph, wide, recipe["backup_mode"])
             compressed = _compress(graph, recipe)
         _drop_fp16_cache_hint(compressed)
         number_nodes(compressed)
@@ -82,23 +94,35 @@ def compress(source: Path, into: Path, options: Options, base: Path) -> BuildRec
 
 
 def _recipe(options: Options) -> dict[str, Any]:
-    """Every argument of ``nncf.compress_weights`` in JSON's terms, defaults included."""
-    fixed = {"tool": "nncf.compress_weights", "compression_format": "dequantize", "dataset": None}
+    """Every argument of ``nncf.compress_weights`` in JSON's terms, defaults included.
+
+    Where the parts of a model have forms of their own, each has those of its call.
+    """
     if options["weight_format"] == "int8":
         # optimum-cli's int8 without --sym; nncf takes no other option in this mode
-        return {**fixed, "mode": "int8_asym", "ratio": 1.0, "group_size": -1}
+        return {**_FIXED, **_int8("int8_asym")}
+    if "int4_matrices" not in options:
+        return {**_FIXED, **_4_bits(options)}
+    # all_layers: else nncf takes the last of a part's matrices for the LM head, which gets INT8
+    whole = {"weight_format": "int4", "ratio": 1.0, "all_layers": True}
+    parts = [
+        {**_4_bits({**whole, **part}), "names": list(part["names"])}
+        for part in options["int4_matrices"]
+    ]
+    backup = options.get("backup_mode", _4_BIT_DEFAULTS["backup_mode"])
+    return {**_FIXED, **_int8(backup), "int4_matrices": parts}
+
+
+def _int8(mode: str) -> dict[str, Any]:
+    return {"mode": mode, "ratio": 1.0, "group_size": -1}
+
+
+def _4_bits(options: Options) -> dict[str, Any]:
     return {
-        **fixed,
         "mode": _mode(options),
-        **({"int8_matrices": list(wide)} if (wide := options.get("int8_matrices")) else {}),
         "ratio": float(options["ratio"]),
         "group_size": options["group_size"],
         **{key: options.get(key, default) for key, default in _4_BIT_DEFAULTS.items()},
-        "sensitivity_metric": "weight_quantization_error",
-        "scale_estimation": False,
-        "gptq": False,
-        "lora_correction": False,
-        "group_size_fallback": "error",
     }
 
 
@@ -108,40 +132,39 @@ def _mode(options: Options) -> str:
     return "int4_sym" if options["symmetric"] else "int4_asym"
 
 
-def _to_int8(graph: ov.Model, names: Sequence[str], mode: str) -> ov.Model:
-    """Give these matrices INT8; a call of nncf leaves alone what an earlier one has compressed.
+def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:
+    """Compress the parts with forms of their own, then all that is left.
+
+    A call of nncf leaves alone what an earlier one has compressed.
 
     Raises:
         ConvertError: the graph has no such matrix: the placement is of another model.
     """
-    import nncf
-
+    parts = recipe.get("int4_matrices", ())
     readers = {name: reader(constant) for name, constant in weight_constants(graph)}
-    if unknown := sorted(set(names) - set(readers)):
-        raise ConvertError(
-            f"the model has no matrix '{unknown[0]}', which its placement names",
-            remedy="measure it anew: snakemake placement",
-        )
-    others = [node for name, node in readers.items() if name not in names]
-    return nncf.compress_weights(
-        graph,
-        mode=nncf.CompressWeightsMode(mode),
-        ignored_scope=nncf.IgnoredScope(names=others),
-    )
+    for part in parts:
+        if unknown := sorted(set(part["names"]) - set(readers)):
+            raise ConvertError(
+                f"the model has no matrix '{unknown[0]}', which its placement names",
+                remedy="measure it anew: snakemake placement",
+            )
+        others = [node for name, node in readers.items() if name not in part["names"]]
+        graph = _called(graph, part, others)
+    return _called(graph, recipe)
 
 
-def _compress(graph: ov.Model, recipe: Mapping[str, Any]) -> ov.Model:
+def _called(graph: ov.Model, recipe: Mapping[str, Any], ignored: Sequence[str] = ()) -> ov.Model:
     import nncf
 
     arguments: dict[str, Any] = {
         "mode": nncf.CompressWeightsMode(recipe["mode"]),
         "ratio": recipe["ratio"],
         "group_size": recipe["group_size"],
-        "dataset": recipe["dataset"],
-        "compression_format": nncf.CompressionFormat(recipe["compression_format"]),
-        "ignored_scope": nncf.IgnoredScope(),
+        "dataset": _FIXED["dataset"],
+        "compression_format": nncf.CompressionFormat(_FIXED["compression_format"]),
+        "ignored_scope": nncf.IgnoredScope(names=list(ignored)),
     }
-    if recipe["mode"] != "int8_asym":
+    if recipe["mode"] not in ("int8_asym", "int8_sym"):
         arguments |= {
             "all_layers": recipe["all_layers"],
             "awq": recipe["awq"],

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from phiforge.settings.blocks import Block, mistake
 
 _REQUIRED = {"int4": ("symmetric", "group_size", "ratio"), "nf4": ("group_size", "ratio")}
+_PLACED = {"weight_format", "placed", "backup_mode"}
 _Forms = Mapping[str, tuple[tuple[float, ...], str]]
 # What the NPU's documented forms have, and how to get there.
 _NPU: _Forms = {
@@ -55,8 +56,9 @@ class Options(Block):
             whole row (channel by channel)
         ratio: int4, nf4, required: the share of the layers' weights that gets 4 bits; the most
             sensitive rest takes backup_mode; e.g. 0.6
-        placed: int4: the rest is the one that the model's placement names, as `snakemake placement`
-            has measured it, instead of the one that nncf's metric finds without data
+        placed: int4, instead of symmetric, group_size and ratio: the bits that the layers' weights
+            have on average, scales and zero points included; each matrix has the form that the
+            model's placement names, as `snakemake placement` has measured it; e.g. 5.67
         all_layers: int4, nf4: also the embedding and the LM head get 4 bits, which else take
             backup_mode
         awq: int4: scale by each channel's magnitude before rounding (data-free AWQ)
@@ -70,7 +72,7 @@ class Options(Block):
     symmetric: bool | None = None
     group_size: Literal[-1, 32, 64, 128] | None = None
     ratio: float | None = Field(None, gt=0, le=1)
-    placed: bool = False
+    placed: float | None = Field(None, ge=4.25, le=8)
     all_layers: bool = False
     awq: bool = False
     backup_mode: Literal["int8_asym", "int8_sym"] = "int8_asym"
@@ -87,6 +89,14 @@ class Options(Block):
                 "remove it, or take weight_format int4",
                 key=key,
             )
+        if self.placed is not None:
+            for key in sorted(self.model_fields_set - _PLACED):
+                raise mistake(
+                    "has no meaning beside 'placed'",
+                    "remove it: the placement says what each matrix gets",
+                    key=key,
+                )
+            return self
         for key in _REQUIRED.get(self.weight_format, ()):
             if getattr(self, key) is None:
                 description = type(self).model_fields[key].description

@@ -1,9 +1,9 @@
-"""Measure what INT4 costs each matrix of a model, and choose those that get INT8 instead.
+"""Measure what each form of INT4 costs each matrix of a model, and choose by it.
 
-nncf chooses without data, by the error of the weights alone. Here each matrix of the layers is
-rounded alone, everything else exact in float32, and the answer is the KL divergence of the next
-token over calibration texts. Such small costs add up, so what gets INT8 follows exactly: the
-matrices that together cost most and have the share of the weights that ``ratio`` leaves.
+nncf chooses what gets INT8 without data, by the error of the weights alone. Here each matrix of
+the layers is rounded alone, everything else exact in float32, and the answer is the KL divergence
+of the next token over calibration texts. Such small costs add up, so the choice follows exactly:
+of all that have the bits on average, the forms that together cost least.
 
 All runs pass through the model side by side, one layer after another: a layer's weights are read
 once, and one layer is in memory at a time. After each layer the states are written, and a search
@@ -14,11 +14,13 @@ each matrix. Sums depend on the processor in their last digits; what builds repl
 import argparse
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import gcd
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors import safe_open
@@ -38,6 +40,7 @@ from phiforge.artifact.record import canonical, read_record, write_record, write
 from phiforge.artifact.scratch import replacing
 from phiforge.jobs import Place, read_job
 from phiforge.settings.documents import read_yaml
+from phiforge.settings.placements import FORMS, INT8, Form
 from phiforge.sources.weights import (
     SourceTensor,
     as_float32,
@@ -46,17 +49,20 @@ from phiforge.sources.weights import (
 )
 from validators.golden import load_golden
 from validators.lint.architecture import read_architecture
-from validators.simulation import ROUNDINGS
+from validators.simulation import ROUNDINGS, with_zero_points
 
 TOOLCHAIN = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 
 _BATCH_TOKENS = 2048  # that pass a layer at once; what they need beside the weights stays small
 _DIGITS = 4
+_PARTS = 8  # of a bit, in which the forms' widths are counted
+_BITS = "give the variant with 'placed' more bits"
 _MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 _HEADER = """\
-# Which matrices of {model} get INT8 where the others have INT4: a measurement that builds replay.
-# `kl`: what INT4 in this matrix alone costs, in nats per token. Written by `snakemake placement`
-# (converters/openvino/placement.py); another measurement makes other bytes, so commit it.
+# Which form each matrix of {model} gets: a measurement that builds replay. `kl`: what INT4 of that
+# form in this matrix alone costs, in nats per token; `forms`: the choice for each of the `bits`.
+# Written by `snakemake placement` (converters/openvino/placement.py); another measurement makes
+# other bytes, so commit it.
 """
 
 
@@ -84,20 +90,21 @@ def run(arguments: argparse.Namespace) -> None:
         "source_sha256": _digest(canonical({"files": record["files"]}).encode()),
         "calibration_sha256": _digest(arguments.calibration.read_bytes()),
         "positions": sum(len(ids) - 1 for ids in texts),
-        "group_size": job.group_size,
-        "ratio": job.ratio,
+        "bits": list(job.bits),
     }
-    cost, sizes = measure(source, texts, job.group_size, arguments.into, canonical(facts))
-    chosen = choose(cost, sizes, 1 - job.ratio)
+    costs, sizes = measure(source, texts, arguments.into, canonical(facts))
+    choices = [choose(costs, sizes, bits) for bits in job.bits]
     placed = {
-        name: {"option": "int8" if name in chosen else "int4", "kl": kl}
-        for name, kl in cost.items()
+        name: {"kl": cost, "forms": [choice[name] for choice in choices]}
+        for name, cost in costs.items()
     }
     text = yaml.safe_dump({**facts, "matrices": placed}, sort_keys=False, default_flow_style=None)
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.file, _HEADER.format(model=job.model) + text)
-    share = sum(sizes[name] for name in chosen) / sum(sizes.values())
-    print(f"{len(chosen)} of {len(cost)} matrices get INT8, {share:.1%} of the layers' weights")
+    for bits, choice in zip(job.bits, choices, strict=True):
+        counts = Counter(choice.values())
+        said = ", ".join(f"{counts[form]} {form}" for form in (*FORMS, INT8))
+        print(f"{bits} bits a weight: {said}")
     write_record(arguments.into / "RECORD.json", {**facts, "placement": str(arguments.file)})
 
 
@@ -123,28 +130,49 @@ def read_texts(file: Path, golden: Path, source: Path) -> list[list[int]]:
     return [tokenizer.encode(text).ids for text in texts]
 
 
-def choose(cost: Mapping[str, float], sizes: Mapping[str, int], share: float) -> frozenset[str]:
-    """Return the names of the highest total cost that have at most ``share`` of all sizes.
+def choose(
+    costs: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int], bits: float
+) -> dict[str, str]:
+    """Return each matrix's form: of all with at most ``bits`` a weight on average, the cheapest.
 
-    >>> sorted(choose({"a": 3.0, "b": 2.0, "c": 2.0}, {"a": 3, "b": 2, "c": 2}, 4 / 7))
-    ['b', 'c']
+    INT8, which costs nothing here, has 8. Raises a `ConvertError` if no form is so small.
+
+    >>> costs = {"a": {"sym64": 3.0, "asym32": 2.0}, "b": {"sym64": 1.0, "asym32": 0.5}}
+    >>> choose(costs, {"a": 1, "b": 1}, 6.2)
+    {'a': 'int8', 'b': 'sym64'}
+    >>> choose(costs, {"a": 1, "b": 1}, 4.5)
+    {'a': 'asym32', 'b': 'sym64'}
     """
     unit = gcd(*sizes.values())
-    room = int(sum(sizes.values()) / unit * share + 1e-9)
-    best: list[tuple[float, tuple[str, ...]]] = [(0.0, ())] * (room + 1)
-    for name, value in cost.items():
-        size = sizes[name] // unit
-        for full in range(room, size - 1, -1):
-            total, names = best[full - size]
-            if total + value > best[full][0]:
-                best[full] = total + value, (*names, name)
-    return frozenset(best[room][1])
+    widths = {**{name: form.bits for name, form in FORMS.items()}, INT8: 8.0}
+    room = int(sum(sizes.values()) / unit * bits * _PARTS + 1e-9)
+    least = np.full(room + 1, np.inf)  # by the room that is used
+    least[0] = 0
+    steps = []
+    for name, size in sizes.items():
+        reached, by = np.full(room + 1, np.inf), np.zeros(room + 1, dtype=np.int8)
+        for number, (form, width) in enumerate(widths.items()):
+            used = round(width * _PARTS) * (size // unit)
+            total = least[: max(0, room + 1 - used)] + costs[name].get(form, 0.0)
+            better = total < reached[used:]
+            reached[used:][better] = total[better]
+            by[used:][better] = number
+        least = reached
+        steps.append(by)
+    if not np.isfinite(least).any():
+        raise ConvertError("no form is so small", expected=f"more than {bits} bits", remedy=_BITS)
+    at, forms = int(least.argmin()), list(widths)
+    chosen: dict[str, str] = {}
+    for name, by in zip(reversed(list(sizes)), reversed(steps), strict=True):
+        chosen[name] = forms[by[at]]
+        at -= round(widths[chosen[name]] * _PARTS) * (sizes[name] // unit)
+    return {name: chosen[name] for name in sizes}
 
 
 def measure(
-    source: Path, texts: Sequence[Sequence[int]], group_size: int, into: Path, about: str
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Return each matrix's cost in nats and its number of weights, by its name in the source.
+    source: Path, texts: Sequence[Sequence[int]], into: Path, about: str
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Return each matrix's cost in nats by form, and its number of weights, by its own name.
 
     Args:
         into: where the states lie between two layers, until all are measured.
@@ -160,7 +188,7 @@ def measure(
     config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
     config._attn_implementation = "sdpa"
     with mapped_source_weights(source) as tensors, torch.inference_mode():
-        search = _Search(source, tensors, config, texts, group_size)
+        search = _Search(source, tensors, config, texts)
         return search.costs(_Kept(into / "states.safetensors", about)), search.sizes
 
 
@@ -203,10 +231,8 @@ class _Search:
         tensors: Mapping[str, SourceTensor],
         config: Any,
         texts: Sequence[Sequence[int]],
-        group_size: int,
     ) -> None:
         self._source, self._tensors, self._config = source, tensors, config
-        self._group_size = group_size
         self._ids = torch.tensor([token for ids in texts for token in ids])
         self._text = torch.tensor([number for number, ids in enumerate(texts) for _ in ids])
         self._places = torch.tensor([place for ids in texts for place in range(len(ids))])[None]
@@ -222,23 +248,26 @@ class _Search:
             for name in _matrices(number)
         }
 
-    def costs(self, kept: _Kept) -> dict[str, float]:
+    def costs(self, kept: _Kept) -> dict[str, dict[str, float]]:
         """Pass all layers, from where ``kept`` is, and compare what comes out."""
         layers = self._config.num_hidden_layers
         names, states = kept.read() or (
             list[str](),
             self._weight("model.embed_tokens.weight")[self._ids][None],
         )
-        for number in range(len(names) // len(_MODULES), layers):
+        for number in range(len(names) // len(FORMS) // len(_MODULES), layers):
             started = time.monotonic()
             states = self._through(number, states)
-            names += _matrices(number)
+            names += [f"{name}:{form}" for name in _matrices(number) for form in FORMS]
             kept.write(names, states)
             spent = time.monotonic() - started
             print(f"layer {number + 1} of {layers}: {spent:.1f} s, {len(names)} runs", flush=True)
-        cost = dict(zip(names, self._divergences(states), strict=True))
+        costs: dict[str, dict[str, float]] = {name: {} for name in self.sizes}
+        for run, kl in zip(names, self._divergences(states), strict=True):
+            name, _, form = run.partition(":")
+            costs[name][form] = kl
         kept.forget()
-        return cost
+        return costs
 
     def _through(self, number: int, states: Tensor) -> Tensor:
         """Pass a layer with all runs, and begin those of the layer's own matrices."""
@@ -258,28 +287,31 @@ class _Search:
         for name in _matrices(number):
             own = name.removeprefix(prefix)
             module = layer.get_submodule(own.removesuffix(".weight"))
-            module.weight = nn.Parameter(self._rounded(name, weights[own]), requires_grad=False)
-            passed.append(layer(states[:1], **given))
+            for form in FORMS.values():
+                rounded = self._rounded(name, weights[own], form)
+                module.weight = nn.Parameter(rounded, requires_grad=False)
+                passed.append(layer(states[:1], **given))
             module.weight = nn.Parameter(weights[own], requires_grad=False)
         return torch.cat(passed)
 
-    def _rounded(self, name: str, exact: Tensor) -> Tensor:
-        """Round a matrix as nncf's symmetric INT4 does.
+    def _rounded(self, name: str, exact: Tensor, form: Form) -> Tensor:
+        """Round a matrix as nncf does.
 
         Raises:
             ConvertError: its rows do not divide into groups.
         """
         rows, columns = exact.shape
-        if columns % self._group_size:
+        if columns % form.group_size:
             raise ConvertError(
                 f"the rows of '{name}' do not divide into groups",
                 where=self._source,
-                expected=f"a multiple of {self._group_size} columns",
+                expected=f"a multiple of {form.group_size} columns",
                 found=columns,
-                remedy="take another group_size for the variant with 'placed'",
+                remedy="leave out the variants with 'placed' for this model",
             )
-        groups = exact.reshape(rows, -1, self._group_size)
-        return ROUNDINGS["int4"](groups).reshape(exact.shape)
+        groups = exact.reshape(rows, -1, form.group_size)
+        rounded = ROUNDINGS["int4"](groups) if form.symmetric else with_zero_points(groups, 16)
+        return rounded.reshape(exact.shape)
 
     def _divergences(self, states: Tensor) -> list[float]:
         """Return the mean KL divergence of each run from the exact one, in nats."""

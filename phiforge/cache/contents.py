@@ -194,7 +194,7 @@ def _answers(reference: Mapping[str, Any]) -> str:
 
 
 def _placed(text: str) -> str:
-    """Digest which matrices get INT8; costs differ in their last digits between processors."""
+    """Digest which forms matrices get; costs differ in their last digits between processors."""
     matrices = yaml.safe_load(text)["matrices"]
-    chosen = sorted(name for name, one in matrices.items() if one["option"] == "int8")
+    chosen = {name: one["forms"] for name, one in matrices.items()}
     return hashlib.sha256(canonical(chosen).encode()).hexdigest()

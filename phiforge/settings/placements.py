@@ -1,6 +1,7 @@
-"""The file beside a model that says which of its matrices get INT8 where the others have INT4."""
+"""The file beside a model that says which form each of its matrices gets."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +15,34 @@ from phiforge.settings.models import Model
 from phiforge.settings.variants import Variant
 
 
+@dataclass(frozen=True)
+class Form:
+    """INT4 in one of the ways that every OpenVINO device but the NPU runs."""
+
+    symmetric: bool
+    group_size: int
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight, with its share of the FP16 scale and of the zero point."""
+        return 4 + (16 if self.symmetric else 20) / self.group_size
+
+
+INT8 = "int8"
+FORMS: Mapping[str, Form] = {"sym64": Form(True, 64), "asym32": Form(False, 32)}
+"""What is measured beside INT8, whose cost is taken as none: it was a hundredth of INT4's."""
+
+
 class Matrix(Block):
     """What a matrix becomes.
 
     Attributes:
-        option: int4 or int8
-        kl: mean KL divergence where this matrix alone has INT4, in nats
+        kl: mean KL divergence where this matrix alone has that form, in nats, by form
+        forms: the one that it gets, for each of the placement's `bits`
     """
 
-    option: Literal["int4", "int8"]
-    kl: float = Field(ge=0)
+    kl: dict[Literal["sym64", "asym32"], float]
+    forms: list[Literal["sym64", "asym32", "int8"]]
 
 
 class Placement(Block):
@@ -34,8 +53,7 @@ class Placement(Block):
         source_sha256: digest of the files that were measured
         calibration_sha256: digest of the file with the texts
         positions: how many tokens were predicted
-        group_size: how many INT4 weights share a scale
-        ratio: the share of the layers' weights that was to keep INT4
+        bits: what the layers' weights may have on average, one for each of the choices
         matrices: each matrix of the layers, by its name in the source
     """
 
@@ -43,8 +61,7 @@ class Placement(Block):
     source_sha256: Sha256
     calibration_sha256: Sha256
     positions: int = Field(ge=1)
-    group_size: int
-    ratio: float
+    bits: list[float]
     matrices: dict[str, Matrix] = Field(min_length=1)
 
 
@@ -55,7 +72,7 @@ def unplaced(model: Model, variant: Variant) -> bool:
 
 
 def placed_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the converter is told: the matrices that get INT8, and INT4 for all others.
+    """Return what the converter is told: which matrices get which INT4; all others get INT8.
 
     Raises:
         ConfigurationError: the placement is of another model or of another recipe.
@@ -63,23 +80,30 @@ def placed_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     if not options.get("placed") or model.placement is None:
         return dict(options)
     placement = _read(model.placement)
-    stated = (placement.model, placement.group_size, placement.ratio)
-    wanted = (model.whole or model.name, options["group_size"], options["ratio"])
-    if stated != wanted:
+    name, bits = model.whole or model.name, options["placed"]
+    counts = {len(matrix.forms) for matrix in placement.matrices.values()}
+    if placement.model != name or bits not in placement.bits or counts != {len(placement.bits)}:
+        known = ", ".join(map(str, placement.bits))
         raise ConfigurationError(
-            "this placement is of another model or recipe",
+            "this placement is of another model or of other variants",
             where=model.placement,
-            expected="model {}, group_size {}, ratio {}".format(*wanted),
-            found="model {}, group_size {}, ratio {}".format(*stated),
+            expected=f"model {name}, with a choice for {bits} bits",
+            found=f"model {placement.model}, with choices for {known}",
             remedy="delete it and measure anew: snakemake placement",
         )
-    chosen = [
-        name
-        for name, matrix in placement.matrices.items()
-        if matrix.option == "int8" and (model.layers is None or _layer(name) < model.layers)
-    ]
-    left = {key: value for key, value in options.items() if key != "placed"}
-    return {**left, "ratio": 1.0, "int8_matrices": chosen}
+    place = placement.bits.index(bits)
+    chosen: dict[str, list[str]] = {form: [] for form in (*FORMS, INT8)}
+    for matrix, one in placement.matrices.items():
+        if model.layers is None or _layer(matrix) < model.layers:
+            chosen[one.forms[place]].append(matrix)
+    return {
+        **{key: value for key, value in options.items() if key != "placed"},
+        "int4_matrices": [
+            {"symmetric": form.symmetric, "group_size": form.group_size, "names": chosen[name]}
+            for name, form in FORMS.items()
+            if chosen[name]
+        ],
+    }
 
 
 def calibration(models: Mapping[str, Model], names: Any) -> list[str]:
@@ -90,8 +114,8 @@ def calibration(models: Mapping[str, Model], names: Any) -> list[str]:
 
 def place(variants: Mapping[str, Variant], names: Any) -> Place:
     """Return the job that measures a model for the variants with ``placed``."""
-    options = next(one.options for one in variants.values() if one.options.get("placed"))
-    return Place(names.model, options["group_size"], options["ratio"])
+    placed = {one.options["placed"] for one in variants.values() if one.options.get("placed")}
+    return Place(names.model, tuple(sorted(placed)))
 
 
 def _layer(name: str) -> int:

@@ -26,6 +26,8 @@ DML = {"precision": "int4", "execution_provider": "dml"}
         (Openvino, {**INT4, "gruop_size": 128}, "gruop_size"),
         (Openvino, {**NPU, "symmetric": False}, "symmetric"),
         (Openvino, {**NPU, "ratio": 0.6}, "ratio"),
+        (Openvino, {**INT4, "placed": 5.67}, "group_size.*no meaning beside 'placed'"),
+        (Openvino, {"weight_format": "int4", "placed": 4.0}, "placed.*4.25"),
         (Openvino, {**NF4, "symmetric": True}, "symmetric.*no meaning for weight_format nf4"),
         (Openvino, {"weight_format": "nf4", "ratio": 1.0}, "group_size"),
         (Openvino, {**NF4, "group_size": 128, "npu": PIPELINE_OPTIONS}, "channel by channel"),

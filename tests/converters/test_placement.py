@@ -1,10 +1,14 @@
-"""The search for INT8's places: what it measures, that a kill costs a layer, what builds replay."""
+"""The search for each matrix's form: what it measures, what a kill costs, what builds replay."""
 
+import itertools
+import random
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,15 +22,17 @@ from support.checkout import ROOT
 from support.openvino_builds import FP16, INT4, differences
 from support.parity import MODEL, changed_model, unchanged
 from validators.lint.openvino_ir import read_ir
-from validators.simulation import ROUNDINGS
+from validators.simulation import ROUNDINGS, with_zero_points
 
-LAYERS, GROUP = 4, 128
+Costs = dict[str, dict[str, float]]
+
+LAYERS = 4
 TEXTS = [[1, *range(60, 79)], [1, *range(300, 331)]]
 _SEARCH = f"""
 import sys
 from pathlib import Path
 from converters.openvino.placement import measure
-measure(Path(sys.argv[1]), {TEXTS}, {GROUP}, Path(sys.argv[2]), "this search")
+measure(Path(sys.argv[1]), {TEXTS}, Path(sys.argv[2]), "this search")
 """
 
 
@@ -36,24 +42,27 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def costs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    return measure(source, TEXTS, GROUP, tmp_path_factory.mktemp("search"), "this search")[0]
+def costs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Costs:
+    return measure(source, TEXTS, tmp_path_factory.mktemp("search"), "this search")[0]
 
 
 def test_a_cost_is_that_of_the_whole_model_with_one_matrix_rounded(
-    source: Path, costs: dict[str, float]
+    source: Path, costs: Costs
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     assert len(costs) == 4 * LAYERS
+    exact = _predictions(model)
     for name in ("model.layers.0.mlp.down_proj.weight", "model.layers.3.self_attn.qkv_proj.weight"):
-        exact = _predictions(model)
         weight = model.get_parameter(name)
         kept = weight.data
-        weight.data = ROUNDINGS["int4"](kept.view(len(kept), -1, GROUP)).view(kept.shape)
-        rounded = _predictions(model)
+        for form, rounded in (
+            ("sym64", ROUNDINGS["int4"](kept.view(len(kept), -1, 64))),
+            ("asym32", with_zero_points(kept.view(len(kept), -1, 32), 16)),
+        ):
+            weight.data = rounded.view(kept.shape)
+            kl = float((exact.exp() * (exact - _predictions(model))).sum(-1).mean())
+            assert costs[name][form] == pytest.approx(kl, rel=0.01)
         weight.data = kept
-        kl = float((exact.exp() * (exact - rounded)).sum(-1).mean())
-        assert costs[name] == pytest.approx(kl, rel=0.01)
 
 
 @torch.inference_mode()
@@ -63,7 +72,7 @@ def _predictions(model: torch.nn.Module) -> torch.Tensor:
 
 
 def test_a_killed_search_goes_on_and_finds_the_same(
-    source: Path, costs: dict[str, float], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    source: Path, costs: Costs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = (sys.executable, "-c", _SEARCH, str(source), str(tmp_path))
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as search:
@@ -74,19 +83,33 @@ def test_a_killed_search_goes_on_and_finds_the_same(
                 break
     assert (tmp_path / "states.safetensors").is_file()
     left = (tmp_path / "states.safetensors").read_bytes()
-    found, _ = measure(source, TEXTS, GROUP, tmp_path, "this search")
+    found, _ = measure(source, TEXTS, tmp_path, "this search")
     assert found == costs
     assert "layer 1 of" not in capfd.readouterr().out
     assert list(tmp_path.glob("states*")) == []
     (tmp_path / "states.safetensors").write_bytes(left)
-    measure(source, TEXTS, GROUP, tmp_path, "another search")
+    measure(source, TEXTS, tmp_path, "another search")
     assert "layer 1 of" in capfd.readouterr().out
 
 
-def test_what_gets_int8_is_the_best_that_fits() -> None:
-    sizes = {"a": 3, "b": 2, "c": 2, "d": 1}
-    assert choose({"a": 3.1, "b": 2.0, "c": 2.0, "d": 0.1}, sizes, 0.5) == {"b", "c"}
-    assert choose({"a": 3.1, "b": 2.0, "c": 2.0, "d": 1.0}, sizes, 0.5) == {"a", "d"}
+def test_the_choice_is_the_cheapest_of_all_that_fit(costs: Costs) -> None:
+    chance = random.Random(1)
+    sizes = {name: chance.choice((1, 2, 4)) for name in list(costs)[:6]}
+    widths = {"sym64": 4.25, "asym32": 4.625, "int8": 8.0}
+    for bits in (4.25, 4.44, 5.0, 5.67, 8.0):
+        room = bits * sum(sizes.values())
+        best = min(
+            sum(costs[name].get(form, 0) for name, form in zip(sizes, forms, strict=True))
+            for forms in itertools.product(widths, repeat=len(sizes))
+            if sum(widths[form] * size for form, size in zip(forms, sizes.values(), strict=True))
+            <= room
+        )
+        chosen = choose(costs, sizes, bits)
+        assert list(chosen) == list(sizes)
+        assert sum(costs[name].get(form, 0) for name, form in chosen.items()) == pytest.approx(best)
+        assert sum(widths[form] * sizes[name] for name, form in chosen.items()) <= room
+    with pytest.raises(ConvertError, match="no form is so small"):
+        choose(costs, sizes, 4.2)
 
 
 def test_a_text_of_a_golden_prompt_is_refused(tmp_path: Path) -> None:
@@ -97,7 +120,7 @@ def test_a_text_of_a_golden_prompt_is_refused(tmp_path: Path) -> None:
 
 
 def test_builds_replay_a_placement_as_nncf_does_its_own(source: Path, tmp_path: Path) -> None:
-    """Told the places that nncf's metric chose, two calls give what its one call gives."""
+    """Told the places that nncf's metric chose, one call a form gives what its one call gives."""
     fp16, guide, placed = (tmp_path / name for name in ("fp16", "guide", "placed"))
     for folder in (fp16, guide, placed):
         folder.mkdir()
@@ -106,16 +129,49 @@ def test_builds_replay_a_placement_as_nncf_does_its_own(source: Path, tmp_path: 
     matrices = read_ir(guide / "openvino_model.xml").matrices
     wide = [name for name, one in matrices.items() if one.type == "u8" and ".layers." in name]
     assert wide
-    options = {**INT4, "ratio": 1.0, "int8_matrices": wide}
-    record = convert(source, placed, options=options, base=fp16)
+    narrow = [name for name, one in matrices.items() if one.type == "i4"]
+    record = convert(source, placed, options=_placed(narrow), base=fp16)
     assert differences(placed / "openvino_model.xml", guide / "openvino_model.xml") == []
-    assert record.recipe["int8_matrices"] == wide
-    narrow = next(name for name, one in matrices.items() if one.type == "i4")
-    for other in (wide[1:], [*wide, narrow]):
+    (part,) = record.recipe["int4_matrices"]
+    assert (part["mode"], part["group_size"], part["names"]) == ("int4_sym", 128, narrow)
+    for wrong in (
+        _placed(narrow[1:]),
+        _placed([*narrow, wide[0]]),
+        _placed(narrow, group_size=64),
+        _placed(narrow, symmetric=False),
+    ):
         with pytest.raises(ConvertError, match="stored-types"):
-            lint(placed, {**options, "int8_matrices": other})
+            lint(placed, wrong)
     shutil.rmtree(placed)
     placed.mkdir()
-    unknown = {**options, "int8_matrices": ["model.layers.77.mlp.down_proj.weight"]}
+    unknown = _placed(["model.layers.77.mlp.down_proj.weight"])
     with pytest.raises(ConvertError, match=r"no matrix 'model\.layers\.77.*snakemake placement"):
         convert(source, placed, options=unknown, base=fp16)
+
+
+def test_a_build_has_each_matrix_in_its_form(source: Path, tmp_path: Path) -> None:
+    fp16, placed = tmp_path / "fp16", tmp_path / "placed"
+    for folder in (fp16, placed):
+        folder.mkdir()
+    convert(source, fp16, options=FP16)
+    layers = [f"model.layers.{number}" for number in range(LAYERS)]
+    coarse = [f"{layer}.mlp.{name}.weight" for layer in layers for name in ("gate_up_proj",)]
+    fine = [f"{layer}.self_attn.qkv_proj.weight" for layer in layers]
+    parts = [_part(coarse, True, 64), _part(fine, False, 32)]
+    options = {"weight_format": "int4", "int4_matrices": parts}
+    convert(source, placed, options=options, base=fp16)
+    forms = {
+        name: (one.type, one.shape[-1])
+        for name, one in read_ir(placed / "openvino_model.xml").matrices.items()
+    }
+    assert {forms.pop(name) for name in coarse} == {("i4", 64)}
+    assert {forms.pop(name) for name in fine} == {("u4", 32)}
+    assert {kind for kind, _ in forms.values()} == {"u8"}
+
+
+def _placed(names: Sequence[str], symmetric: bool = True, group_size: int = 128) -> dict[str, Any]:
+    return {"weight_format": "int4", "int4_matrices": [_part(names, symmetric, group_size)]}
+
+
+def _part(names: Sequence[str], symmetric: bool, group_size: int) -> dict[str, Any]:
+    return {"symmetric": symmetric, "group_size": group_size, "names": list(names)}

@@ -1,4 +1,4 @@
-"""A variant whose INT8 is placed follows the file beside its model, or is left out."""
+"""A variant with measured forms follows the file beside its model, or is left out."""
 
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,14 @@ def test_the_converter_is_told_what_the_file_says() -> None:
     planned = Jobs(load({"models": ["phi3-tiny"], "variants": [PLACED]}, ROOT / "config"))
     options = planned.convert(Names()).recipe.options
     matrices = yaml.safe_load(TINY.read_text(encoding="utf-8"))["matrices"]
-    wide = [name for name, one in matrices.items() if one["option"] == "int8"]
-    assert wide and options["int8_matrices"] == wide
-    assert (options["ratio"], "placed" in options) == (1.0, False)
+    place = yaml.safe_load(TINY.read_text(encoding="utf-8"))["bits"].index(5.67)
+    parts = options["int4_matrices"]
+    assert [(part["symmetric"], part["group_size"]) for part in parts] == [(True, 64), (False, 32)]
+    for form, part in zip(("sym64", "asym32"), parts, strict=True):
+        assert part["names"] == [
+            name for name, one in matrices.items() if one["forms"][place] == form
+        ]
+    assert set(options) == {"weight_format", "int4_matrices"}
     assert planned.check(Names()).recipe.options == options
 
 
@@ -53,8 +58,14 @@ def test_without_the_file_the_variant_is_left_out_and_said_so(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "another"}, {"model": "my-tiny", "ratio": 0.8}], ids=["model", "recipe"]
+    "changes",
+    [
+        {"model": "another"},
+        {"model": "my-tiny", "bits": [4.44, 5.0]},
+        {"model": "my-tiny", "bits": [5.67]},
+    ],
+    ids=["model", "bits", "choices"],
 )
 def test_a_placement_of_something_else_is_refused(tmp_path: Path, changes: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"another model or recipe.*snakemake placement"):
+    with pytest.raises(ConfigurationError, match=r"or of other variants.*snakemake placement"):
         jobs(tmp_path, **changes)

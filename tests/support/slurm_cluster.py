@@ -51,7 +51,7 @@ MpiDefault=none
 GresTypes=npu
 ReturnToService=2
 SlurmdTimeout=10
-KillWait=5
+KillWait=30
 InactiveLimit=0
 MinJobAge=600
 SchedulerParameters=sched_interval=2,batch_sched_delay=1
@@ -92,7 +92,7 @@ def enter() -> None:
         (group / "cgroup.procs").write_text("0")
     unshare = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
     # The shell is the first process: it takes in those whose parents have ended.
-    first = ["bash", "-c", '"$@" & wait $!', "bash"]
+    first = ["bash", "-c", 'set -m; "$@" & wait $!', "bash"]
     os.execvpe(
         "unshare",
         [*unshare, *first, sys.executable, *sys.argv],
@@ -253,8 +253,15 @@ class Cluster:
         return found
 
     def signal(self, job: Mapping[str, str], rule: str, number: signal.Signals) -> None:
-        """Send a signal to the process that a job's rule has started."""
-        for process in self.works(job, "phiforge", rule):
+        """Send a signal to the process that a job's rule has started.
+
+        Raises:
+            ClusterFault: it has ended.
+        """
+        processes = self.works(job, "phiforge", rule)
+        if not processes:
+            raise ClusterFault(f"the process of {rule} in job {job['id']} has ended")
+        for process in processes:
             os.kill(process, number)
 
     def step(self, job: Mapping[str, str]) -> Path:

@@ -206,6 +206,8 @@ def lint_ir(ir: Ir, options: Mapping[str, Any]) -> list[Failure]:
     Args:
         options: valid against `converters.openvino.options.Options`.
     """
+    if "int4_matrices" in options:
+        return [*_lint_parts(ir, options), *_lint_metadata(ir, options)]
     found = [*_lint_types(ir, options), *_lint_metadata(ir, options)]
     if _has_4_bits(options):
         found += [*_lint_groups(ir, options), *_lint_ratio(ir, options)]
@@ -222,27 +224,43 @@ def _primary(options: Mapping[str, Any]) -> str:
     return {"fp16": "f16", "int8": "u8", "nf4": "nf4"}[options["weight_format"]]
 
 
-def _wide(options: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the matrices that are known to have more than 4 bits."""
-    return frozenset([*_ENDS, *options.get("int8_matrices", ())])
+def _backup(options: Mapping[str, Any]) -> str:
+    return "i8" if options.get("backup_mode") == "int8_sym" else "u8"
+
+
+def _lint_parts(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
+    """Compare each matrix with the form of its part; those of no part have INT8."""
+    declared = {
+        name: ("i4" if part["symmetric"] else "u4", part["group_size"])
+        for part in options["int4_matrices"]
+        for name in part["names"]
+    }
+    wrong = {name for name in declared if name not in ir.matrices}
+    for name, matrix in ir.matrices.items():
+        kind, size = declared.get(name, (_backup(options), None))
+        has_zeros = kind == "i4" and name in ir.asymmetric
+        if matrix.type != kind or has_zeros or (size and matrix.shape[-1] != size):
+            wrong.add(name)
+    if wrong:
+        what = "matrices have not the form that the model's placement names"
+        yield Failure("stored-types", f"{what}: {some(sorted(wrong))}")
 
 
 def _lint_types(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     primary = at_ends = _primary(options)
     allowed = {primary}
     if _has_4_bits(options):
-        backup = "i8" if options.get("backup_mode") == "int8_sym" else "u8"
+        backup = _backup(options)
         at_ends = primary if options.get("all_layers") else backup
         allowed |= {backup} if options["ratio"] < 1 else set()
-    wide = _wide(options)
     types = {name: matrix.type for name, matrix in ir.matrices.items()}
     asymmetric = sorted(ir.asymmetric) if primary == "i4" else []
     if asymmetric:
         why = "; the NPU's compiler aborts on them" if "npu" in options else ""
         what = f"INT4 weights with zero points (u4), symmetric ones (i4) are declared{why}"
         yield Failure("asymmetric-weights", f"{what}: {some(asymmetric)}")
-    wrong = {name for name, kind in types.items() if name not in wide and kind not in allowed}
-    wrong |= {name for name in wide if types.get(name, at_ends) != at_ends}
+    wrong = {name for name, kind in types.items() if name not in _ENDS and kind not in allowed}
+    wrong |= {name for name in _ENDS if types.get(name, at_ends) != at_ends}
     wrong -= set(asymmetric)
     if wrong or not (asymmetric or primary in types.values()):
         counts = sorted(Counter(types.values()).items())
@@ -269,7 +287,7 @@ def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     counted = [
         matrix
         for name, matrix in ir.matrices.items()
-        if options.get("all_layers") or name not in _wide(options)
+        if options.get("all_layers") or name not in _ENDS
     ]
     sizes = [math.prod(matrix.shape) for matrix in counted]
     codes = sum(math.prod(matrix.shape) for matrix in counted if matrix.type in _4_BITS)
@@ -283,8 +301,9 @@ def _lint_ratio(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
 
 def _lint_metadata(ir: Ir, options: Mapping[str, Any]) -> Iterator[Failure]:
     expected: dict[str, str] = {}
-    if options["weight_format"] == "int8":
-        expected = {"mode": "int8_asym", "group_size": "-1", "ratio": "1.0"}
+    if options["weight_format"] == "int8" or "int4_matrices" in options:  # nncf's last call
+        mode = options.get("backup_mode", "int8_asym")
+        expected = {"mode": mode, "group_size": "-1", "ratio": "1.0"}
     elif _has_4_bits(options):
         int4 = "int4_sym" if options.get("symmetric") else "int4_asym"
         expected = {
