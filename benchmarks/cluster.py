@@ -239,8 +239,11 @@ def main() -> None:
         version = bench.slurm.slurm("sinfo", "--version").split()[1]
         about = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "slurm": version}
         for name in ["fresh", *(name for name in arguments.only if name != "fresh"), "whole"]:
-            result["scenarios"][name] = attempt(bench, name)
-            print(f"{name}: {json.dumps(result['scenarios'][name])}", flush=True)
+            outcome = attempt(bench, name)
+            print(f"{name}: {json.dumps(outcome)}", flush=True)
+            if name == "fresh" and outcome.get("nodes") == []:
+                continue  # a kept folder had all of it
+            result["scenarios"][name] = outcome
             write({**result, **about})
         if arguments.every_variant:
             result["every_variant"] = {**about, **every_variant(bench)}
