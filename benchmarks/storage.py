@@ -116,7 +116,7 @@ class Bench:
                 stderr=log,
             )
 
-    def told(self) -> str:
+    def output(self) -> str:
         return (self._jobs / "client.log").read_text()
 
     def folders(self) -> list[str]:
@@ -151,7 +151,7 @@ def measure(bench: Bench, storage: Counted, chosen: list[str]) -> dict[str, Any]
     words = ["all", *chosen]
     started = time.monotonic()
     code = bench.run(*words)
-    assert code == 0, bench.told()[-4000:]
+    assert code == 0, bench.output()[-4000:]
     result: dict[str, Any] = {
         "seconds": round(time.monotonic() - started),
         "releases": verified(bench.checkout),
@@ -159,7 +159,7 @@ def measure(bench: Bench, storage: Counted, chosen: list[str]) -> dict[str, Any]
         "own_folders": bench.folders(),
     }
     storage.of.clear()
-    assert bench.run(*words) == 0 and "Nothing to be done" in bench.told(), bench.told()[-4000:]
+    assert bench.run(*words) == 0 and "Nothing to be done" in bench.output(), bench.output()[-4000:]
     result["nothing_to_do"] = dict(sorted(storage.of[CLIENT].items()))
     return result
 
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def create_bucket(endpoint: str) -> None:
-    """Make the bucket, as whoever has the storage does."""
+    """Make the bucket, as the owner of the storage does."""
     key = {"aws_access_key_id": "bench", "aws_secret_access_key": "any"}
     client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **key)
     client.create_bucket(Bucket=BUCKET)

@@ -138,12 +138,15 @@ def _payloads(argv: Sequence[str]) -> "Payloads | None":
 
 def _cached(argv: Sequence[str]) -> "CachedCommand | None":
     """Return the command of a rule whose result other agents may have; None: nothing is shared."""
-    if not os.environ.get(CACHE):
+    configured = os.environ.get(CACHE)
+    if not configured:
         return None
     _refuse_another_checkout(Path.cwd())
-    from phiforge.cache.command import cached_command
+    from phiforge.cache.command import CachedCommand
+    from phiforge.cache.work import read_work
 
-    return cached_command(argv)
+    work = read_work(argv)
+    return CachedCommand(work, argv, json.loads(configured)) if work else None
 
 
 def _progress(arguments: argparse.Namespace) -> AbstractContextManager[None]:

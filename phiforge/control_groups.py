@@ -19,7 +19,7 @@ class MemoryKillError(PhiforgeError):
 
 def limit_of_container() -> int | None:
     """Return how many bytes the control groups that we run in may use; None: no limit is set."""
-    files = _own_files()
+    files = _own_limits()
     limits = [int(text) for text in files if text.strip().isdigit()]
     return min(limits, default=None)
 
@@ -54,7 +54,7 @@ def refuse_memory_kill(before: int, work: str) -> None:
         )
 
 
-def _own_files() -> Iterator[str]:
+def _own_limits() -> Iterator[str]:
     """Yield the text of the limit of our control group and of each that it is in.
 
     A container sees its own group as the root; systemd's slices are groups below it.

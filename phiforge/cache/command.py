@@ -12,8 +12,7 @@ from typing import Any
 
 from phiforge.artifact.record import RecordError, read_record, write_bytes, write_record
 from phiforge.artifact.tree import fresh_tree
-from phiforge.cache import CACHE
-from phiforge.cache.work import Work, read_work
+from phiforge.cache.work import Work
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError, printable
 
@@ -83,12 +82,6 @@ class CachedCommand:
             with suppress(OSError):
                 write_record(pause, record)
         return answer
-
-
-def cached_command(argv: Sequence[str]) -> CachedCommand | None:
-    """Return the command of ``argv`` if a cache is configured and may hold its result."""
-    configured, work = os.environ.get(CACHE), read_work(argv)
-    return CachedCommand(work, argv, json.loads(configured)) if configured and work else None
 
 
 def _answer(request: Mapping[str, Any], limit: int) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from phiforge.artifact.tree import files_under, make_read_only, sha256_file
 from phiforge.cache import CacheRefusal
 from phiforge.cache.entry import Believed
 from phiforge.cache.key import Job, pinned, source_record
-from phiforge.cache.work import Work
+from phiforge.cache.work import BUILD, REFERENCE, Work
 from phiforge.jobs import Check, Convert
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.trust.document import parse_json
 from phiforge.trust.keys import PublicKey, read_public
 
-RECORD = "REFERENCE.json"
 TREE, SMALL = "tree/", "record/"
 
 Records = list[tuple[Path, str]]
@@ -55,7 +54,7 @@ def describe(work: Work, job: Job) -> Made:
         tree = {f"{TREE}{name}": (work.tree / name, digest) for name, digest in listed.items()}
         return Made(build["artifact_sha256"], {**tree, **records})
     if work.tree:
-        reference = read_record(work.tree / RECORD)
+        reference = read_record(work.tree / REFERENCE)
         _refuse_other_tools(reference["toolchain"], job)
         names = [name for name in files_under(work.tree) if name.suffix != ".cached"]
         tree = {
@@ -97,11 +96,11 @@ def accept(
         from validators.reference_tree import load_reference
 
         load_reference(scratch)
-        reference = read_record(scratch / RECORD)
+        reference = read_record(scratch / REFERENCE)
         _refuse_other_tools(reference["toolchain"], job)
         _expect("its answers", entry.entry.result, _answers(reference))
-        digest = sha256_file(scratch / RECORD)
-        write_record(origin_path(scratch / RECORD), {**origin, "sha256": digest})
+        digest = sha256_file(scratch / REFERENCE)
+        write_record(origin_path(scratch / REFERENCE), {**origin, "sha256": digest})
         return []
     if isinstance(job, Check):
         return _receipt(work, job, small, entry, keys, origin)
@@ -115,7 +114,7 @@ def accept(
 def _build(
     work: Work, job: Convert, scratch: Path, small: Mapping[str, bytes], entry: Believed
 ) -> dict[str, Any]:
-    build = parse_json(small["BUILD.json"], "BUILD.json")
+    build = parse_json(small[BUILD], BUILD)
     artifact = sha256_file(scratch / CHECKSUMS)
     listed = {f"{TREE}{name}": digest for name, digest in read_checksums(scratch).items()}
     tree = {name: one for name, one in entry.files.items() if name.startswith(TREE)}
@@ -124,7 +123,7 @@ def _build(
     manifest = read_record(scratch / MANIFEST)
     facts = {name: value for name, value in manifest.items() if name != "files"}
     said = {name: value for name, value in build.items() if name != "project"}
-    _expect("BUILD.json", {**facts, "artifact_sha256": artifact}, said)
+    _expect(BUILD, {**facts, "artifact_sha256": artifact}, said)
     _expect("its name", [job.model, job.variant], [build["model"], build["variant"]])
     _expect("its source", read_record(source_record(work)), build["source"])
     base = None if work.options.base is None else read_record(work.options.base)["artifact_sha256"]

@@ -11,7 +11,7 @@ from typing import Any
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import canonical, read_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.cache.work import Work
+from phiforge.cache.work import REFERENCE, SOURCE, Work
 from phiforge.jobs import Check, Convert, Place, Reference, read_job
 from phiforge.settings.modules import made_with
 from validators.code_digest import check_modules
@@ -69,7 +69,7 @@ def _inputs(work: Work) -> Iterator[tuple[str, str]]:
     if options.artifact is not None:
         yield "artifact", sha256_file(options.artifact / "payload" / CHECKSUMS)
     if options.reference is not None:
-        yield "reference", sha256_file(options.reference / "REFERENCE.json")
+        yield "reference", sha256_file(options.reference / REFERENCE)
     for name in ("golden", "acceptance", "calibration"):
         if (file := getattr(options, name)) is not None:
             yield name, sha256_file(file)
@@ -78,9 +78,9 @@ def _inputs(work: Work) -> Iterator[tuple[str, str]]:
 def source_record(work: Work) -> Path:
     """Return the SOURCE.json of the source that a command names in one of three ways."""
     source: Path = work.options.source
-    if source.name == "SOURCE.json":
+    if source.name == SOURCE:
         return source
-    return (source.parent if source.name == "files" else source) / "SOURCE.json"
+    return (source.parent if source.name == "files" else source) / SOURCE
 
 
 def pinned(job: Job) -> Mapping[str, set[str]]:

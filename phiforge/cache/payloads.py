@@ -21,11 +21,11 @@ from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import files_under, fresh_tree, make_read_only, sha256_file
 from phiforge.cache import CacheRefusal
 from phiforge.cache.files import Files
+from phiforge.cache.work import BUILD, REFERENCE, SOURCE
 from phiforge.publish.storage_client import StorageClient
 from phiforge.receipts.receipt_files import envelope_path
 from phiforge.settings.config import Storage
 
-SOURCE, BUILD, REFERENCE = "SOURCE.json", "BUILD.json", "REFERENCE.json"
 _READ: tuple[str, ...] = ("place", "reference", "convert", "rebuild", "compare", "check")
 _READ += ("blocked", "kit", "gate", "release")
 _MADE = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from phiforge.receipts.receipt_files import envelope_path
 
 RULES = ("convert", "reference", "check", "place")
+SOURCE, BUILD, REFERENCE = "SOURCE.json", "BUILD.json", "REFERENCE.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_work(argv: Sequence[str]) -> Work | None:
 
 def _made(options: argparse.Namespace) -> tuple[Path | None, tuple[Path, ...]]:
     if options.rule == "convert":
-        return options.into / "payload", (options.into / "BUILD.json",)
+        return options.into / "payload", (options.into / BUILD,)
     if options.rule == "reference":
         return options.into, ()
     if options.rule == "check":

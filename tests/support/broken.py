@@ -2,13 +2,17 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
 
 from benchmarks.sabotage import Sabotage, sabotaged
 from support.bench import reseal
+from support.checkout import ROOT
+from support.jobs import SETTINGS, check_job
+from validators.lint.payload import lint
+from validators.reference_tree import Reference
 
 Edit = Callable[[Path], None]
 """Breaks a payload in place."""
@@ -81,3 +85,11 @@ def ignore_graph_mask(payload: Path) -> None:
     nodes[place].input[0] = "ones"
     nodes.insert(place, onnx.helper.make_node("Max", inputs, ["ones"], "ones"))
     onnx.save(graph, payload / "model.onnx")
+
+
+def linted(variant: str, payload: Path, reference: Reference) -> set[str]:
+    """Name what the lint finds in a payload of phi3-tiny."""
+    recipe = check_job(variant, SETTINGS.variants[variant].devices[0]).recipe
+    source = ROOT / "models/phi3-tiny"
+    failures = lint(payload, variant=asdict(recipe), reference=reference, source=source)
+    return {failure.name for failure in failures}

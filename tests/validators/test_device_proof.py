@@ -19,7 +19,7 @@ from validators.contract import ArtifactError, CheckError, ExecutionEvidence, Ru
 from validators.evaluation import judge_device
 from validators.isolation import run_in_subprocess
 from validators.ort_profile import executor, proofs
-from validators.reference_tree import Reference, load_reference
+from validators.reference_tree import Reference
 from validators.run_result import PromptResult, RunResult
 from validators.runtimes.onnx_genai import ProfiledSession
 from validators.runtimes.openvino_npu import NPU_PROFILE, NpuRuntime, open_runtime
@@ -55,11 +55,6 @@ def opened(module: str, payload: Path, settings: Mapping[str, Any]) -> Runtime:
 
 def names(evidence: ExecutionEvidence, device: str) -> set[str]:
     return {failure.name for failure in judge_device(evidence, device)}
-
-
-@pytest.fixture(scope="session")
-def reference(pipeline: Checkout) -> Reference:
-    return load_reference(pipeline.folder / "artifacts/reference/phi3-tiny")
 
 
 @pytest.mark.parametrize("module", HERE)
