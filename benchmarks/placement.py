@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -50,7 +51,11 @@ def main() -> None:
     second = time.monotonic() - started
     again = layers(name)
     placement = yaml.safe_load((arguments.model.parent / model["placement"]).read_text())
-    options = [one["option"] for one in placement["matrices"].values()]
+    matrices = placement["matrices"].values()
+    chosen = {
+        str(bits): dict(Counter(one["forms"][place] for one in matrices))
+        for place, bits in enumerate(placement["bits"])
+    }
     with (ROOT / f"artifacts/benchmarks/place/{name}.tsv").open(encoding="utf-8") as stream:
         row = next(csv.DictReader(stream, delimiter="\t"))
     result = {
@@ -69,8 +74,8 @@ def main() -> None:
             "peak_resident_mb": float(row["max_rss"]),
         },
         "layers": again[-1][1],
-        "matrices": len(options),
-        "int8_matrices": options.count("int8"),
+        "matrices": len(matrices),
+        "chosen": chosen,
         "wall_s": round(first + second, 1),
     }
     Path(__file__).with_suffix(".json").write_text(
