@@ -19,36 +19,19 @@ from phiforge.reproduce import rebuild
 from phiforge.settings import modules
 from phiforge.trust import keys
 from phiforge.trust.envelope import sign
-from support.agents import Agent, CheckedVariant, Shelf, bucket, key_of, statement_in
+from support.agents import (
+    Agent,
+    CheckedVariant,
+    MakeAgent,
+    Shelf,
+    bucket,
+    key_of,
+    only,
+    statement_in,
+)
 from support.checkout import ROOT, Checkout
 from support.jobs import JOBS, Names, run, write_job
 from support.small_disk import small_disk
-
-MakeAgent = Callable[..., Agent]
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "shelf")
-
-
-@pytest.fixture
-def make(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeAgent]:
-    """An agent by its name, which believes others."""
-    monkeypatch.chdir(tmp_path)
-
-    def agent(name: str, *believes: Agent, **changes: Any) -> Agent:
-        (tmp_path / name).mkdir()
-        trusted = [one.public for one in believes]
-        storage = changes.pop("storage", shelf.configured)
-        return Agent(tmp_path / name, storage, monkeypatch, trusted, **changes)
-
-    return agent
-
-
-def only(notes: list[str], *words: str) -> None:
-    """One note holds all of these words."""
-    assert any(all(word in note for word in words) for note in notes), notes
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
@@ -237,7 +220,7 @@ def test_two_builders_that_disagree_are_both_named(make: MakeAgent) -> None:
     taken, notes = second.take(second.conversion())
     assert not taken
     only(notes, "alarm: ", "disagreement", "urn:test:first (key", "urn:test:twin (key")
-    # Whoever makes it then says who of the two is wrong.
+    # The next to make it says which of the two is wrong.
     notes = second.put(second.build(), write=False)
     only(notes, "alarm: ", "this agent made", "urn:test:twin (key")
     assert not any("urn:test:first" in note for note in notes)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,6 +102,14 @@ class Agent:
         scratch.mkdir()
         answered = self.asked(argv, "take", scratch=str(scratch))
         return "records" in answered, answered["notes"]
+
+
+MakeAgent = Callable[..., Agent]
+
+
+def only(notes: list[str], *words: str) -> None:
+    """Assert that one note holds all of these words."""
+    assert any(all(word in note for word in words) for note in notes), notes
 
 
 def key_of(argv: list[str]) -> str | None:
