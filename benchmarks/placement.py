@@ -3,10 +3,10 @@
     python benchmarks/full_size/make_model.py --into /big/disk/full
     python benchmarks/placement.py --model /big/disk/full/model.yaml [--kill-after 16]
 
-Runs `snakemake placement` as a user would and kills every process of it without a warning when so
-many layers are done; the second run goes on behind them. The weights are random, so the placement
-says nothing: time, memory and the search's end are what is measured. The result goes to
-placement.json beside this file.
+Runs `snakemake placement` as a user would and kills every process of it without a warning when the
+search, which goes from the last layer to the first, has come to the middle; the second run goes on
+there. The weights are random, so the placement says nothing: time, memory and the search's end are
+what is measured. The result goes to placement.json beside this file.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import yaml
 from machine import facts
 
 ROOT = Path(__file__).parents[1]
-_LAYER = re.compile(r"^layer (\d+) of (\d+): ([\d.]+) s, (\d+) runs$", re.MULTILINE)
+_LAYER = re.compile(r"^layer (\d+) of (\d+): [\d.]+ s$", re.MULTILINE)
 
 
 def main() -> None:
@@ -35,7 +35,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, required=True, help="the model's YAML file")
-    parser.add_argument("--kill-after", type=int, default=16, help="the last layer of run one")
+    parser.add_argument(
+        "--kill-after",
+        type=int,
+        default=16,
+        help="the last layer of run one; a search goes from the last to 1",
+    )
     arguments = parser.parse_args()
     model = yaml.safe_load(arguments.model.read_text())
     name = model["name"]
@@ -101,7 +106,7 @@ def layers(name: str) -> list[tuple[int, int]]:
     """Return what the search's log says is done: number, and of how many."""
     log = ROOT / f"artifacts/logs/place/{name}.log"
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
-    return [(int(number), int(count)) for number, count, *_ in _LAYER.findall(text)]
+    return [(int(number), int(count)) for number, count in _LAYER.findall(text)]
 
 
 if __name__ == "__main__":

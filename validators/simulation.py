@@ -126,7 +126,7 @@ def _nf4(weight: Tensor) -> Tensor:
     return _NEAREST.take(bins.long()) * scale
 
 
-def _by_rows(rounding: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def by_rows(rounding: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Round few rows at a time, so that what is made of them stays in a cache."""
 
     def rounded(weight: Tensor) -> Tensor:
@@ -138,8 +138,8 @@ def _by_rows(rounding: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
 _CHUNK = 1 << 18
 ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "int8": _by_rows(_int8),
-    "int4": _by_rows(_int4),
-    "nf4": _by_rows(_nf4),
+    "int8": by_rows(_int8),
+    "int4": by_rows(_int4),
+    "nf4": by_rows(_nf4),
 }
 """By precision of the weights: a matrix rounded row by row."""

@@ -1,18 +1,23 @@
-"""Measure what each form of INT4 costs each matrix of a model, and choose by it.
+"""Estimate what each form of INT4 costs each matrix of a model, and choose by it.
 
-nncf chooses what gets INT8 without data, by the error of the weights alone. Here each matrix of
-the layers is rounded alone, everything else exact in float32, and the answer is the KL divergence
-of the next token over calibration texts. Such small costs add up, so the choice follows exactly:
-of all that have the bits on average, the forms that together cost least.
+nncf chooses what gets INT8 without data, by the error of the weights alone. Here the answer is the
+KL divergence of the next token over calibration texts where one matrix is rounded and all else is
+exact, to the second order: half of the change's square in the metric of the Fisher information
+(Amari 1998, doi:10.1162/089976698300017746). That is the mean square of what the change does to the
+log-likelihood of tokens drawn from the model's own predictions, so a few draws and one way back
+through the model price every form of every matrix. Signs drawn for each token let one way back
+serve all tokens of a text (Hutchinson 1990, doi:10.1080/03610919008812866). Such small costs add
+up, so the choice follows exactly: of all that have the bits on average, the forms that together
+cost least.
 
-All runs pass through the model side by side, one layer after another: a layer's weights are read
-once, and one layer is in memory at a time. After each layer the states are written, and a search
-that was killed goes on there. Memory follows from the states: 4 bytes x tokens x hidden size, for
-each matrix. Sums depend on the processor in their last digits; what builds replay is the file.
+One layer is in memory at a time. After each the gradients are written, and a search that was killed
+goes on there. Memory follows from the states: 4 bytes x tokens x hidden size, for each layer and
+each draw. Sums depend on the processor in their last digits; what builds replay is the file.
 """
 
 import argparse
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +31,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig
 from transformers.models.phi3.modeling_phi3 import (
     Phi3DecoderLayer,
@@ -49,18 +54,20 @@ from phiforge.sources.weights import (
 )
 from validators.golden import load_golden
 from validators.lint.architecture import read_architecture
-from validators.simulation import ROUNDINGS, with_zero_points
+from validators.simulation import ROUNDINGS, by_rows, with_zero_points
 
 TOOLCHAIN = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 
-_BATCH_TOKENS = 2048  # that pass a layer at once; what they need beside the weights stays small
+_DRAWS = 16
+_BATCH_TOKENS = 256  # whose predictions are in memory at once
 _DIGITS = 4
 _PARTS = 8  # of a bit, in which the forms' widths are counted
+_UINT4 = by_rows(lambda weight: with_zero_points(weight, 16))
 _BITS = "give the variant with 'placed' more bits"
 _MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 _HEADER = """\
 # Which form each matrix of {model} gets: a measurement that builds replay. `kl`: what INT4 of that
-# form in this matrix alone costs, in nats per token; `forms`: the choice for each of the `bits`.
+# form in this matrix alone costs, about, in nats per token; `forms`: the choice for each of `bits`.
 # Written by `snakemake placement` (converters/openvino/placement.py); another measurement makes
 # other bytes, so commit it.
 """
@@ -175,8 +182,8 @@ def measure(
     """Return each matrix's cost in nats by form, and its number of weights, by its own name.
 
     Args:
-        into: where the states lie between two layers, until all are measured.
-        about: what is measured; states of something else are not taken up.
+        into: where the gradients lie between two layers, until all are priced.
+        about: what is measured; gradients of something else are not taken up.
 
     Raises:
         ConvertError: the model is no Phi-3, or a matrix does not divide into groups.
@@ -187,42 +194,41 @@ def measure(
         )
     config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
     config._attn_implementation = "sdpa"
-    with mapped_source_weights(source) as tensors, torch.inference_mode():
+    with mapped_source_weights(source) as tensors, torch.no_grad():
         search = _Search(source, tensors, config, texts)
-        return search.costs(_Kept(into / "states.safetensors", about)), search.sizes
+        return search.costs(_Kept(into / "gradients.safetensors", about)), search.sizes
 
 
 class _Kept:
-    """The states between two layers, on the disk."""
+    """The gradients between two layers and the costs so far, on the disk."""
 
     def __init__(self, path: Path, about: str) -> None:
         self._path, self._about = path, _digest(about.encode())
 
-    def read(self) -> tuple[list[str], Tensor] | None:
-        """Return the names and states of the runs; None: there are none of this search."""
+    def read(self) -> tuple[dict[str, dict[str, float]], Tensor] | None:
+        """Return what `write` was told; None: there is nothing of this search."""
         if not self._path.is_file():
             return None
         with safe_open(self._path, framework="pt") as file:
             metadata = file.metadata()
             if metadata["about"] != self._about:
                 return None
-            names = metadata["names"].split()
-            return names, file.get_tensor("states")
+            return json.loads(metadata["costs"]), file.get_tensor("gradients")
 
-    def write(self, names: Sequence[str], states: Tensor) -> None:
-        metadata = {"about": self._about, "names": " ".join(names)}
+    def write(self, costs: Mapping[str, Mapping[str, float]], gradients: Tensor) -> None:
+        metadata = {"about": self._about, "costs": json.dumps(costs)}
         with replacing(self._path) as scratch:
-            save_file({"states": states.contiguous()}, scratch, metadata)
+            save_file({"gradients": gradients}, scratch, metadata)
 
     def forget(self) -> None:
         self._path.unlink(missing_ok=True)
 
 
 class _Search:
-    """One model on its way from tokens to costs.
+    """One model, from tokens to predictions and from what was drawn of these back to each matrix.
 
-    States are (runs, tokens, hidden size), the exact run first. The texts lie one after another,
-    and no token sees another text than its own.
+    States are (1, tokens, hidden size), gradients (draws, tokens, hidden size). The texts lie one
+    after another, and no token sees another text than its own.
     """
 
     def __init__(
@@ -235,13 +241,17 @@ class _Search:
         self._source, self._tensors, self._config = source, tensors, config
         self._ids = torch.tensor([token for ids in texts for token in ids])
         self._text = torch.tensor([number for number, ids in enumerate(texts) for _ in ids])
-        self._places = torch.tensor([place for ids in texts for place in range(len(ids))])[None]
-        back = self._places.T - self._places
+        self._predicting = torch.nonzero(self._text[:-1] == self._text[1:])[:, 0]
+        places = torch.tensor([place for ids in texts for place in range(len(ids))])[None]
+        back = places.T - places
         seen = (self._text[:, None] == self._text) & (back >= 0)
         if config.sliding_window is not None:
             seen &= back < config.sliding_window
-        self._seen = seen[None, None]
-        self._rotary = Phi3RotaryEmbedding(config)
+        self._given = {
+            "attention_mask": seen[None, None],
+            "position_ids": places,
+            "position_embeddings": Phi3RotaryEmbedding(config)(torch.ones(1), position_ids=places),
+        }
         self.sizes = {
             name: int(self._tensor(name).data.size)
             for number in range(config.num_hidden_layers)
@@ -249,86 +259,106 @@ class _Search:
         }
 
     def costs(self, kept: _Kept) -> dict[str, dict[str, float]]:
-        """Pass all layers, from where ``kept`` is, and compare what comes out."""
+        """Pass all layers, then go back through them, from where ``kept`` is."""
         layers = self._config.num_hidden_layers
-        names, states = kept.read() or (
-            list[str](),
-            self._weight("model.embed_tokens.weight")[self._ids][None],
-        )
-        for number in range(len(names) // len(FORMS) // len(_MODULES), layers):
+        states = [self._weight("model.embed_tokens.weight")[self._ids][None]]
+        for number in range(layers):
+            states.append(self._layer(number)(states[-1], **self._given))
+        last = states.pop()[0]
+        costs, gradients = kept.read() or (dict[str, dict[str, float]](), self._drawn(last))
+        for number in reversed(range(layers - len(costs) // len(_MODULES))):
             started = time.monotonic()
-            states = self._through(number, states)
-            names += [f"{name}:{form}" for name in _matrices(number) for form in FORMS]
-            kept.write(names, states)
+            costs |= self._back(number, states[number], gradients)
+            kept.write(costs, gradients)
             spent = time.monotonic() - started
-            print(f"layer {number + 1} of {layers}: {spent:.1f} s, {len(names)} runs", flush=True)
-        costs: dict[str, dict[str, float]] = {name: {} for name in self.sizes}
-        for run, kl in zip(names, self._divergences(states), strict=True):
-            name, _, form = run.partition(":")
-            costs[name][form] = kl
+            print(f"layer {number + 1} of {layers}: {spent:.1f} s", flush=True)
         kept.forget()
-        return costs
+        return {name: costs[name] for name in self.sizes}
 
-    def _through(self, number: int, states: Tensor) -> Tensor:
-        """Pass a layer with all runs, and begin those of the layer's own matrices."""
+    def _drawn(self, last: Tensor) -> Tensor:
+        """Draw tokens and signs, and return the gradients of their log-likelihood."""
+        chance = torch.Generator().manual_seed(0)
+        norm = Phi3RMSNorm(self._config.hidden_size, eps=self._config.rms_norm_eps)
+        norm.load_state_dict({"weight": self._weight("model.norm.weight")})
+        norm.requires_grad_(False)
+        head = self._weight("lm_head.weight").T
+        gradients = torch.zeros(_DRAWS, *last.shape)
+        for some in torch.split(self._predicting, _BATCH_TOKENS):
+            with torch.enable_grad():
+                state = last[some].requires_grad_()
+                logarithms = (norm(state) @ head).log_softmax(-1)
+            likely = logarithms.detach().exp()
+            for draw in gradients:
+                tokens = torch.multinomial(likely, 1, generator=chance)
+                signs = torch.randint(2, tokens.shape, generator=chance) * 2.0 - 1
+                along = torch.zeros_like(likely).scatter_(1, tokens, signs)
+                (draw[some],) = torch.autograd.grad(logarithms, state, along, retain_graph=True)
+        return gradients
+
+    def _back(self, number: int, state: Tensor, gradients: Tensor) -> dict[str, dict[str, float]]:
+        """Price a layer's matrices, and turn ``gradients`` into those before the layer."""
+        layer = self._layer(number)
+        passed: dict[str, tuple[Tensor, Tensor]] = {}
+        for name in _matrices(number):
+            own = name.removeprefix(f"model.layers.{number}.").removesuffix(".weight")
+            layer.get_submodule(own).register_forward_hook(
+                lambda _, given, out, name=name: passed.update({name: (given[0], out)})
+            )
+        with torch.enable_grad():
+            state = state.requires_grad_()
+            behind = layer(state, **self._given)
+        errors = {
+            (name, form): given.detach()[0] @ self._error(name, how).T
+            for name, (given, _) in passed.items()
+            for form, how in FORMS.items()
+        }
+        squares = dict.fromkeys(errors, 0.0)
+        outs = [out for _, out in passed.values()]
+        for draw in gradients:
+            before, *ats = torch.autograd.grad(
+                behind, [state, *outs], draw[None], retain_graph=True
+            )
+            draw.copy_(before[0])
+            for name, at in zip(passed, ats, strict=True):
+                for form in FORMS:
+                    changes = (at[0] * errors[name, form]).sum(-1).double()
+                    texts = changes.new_zeros(int(self._text[-1]) + 1)
+                    texts.index_add_(0, self._text, changes)
+                    squares[name, form] += float(texts.square().sum())
+        positions = len(gradients) * len(self._predicting)
+        return {
+            name: {
+                form: float(f"{squares[name, form] / positions / 2:.{_DIGITS}g}") for form in FORMS
+            }
+            for name in _matrices(number)
+        }
+
+    def _layer(self, number: int) -> Phi3DecoderLayer:
         with torch.device("meta"):
             layer = Phi3DecoderLayer(self._config, number)
         prefix = f"model.layers.{number}."
         weights = {name: self._weight(prefix + name) for name, _ in layer.named_parameters()}
         layer.load_state_dict(weights, assign=True)
-        layer.eval()
-        given = {
-            "attention_mask": self._seen,
-            "position_ids": self._places,
-            "position_embeddings": self._rotary(states, position_ids=self._places),
-        }
-        some = torch.split(states, max(1, _BATCH_TOKENS // states.shape[1]))
-        passed = [layer(part, **given) for part in some]
-        for name in _matrices(number):
-            own = name.removeprefix(prefix)
-            module = layer.get_submodule(own.removesuffix(".weight"))
-            for form in FORMS.values():
-                rounded = self._rounded(name, weights[own], form)
-                module.weight = nn.Parameter(rounded, requires_grad=False)
-                passed.append(layer(states[:1], **given))
-            module.weight = nn.Parameter(weights[own], requires_grad=False)
-        return torch.cat(passed)
+        layer.eval().requires_grad_(False)
+        return layer
 
-    def _rounded(self, name: str, exact: Tensor, form: Form) -> Tensor:
-        """Round a matrix as nncf does.
+    def _error(self, name: str, form: Form) -> Tensor:
+        """Return what a matrix changes by when it is rounded as nncf does.
 
         Raises:
             ConvertError: its rows do not divide into groups.
         """
-        rows, columns = exact.shape
-        if columns % form.group_size:
+        exact = self._weight(name)
+        if exact.shape[1] % form.group_size:
             raise ConvertError(
                 f"the rows of '{name}' do not divide into groups",
                 where=self._source,
                 expected=f"a multiple of {form.group_size} columns",
-                found=columns,
+                found=exact.shape[1],
                 remedy="leave out the variants with 'placed' for this model",
             )
-        groups = exact.reshape(rows, -1, form.group_size)
-        rounded = ROUNDINGS["int4"](groups) if form.symmetric else with_zero_points(groups, 16)
-        return rounded.reshape(exact.shape)
-
-    def _divergences(self, states: Tensor) -> list[float]:
-        """Return the mean KL divergence of each run from the exact one, in nats."""
-        norm = Phi3RMSNorm(self._config.hidden_size, eps=self._config.rms_norm_eps)
-        norm.load_state_dict({"weight": self._weight("model.norm.weight")})
-        head = self._weight("lm_head.weight").T
-        goes_on = torch.zeros_like(self._text, dtype=torch.bool)
-        goes_on[:-1] = self._text[:-1] == self._text[1:]
-
-        def predicted(run: Tensor) -> Tensor:
-            logits: Tensor = norm(run[goes_on]) @ head
-            return logits.double().log_softmax(-1)
-
-        exact = predicted(states[0])
-        likely = exact.exp()
-        costs = [float((likely * (exact - predicted(run))).sum(-1).mean()) for run in states[1:]]
-        return [float(f"{kl:.{_DIGITS}g}") for kl in costs]
+        rounding = ROUNDINGS["int4"] if form.symmetric else _UINT4
+        return rounding(exact.reshape(-1, form.group_size)).reshape(exact.shape) - exact
 
     def _tensor(self, name: str) -> SourceTensor:
         return tensor_of(name, self._tensors, self._source)

@@ -37,7 +37,7 @@ class Matrix(Block):
     """What a matrix becomes.
 
     Attributes:
-        kl: mean KL divergence where this matrix alone has that form, in nats, by form
+        kl: about the mean KL divergence where it alone has that form, in nats, by form
         forms: the one that it gets, for each of the placement's `bits`
     """
 

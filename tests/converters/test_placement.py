@@ -4,6 +4,7 @@ import itertools
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from converters.contract import ConvertError
-from converters.openvino import convert
+from converters.openvino import convert, placement
 from converters.openvino.lint import lint
 from converters.openvino.placement import choose, measure, read_texts
 from support.checkout import ROOT
@@ -46,23 +47,30 @@ def costs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Costs:
     return measure(source, TEXTS, tmp_path_factory.mktemp("search"), "this search")[0]
 
 
-def test_a_cost_is_that_of_the_whole_model_with_one_matrix_rounded(
-    source: Path, costs: Costs
+def test_with_more_draws_costs_come_to_those_of_the_whole_model_with_one_matrix_rounded(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(placement, "_DRAWS", 128)
+    costs, _ = measure(source, TEXTS, tmp_path, "this search")
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     assert len(costs) == 4 * LAYERS
     exact = _predictions(model)
-    for name in ("model.layers.0.mlp.down_proj.weight", "model.layers.3.self_attn.qkv_proj.weight"):
+    ratios: dict[str, float] = {}
+    for name, estimated in costs.items():
         weight = model.get_parameter(name)
         kept = weight.data
         for form, rounded in (
-            ("sym64", ROUNDINGS["int4"](kept.view(len(kept), -1, 64))),
-            ("asym32", with_zero_points(kept.view(len(kept), -1, 32), 16)),
+            ("sym64", ROUNDINGS["int4"](kept.view(-1, 64))),
+            ("asym32", with_zero_points(kept.view(-1, 32), 16)),
         ):
             weight.data = rounded.view(kept.shape)
             kl = float((exact.exp() * (exact - _predictions(model))).sum(-1).mean())
-            assert costs[name][form] == pytest.approx(kl, rel=0.01)
+            ratios[f"{name} {form}"] = estimated[form] / kl
         weight.data = kept
+    assert 0.9 < statistics.median(ratios.values()) < 1.1
+    # A few down_proj make massive activations: no small change, so the square is too high.
+    low, high = min(ratios.values()), max(one for name, one in ratios.items() if "down" not in name)
+    assert low > 0.7 and high < 1.4, ratios
 
 
 @torch.inference_mode()
@@ -78,18 +86,19 @@ def test_a_killed_search_goes_on_and_finds_the_same(
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as search:
         assert search.stdout is not None
         for line in search.stdout:
-            if line.startswith("layer 2 of"):
+            if line.startswith("layer 3 of"):
                 search.send_signal(signal.SIGKILL)
                 break
-    assert (tmp_path / "states.safetensors").is_file()
-    left = (tmp_path / "states.safetensors").read_bytes()
+    kept = tmp_path / "gradients.safetensors"
+    left = kept.read_bytes()
     found, _ = measure(source, TEXTS, tmp_path, "this search")
     assert found == costs
-    assert "layer 1 of" not in capfd.readouterr().out
-    assert list(tmp_path.glob("states*")) == []
-    (tmp_path / "states.safetensors").write_bytes(left)
+    said = capfd.readouterr().out
+    assert "layer 3 of" not in said and "layer 1 of" in said
+    assert list(tmp_path.iterdir()) == []
+    kept.write_bytes(left)
     measure(source, TEXTS, tmp_path, "another search")
-    assert "layer 1 of" in capfd.readouterr().out
+    assert "layer 4 of" in capfd.readouterr().out
 
 
 def test_the_choice_is_the_cheapest_of_all_that_fit(costs: Costs) -> None:
