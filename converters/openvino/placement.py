@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -196,7 +196,8 @@ def measure(
     config._attn_implementation = "sdpa"
     with mapped_source_weights(source) as tensors, torch.no_grad():
         search = _Search(source, tensors, config, texts)
-        return search.costs(_Kept(into / "gradients.safetensors", about)), search.sizes
+        kept = _Kept(into / "gradients.safetensors", f"{about} {_DRAWS} {dict(FORMS)}")
+        return search.costs(kept), search.sizes
 
 
 class _Kept:
@@ -206,14 +207,15 @@ class _Kept:
         self._path, self._about = path, _digest(about.encode())
 
     def read(self) -> tuple[dict[str, dict[str, float]], Tensor] | None:
-        """Return what `write` was told; None: there is nothing of this search."""
-        if not self._path.is_file():
+        """Return what `write` was told; None: there is nothing of this search that can be read."""
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                metadata = file.metadata()
+                if metadata["about"] != self._about:
+                    return None
+                return json.loads(metadata["costs"]), file.get_tensor("gradients")
+        except (FileNotFoundError, SafetensorError):
             return None
-        with safe_open(self._path, framework="pt") as file:
-            metadata = file.metadata()
-            if metadata["about"] != self._about:
-                return None
-            return json.loads(metadata["costs"]), file.get_tensor("gradients")
 
     def write(self, costs: Mapping[str, Mapping[str, float]], gradients: Tensor) -> None:
         metadata = {"about": self._about, "costs": json.dumps(costs)}

@@ -96,9 +96,10 @@ def test_a_killed_search_goes_on_and_finds_the_same(
     said = capfd.readouterr().out
     assert "layer 3 of" not in said and "layer 1 of" in said
     assert list(tmp_path.iterdir()) == []
-    kept.write_bytes(left)
-    measure(source, TEXTS, tmp_path, "another search")
-    assert "layer 4 of" in capfd.readouterr().out
+    for content, about in ((left, "another search"), (left[: len(left) // 2], "this search")):
+        kept.write_bytes(content)
+        assert measure(source, TEXTS, tmp_path, about)[0] == costs
+        assert "layer 4 of" in capfd.readouterr().out
 
 
 def test_the_choice_is_the_cheapest_of_all_that_fit(costs: Costs) -> None:
