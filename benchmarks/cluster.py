@@ -182,7 +182,7 @@ def said(bench: Bench, rule: str, *more: str) -> dict[str, str]:
     assert line.startswith("error: "), line
     words = line.removeprefix("error: ").split()[:4]
     assert " ".join(words) in " ".join(bench.output().split()), "the run names it"
-    return {"said": line}
+    return {"said": line.replace(str(bench.folder), "FOLDER")}
 
 
 def whole(bench: Bench) -> dict[str, Any]:

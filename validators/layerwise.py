@@ -6,11 +6,12 @@ weight is made once, whatever has to be done with it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.models.phi3.modeling_phi3 import (
@@ -53,23 +54,42 @@ def layerwise(
     Args:
         source: its config.json is read.
     """
-    config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
-    config._attn_implementation = "sdpa"
+    config = read_config(source)
     embedding = weight_of("model.embed_tokens.weight")
     runs = [_Run(config, way, embedding, [ids for ids, _ in asked]) for way in ways]
     del embedding
     for number in range(config.num_hidden_layers):
-        with torch.device("meta"):
-            layer = Phi3DecoderLayer(config, number)
-        prefix = f"model.layers.{number}"
-        exact = {name: weight_of(f"{prefix}.{name}") for name, _ in layer.named_parameters()}
+        exact = cache(weight_of)  # of one layer, for all ways
         for run in runs:
-            run.take(layer, exact)
+            run.take(number, exact)
+    exact = cache(weight_of)
+    positions = [list(wanted) for _, wanted in asked]
+    return [run.logits(exact, positions) for run in runs]
+
+
+def read_config(source: Path) -> Any:
+    """Read a source's configuration, for the attention that masks as it is given."""
+    config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
+    config._attn_implementation = "sdpa"
+    return config
+
+
+def decoder_layer(config: Any, number: int, weight_of: WeightOf) -> Phi3DecoderLayer:
+    """Build one layer."""
+    with torch.device("meta"):
+        layer = Phi3DecoderLayer(config, number)
+    prefix = f"model.layers.{number}."
+    weights = {name: weight_of(prefix + name) for name, _ in layer.named_parameters()}
+    layer.load_state_dict(weights, assign=True)
+    return layer.eval().requires_grad_(False)
+
+
+def last_norm(config: Any, weight_of: WeightOf) -> Phi3RMSNorm:
+    """Build the norm between the last layer and the head."""
     with torch.device("meta"):
         norm = Phi3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-    last, head = weight_of("model.norm.weight"), weight_of("lm_head.weight")
-    positions = [list(wanted) for _, wanted in asked]
-    return [run.logits(norm, last, head, positions) for run in runs]
+    norm.load_state_dict({"weight": weight_of("model.norm.weight")}, assign=True)
+    return norm.requires_grad_(False)
 
 
 class _Run:
@@ -78,7 +98,7 @@ class _Run:
     def __init__(
         self, config: Any, way: Way, embedding: Tensor, prompts: Sequence[Sequence[int]]
     ) -> None:
-        self.way = way
+        self.config, self.way = config, way
         rotary = Phi3RotaryEmbedding(config)
         windowed = config.sliding_window is not None
         mask_of = create_sliding_window_causal_mask if windowed else create_causal_mask
@@ -101,21 +121,20 @@ class _Run:
                 }
             )
 
-    def take(self, layer: nn.Module, exact: dict[str, Tensor]) -> None:
+    def take(self, number: int, exact: WeightOf) -> None:
         """Pass one layer."""
-        weights = {name: self.way.weight(name, tensor) for name, tensor in exact.items()}
-        layer.load_state_dict(weights, assign=True)
-        layer.eval()
+        layer = decoder_layer(self.config, number, self._weight_of(exact))
         self.states = [
             layer(state, **given) for state, given in zip(self.states, self.given, strict=True)
         ]
 
-    def logits(
-        self, norm: nn.Module, weight: Tensor, head: Tensor, positions: Sequence[list[int]]
-    ) -> list[Tensor]:
-        norm.load_state_dict({"weight": weight.to(self.way.dtype)}, assign=True)
-        matrix = self.way.weight("lm_head.weight", head)
+    def logits(self, exact: WeightOf, positions: Sequence[list[int]]) -> list[Tensor]:
+        weight_of = self._weight_of(exact)
+        norm, head = last_norm(self.config, weight_of), weight_of("lm_head.weight")
         return [
-            (norm(state[0, wanted]) @ matrix.T).float()
+            (norm(state[0, wanted]) @ head.T).float()
             for state, wanted in zip(self.states, positions, strict=True)
         ]
+
+    def _weight_of(self, exact: WeightOf) -> WeightOf:
+        return lambda name: self.way.weight(name, exact(name))

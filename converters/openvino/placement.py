@@ -32,12 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoConfig
-from transformers.models.phi3.modeling_phi3 import (
-    Phi3DecoderLayer,
-    Phi3RMSNorm,
-    Phi3RotaryEmbedding,
-)
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from converters.contract import ConvertError
 from phiforge.artifact.payload_files import TOKENIZER
@@ -53,6 +48,7 @@ from phiforge.sources.weights import (
     tensor_of,
 )
 from validators.golden import load_golden
+from validators.layerwise import decoder_layer, last_norm, read_config
 from validators.lint.architecture import read_architecture
 from validators.simulation import ROUNDINGS, by_rows, with_zero_points
 
@@ -192,10 +188,8 @@ def measure(
         raise ConvertError(
             "only the layers of a Phi-3 are known", where=source, expected="model_type phi3"
         )
-    config: Any = AutoConfig.from_pretrained(source, local_files_only=True)
-    config._attn_implementation = "sdpa"
     with mapped_source_weights(source) as tensors, torch.no_grad():
-        search = _Search(source, tensors, config, texts)
+        search = _Search(source, tensors, read_config(source), texts)
         kept = _Kept(into / "gradients.safetensors", f"{about} {_DRAWS} {dict(FORMS)}")
         return search.costs(kept), search.sizes
 
@@ -207,7 +201,7 @@ class _Kept:
         self._path, self._about = path, _digest(about.encode())
 
     def read(self) -> tuple[dict[str, dict[str, float]], Tensor] | None:
-        """Return what `write` was told; None: there is nothing of this search that can be read."""
+        """Return what `write` wrote; None: there is nothing of this search that can be read."""
         try:
             with safe_open(self._path, framework="pt") as file:
                 metadata = file.metadata()
@@ -265,7 +259,8 @@ class _Search:
         layers = self._config.num_hidden_layers
         states = [self._weight("model.embed_tokens.weight")[self._ids][None]]
         for number in range(layers):
-            states.append(self._layer(number)(states[-1], **self._given))
+            layer = decoder_layer(self._config, number, self._weight)
+            states.append(layer(states[-1], **self._given))
         last = states.pop()[0]
         costs, gradients = kept.read() or (dict[str, dict[str, float]](), self._drawn(last))
         for number in reversed(range(layers - len(costs) // len(_MODULES))):
@@ -280,9 +275,7 @@ class _Search:
     def _drawn(self, last: Tensor) -> Tensor:
         """Draw tokens and signs, and return the gradients of their log-likelihood."""
         chance = torch.Generator().manual_seed(0)
-        norm = Phi3RMSNorm(self._config.hidden_size, eps=self._config.rms_norm_eps)
-        norm.load_state_dict({"weight": self._weight("model.norm.weight")})
-        norm.requires_grad_(False)
+        norm = last_norm(self._config, self._weight)
         head = self._weight("lm_head.weight").T
         gradients = torch.zeros(_DRAWS, *last.shape)
         for some in torch.split(self._predicting, _BATCH_TOKENS):
@@ -299,7 +292,7 @@ class _Search:
 
     def _back(self, number: int, state: Tensor, gradients: Tensor) -> dict[str, dict[str, float]]:
         """Price a layer's matrices, and turn ``gradients`` into those before the layer."""
-        layer = self._layer(number)
+        layer = decoder_layer(self._config, number, self._weight)
         passed: dict[str, tuple[Tensor, Tensor]] = {}
         for name in _matrices(number):
             own = name.removeprefix(f"model.layers.{number}.").removesuffix(".weight")
@@ -334,15 +327,6 @@ class _Search:
             }
             for name in _matrices(number)
         }
-
-    def _layer(self, number: int) -> Phi3DecoderLayer:
-        with torch.device("meta"):
-            layer = Phi3DecoderLayer(self._config, number)
-        prefix = f"model.layers.{number}."
-        weights = {name: self._weight(prefix + name) for name, _ in layer.named_parameters()}
-        layer.load_state_dict(weights, assign=True)
-        layer.eval().requires_grad_(False)
-        return layer
 
     def _error(self, name: str, form: Form) -> Tensor:
         """Return what a matrix changes by when it is rounded as nncf does.
