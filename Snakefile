@@ -11,7 +11,6 @@ include: "rules/convert.smk"
 include: "rules/check.smk"
 include: "rules/placement.smk"
 include: "rules/kit.smk"
-include: "rules/gate.smk"
 include: "rules/release.smk"
 include: "rules/promote.smk"
 include: "rules/reproduce.smk"
@@ -24,7 +23,6 @@ include: "rules/index.smk"
 localrules:
     all,
     fetch,
-    gate,
     index,
     kit,
     page,

@@ -119,13 +119,13 @@ def killed_client(bench: Bench) -> dict[str, Any]:
 def failing_release(bench: Bench) -> dict[str, Any]:
     """A release whose job fails leaves the one that stands."""
     assert bench.run(BUILD) == 0 and bench.run() == 0, bench.output()
-    gate, before = bench.path("gates", f"{VARIANT}.json"), bench.release()
-    verdict = gate.read_text()
-    gate.write_text(verdict.replace('"artifact_sha256": "', '"artifact_sha256": "0', 1))
+    receipt, before = bench.path("checks", f"{VARIANT}/cpu.json"), bench.release()
+    passed = receipt.read_text()
+    receipt.write_text(passed.replace('"verdict": "passed"', '"verdict": "failed"'))
     code = bench.run(RELEASED)
     assert code != 0 and bench.release() == before, bench.output()
     outcome = said(bench, "release")
-    gate.unlink()
+    receipt.write_text(passed)
     assert bench.run(RELEASED) == 0, bench.output()
     return {"exit_code": code, **outcome}
 

@@ -234,8 +234,6 @@ class Gate:
         rows: the variant's rows by name.
     """
 
-    model: str
-    variant: str
     channel: str
     gates: Mapping[str, Any]
     rows: Mapping[str, RowPolicy]
@@ -243,7 +241,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Release:
-    """Lay out a release folder.
+    """Lay out a release folder, if the gate lets its variant through.
 
     Attributes:
         summary: the card's first sentence.
@@ -265,6 +263,7 @@ class Release:
     languages: tuple[str, ...]
     base_model: str | None
     signed: bool
+    gate: Gate
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.settings import Settings
 from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
-_STAY = ("inbox", "placement", "gates", "released", "indexed", "promotions")
+_STAY = ("inbox", "placement", "released", "indexed", "promotions")
 
 
 class Names(Protocol):
@@ -126,18 +127,22 @@ def outside_storage(files: Any) -> Any:
     return local(path) if path.split("/")[1] in _STAY else path
 
 
-def plan_quickly() -> None:
+def plan_quickly(*, dry_run: bool) -> None:
     """Spare Snakemake, before it plans, what it does for every job again.
 
     It asks its own method what it takes for each resource. Python's garbage collector walks
-    through all jobs again and again, and a plan leaves next to no garbage.
+    through all jobs again and again, and a plan leaves next to no garbage. A dry run formats each
+    command three times, in a tenth of its time, and changes none.
     """
+    from snakemake.jobs import Job
     from snakemake.resources import Resource
 
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
 
     with_parameters(Resource.evaluate, inspect.signature(Resource.evaluate))
+    if dry_run:
+        Job.shellcmd = property(lru_cache(maxsize=1)(Job.shellcmd.fget))
 
 
 def with_parameters(function: Any, signature: inspect.Signature) -> None:

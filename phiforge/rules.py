@@ -366,10 +366,6 @@ class Jobs:
         of = self.settings.variants[variant]
         return row_policies(of, self.settings, partial(self._blocked, model))
 
-    def gate(self, names: Names) -> jobs.Gate:
-        channel, gates = self.settings.channel, self._gates(names)
-        return jobs.Gate(names.model, names.variant, channel, gates, self._policies(names))
-
     def snippet(self, names: Names) -> str:
         return str(self._variant(names).snippet)
 
@@ -387,6 +383,7 @@ class Jobs:
             base_model=model.base_model,
             # A key that is named signs what stands unsigned.
             signed="key" in self._signing or stands_signed(names.model, names.variant),
+            gate=jobs.Gate(self.settings.channel, self._gates(names), self._policies(names)),
         )
 
     def promote(self, names: Names) -> jobs.Promote:

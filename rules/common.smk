@@ -38,7 +38,7 @@ PAGE_TEMPLATES = [
 param = JOBS.param
 outside_storage = JOBS.outside_storage
 os.environ.update(JOBS.environment)
-rule_params.plan_quickly()
+rule_params.plan_quickly(dry_run=workflow.dryrun)
 atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)
 
 

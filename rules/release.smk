@@ -1,12 +1,17 @@
 rule release:
-    """Payload, card and evidence appear together; a failure leaves the old release in place.
+    """Payload, card and evidence appear together, if the receipts meet the channel's policy.
 
-    Snakemake tracks a link to the release's manifest: it deletes what it tracks before a job and
-    after a failed one.
+    A failure leaves the old release in place: Snakemake tracks a link to the release's manifest, as
+    it deletes what it tracks before a job and after a failed one.
     """
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
-        verdict=outside_storage("artifacts/gates/{model}/{variant}.json"),
+        base=JOBS.judged_base,
+        receipts=JOBS.receipts_of,
+        reference="artifacts/reference/{model}/REFERENCE.json",
+        golden=outside_storage(JOBS.golden),
+        acceptance=outside_storage(SETTINGS.acceptance),
+        public_keys=outside_storage(JOBS.public_keys),
         template=outside_storage("phiforge/release/card.md.j2"),
         snippet=outside_storage(JOBS.snippet),
     output:
@@ -17,15 +22,16 @@ rule release:
         mem_mb=500,
     params:
         job=param(JOBS.release),
-        receipts=JOBS.receipts_of,  # of the verdict, which is made again where one changes
-        code=modules_digest("phiforge.release.stage"),
+        code=modules_digest("phiforge.release.command"),
     message:
         "release {wildcards.model} {wildcards.variant}"
     shell:
-        "python -m phiforge release {params.job.file:q} --build {input.build:q}"
-        " --verdict {input.verdict:q} --snippet {input.snippet:q}"
+        "python -m phiforge release {params.job.file:q} --build {input.build:q} --base {input.base:q}"
+        " --golden {input.golden:q} --reference {input.reference:q}"
+        " --acceptance {input.acceptance:q} --snippet {input.snippet:q}"
+        " --verdict artifacts/gates/{wildcards.model:q}/{wildcards.variant:q}.json"
         " --into artifacts/release/{wildcards.model:q}/{wildcards.variant:q}"
-        " --record {output.record:q} {params.receipts:q} > {log:q} 2>&1"
+        " --record {output.record:q} {input.receipts:q} > {log:q} 2>&1"
 
 
 rule verifier:

@@ -211,6 +211,7 @@ def test_what_no_storage_carries_is_marked_only_where_there_is_a_storage() -> No
     golden = stored.outside_storage(stored.golden)(NAMES)
     assert golden == str(SETTINGS.models["phi3-tiny"].golden) and "local" not in golden.flags
     assert is_flagged(golden, "sourcecache_entry"), "git tracks it, so each job has it"
-    verdict, receipt = stored.outside_storage(["artifacts/gates/a/b.json", "artifacts/checks/c"])
-    assert is_flagged(verdict, "local") and not is_flagged(receipt, "local")
+    paths = ["artifacts/released/a/b.json", "artifacts/checks/c"]
+    release, receipt = stored.outside_storage(paths)
+    assert is_flagged(release, "local") and not is_flagged(receipt, "local")
     assert set(json.loads(stored.environment["PHIFORGE_PROJECT"])) == {"commit", "clean"}

@@ -59,7 +59,7 @@ def test_only_the_long_commands_wait_for_psutil() -> None:
     program += "from phiforge.cli import _progress; "
     program += "_progress(Namespace(command={!r}, job=Path('m.v.json'))); "
     program += "print('psutil' in sys.modules)"
-    for name, imported in (("gate", "False"), ("convert", "True")):
+    for name, imported in (("release", "False"), ("convert", "True")):
         code = program.format(name)
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

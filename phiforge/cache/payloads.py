@@ -27,7 +27,7 @@ from phiforge.receipts.receipt_files import envelope_path
 from phiforge.settings.config import Storage
 
 _READ: tuple[str, ...] = ("place", "reference", "convert", "rebuild", "compare", "check")
-_READ += ("blocked", "kit", "gate", "release")
+_READ += ("blocked", "kit", "release")
 _MADE = {
     "fetch": "--into",
     "reference": "--into",
@@ -66,7 +66,7 @@ class Payloads:
                         self._client.download(name, path)
             else:
                 tree = _tree(record)
-                # Two gates may want the payload of one base.
+                # Two releases may want the payload of one base.
                 with file_lock(tree.with_name(f".{tree.name}.fetch")):
                     self._fetch_tree(record, tree)
         _tell("fetched", self._files)

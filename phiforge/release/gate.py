@@ -4,7 +4,6 @@ The verdict travels in the release's evidence (``evidence/gate.json``), so that 
 `verify` judge again by the same policy, without the configuration.
 """
 
-import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from phiforge.artifact.npu_blob import MADE_FOR_CPU, not_made_for_npu, read_labe
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
 from phiforge.errors import PhiforgeError
-from phiforge.jobs import Gate, RowPolicy, read_job
+from phiforge.jobs import RowPolicy
 from phiforge.receipts.policy import (
     Base,
     Policy,
@@ -39,35 +38,6 @@ from validators.lint.architecture import read_architecture
 
 class GateError(PhiforgeError):
     """A variant must not be released; the message names every receipt that stands against it."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", type=Path, help="the job, as rule gate writes it")
-    parser.add_argument("--build", required=True, type=Path, help="BUILD.json")
-    parser.add_argument(
-        "--base", nargs="*", default=[], type=Path, help="BUILD.json that it was compiled from"
-    )
-    parser.add_argument("--golden", required=True, type=Path, help="golden prompts (YAML)")
-    parser.add_argument("--reference", required=True, type=Path, help="REFERENCE.json")
-    parser.add_argument("--acceptance", required=True, type=Path, help="gates (YAML)")
-    parser.add_argument("--verdict", required=True, type=Path, help="where the verdict goes")
-    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    job = read_job(Gate, arguments.job)
-    gate(
-        arguments.build,
-        arguments.receipts,
-        job.channel,
-        arguments.verdict,
-        golden=arguments.golden,
-        reference=arguments.reference,
-        acceptance=arguments.acceptance,
-        overrides=job.gates,
-        rows=job.rows,
-        base_path=next(iter(arguments.base), None),
-    )
 
 
 def gate(

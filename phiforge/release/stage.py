@@ -1,8 +1,5 @@
 """Lay out a release folder: payload at the top, card and evidence apart from it."""
 
-import argparse
-import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
-from phiforge.artifact.manifest import MANIFEST, read_checksums, verify
+from phiforge.artifact.manifest import read_checksums, verify
 from phiforge.artifact.record import read_record, write_bytes, write_text
 from phiforge.artifact.tree import files_under, fresh_tree, link_or_copy
 from phiforge.errors import PhiforgeError
-from phiforge.jobs import Release, read_job
+from phiforge.jobs import Release
 from phiforge.release.card import CHART, render, speeds
 from phiforge.release.evidence import lay_out_evidence
 from phiforge.release.promotion import refuse_other_artifact
 from phiforge.release.signing import ReleaseKey, release_key
-from phiforge.release.tracking import link_record
 from phiforge.release.versions import (
     RELEASE,
     check_version,
@@ -28,37 +24,12 @@ from phiforge.release.versions import (
     record_current,
     record_version,
 )
-from phiforge.trust.keys import SIGNING
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify as verify_release
 
 
 class StageError(PhiforgeError):
     """A release cannot be laid out from what was built and checked."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", type=Path, help="the job, as rule release writes it")
-    parser.add_argument("--build", required=True, type=Path, help="BUILD.json")
-    parser.add_argument("--verdict", required=True, type=Path, help="the gate's verdict")
-    parser.add_argument("--snippet", required=True, type=Path, help="Python that loads the payload")
-    parser.add_argument("--into", required=True, type=Path, help="the release folder")
-    parser.add_argument("--record", type=Path, help="link to make to the release's manifest")
-    parser.add_argument("receipts", nargs="+", type=Path, help="the variant's receipts")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    stage(
-        read_job(Release, arguments.job),
-        arguments.build,
-        arguments.verdict,
-        arguments.receipts,
-        arguments.snippet,
-        arguments.into,
-        json.loads(os.environ.get(SIGNING, "{}")),
-    )
-    if arguments.record is not None:
-        link_record(arguments.into / MANIFEST, arguments.record)
 
 
 def stage(

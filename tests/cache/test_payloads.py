@@ -120,7 +120,7 @@ def test_an_envelope_follows_its_receipt(shelf: Shelf, tmp_path: Path) -> None:
     Payloads(command, shelf.configured).store()
     there.mkdir(parents=True)
     (there / "npu.json").write_bytes((here / "npu.json").read_bytes())
-    Payloads(["gate", "job.json", str(there / "npu.json")], shelf.configured).fetch()
+    Payloads(["release", "job.json", str(there / "npu.json")], shelf.configured).fetch()
     assert (there / "npu.dsse.json").read_bytes() == (here / "npu.dsse.json").read_bytes()
 
 

@@ -19,7 +19,7 @@ from support.jobs import CONFIG, JOBS, SETTINGS, Names, check_job, run, write_jo
 from support.model_files import model_file
 
 NAMES = Names(variant="openvino-int4", device="cpu")
-BUILDERS = ("fetch", "reference", "convert", "check", "blocked_rows", "kit", "gate", "release",
+BUILDERS = ("fetch", "reference", "convert", "check", "blocked_rows", "kit", "release",
             "promote", "stable", "index", "publish")  # fmt: skip
 
 

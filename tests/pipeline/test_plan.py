@@ -24,7 +24,6 @@ def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) ->
         "reference phi3-tiny: transformers, float32",
         "convert phi3-tiny to openvino-fp16",
         "convert phi3-tiny to openvino-int4",
-        "gate phi3-tiny openvino-int4 for candidate",
         "release phi3-tiny openvino-int4",
         "index phi3-tiny",
         "page of all models",
@@ -54,7 +53,6 @@ def test_a_blocked_variant_needs_no_base_and_has_no_release(fresh: Checkout) -> 
     assert {job for job in unblocked if not job.startswith(("check", "blocked"))} == always | {
         "reference phi3-tiny: transformers, float32",
         "convert phi3-tiny to openvino-fp16",
-        "gate phi3-tiny openvino-int8 for candidate",
         "release phi3-tiny openvino-int8",
         "index phi3-tiny",
         "page of all models",
@@ -66,7 +64,7 @@ def test_a_synthetic_model_is_checked_and_never_released(fresh: Checkout, tmp_pa
     file = model_file(tmp_path, "random", golden=golden, synthetic=True)
     planned = fresh.planned("all", "--config", f"model_files={file}", "models=random")
     assert any(job.startswith("check random") for job in planned)
-    assert not any(job.startswith(("gate", "release", "index")) for job in planned)
+    assert not any(job.startswith(("release", "index")) for job in planned)
 
 
 def test_a_stable_release_of_another_version_is_noted(fresh: Checkout) -> None:

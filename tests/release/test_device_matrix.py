@@ -167,10 +167,10 @@ def test_the_runs_table_says_why_something_failed_and_where_it_is_told(
     reason = "mean kl is 0.4, and at most 0.01 is accepted: " + "far too much of it " * 4
     receipt = {**read_record(variant.receipt("cpu")), "verdict": "failed", "reason": reason.strip()}
     write_record(checks / "cpu.json", receipt)
-    gate_log, old_log = (
-        root / f"logs/{rule}/{MODEL}.{variant.variant}.log" for rule in ("gate", "convert")
+    release_log, old_log = (
+        root / f"logs/{rule}/{MODEL}.{variant.variant}.log" for rule in ("release", "convert")
     )
-    for log, text in ((gate_log, "x\nerror: no \x1b[2Jway\n"), (old_log, "error: old\ndone\n")):
+    for log, text in ((release_log, "x\nerror: no \x1b[2Jway\n"), (old_log, "error: old\ndone\n")):
         log.parent.mkdir(parents=True)
         log.write_text(text)
     status([(MODEL, variant.variant)], root)
@@ -179,5 +179,5 @@ def test_the_runs_table_says_why_something_failed_and_where_it_is_told(
     flat = " ".join(told.split())
     check_log = root / f"logs/check/{MODEL}.{variant.variant}.cpu.log"
     assert f"{variant.variant} on cpu: {reason.strip()} ({check_log})" in flat
-    assert f"gate {MODEL} {variant.variant}: error: no \ufffd[2Jway ({gate_log})" in flat
+    assert f"release {MODEL} {variant.variant}: error: no \ufffd[2Jway ({release_log})" in flat
     assert "old" not in flat

@@ -142,7 +142,7 @@ def test_all_never_demotes(stable: Checkout) -> None:
         "index phi3-tiny",
         "page of all models",
     }  # which tells of the promotion
-    done = stable.snakemake("--cores", "4", "all", "--forcerun", "gate", *chosen)
+    done = stable.snakemake("--cores", "4", "all", "--forcerun", "release", *chosen)
     assert content(release) == before
     assert " stable 0.1.0 " in done.stdout
 

@@ -100,10 +100,9 @@ def test_what_a_check_imports_is_in_every_device_s_lock() -> None:
         ("import phiforge.cli", HEAVY | {"cryptography", "google", "jsonschema", "rich", "yaml"}),
         ("import phiforge.release.status", HEAVY - {"pydantic"} | {"cryptography", "google"}),
         ("import phiforge.release.index", HEAVY - {"pydantic"} | {"cryptography", "google"}),
-        ("import phiforge.release.gate", HEAVY),
         ("import phiforge.release.promotion", HEAVY),
         ("import phiforge.reproduce.attest", HEAVY),
-        ("import phiforge.release.stage", HEAVY - {"cyclonedx"}),
+        ("import phiforge.release.command", HEAVY - {"cyclonedx"}),
         (
             "import phiforge.sources.fetch",
             HEAVY - {"safetensors"} | {"huggingface_hub", "jsonschema"},

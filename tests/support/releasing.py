@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from support.checkout import Checkout
-from support.jobs import JOBS, Names, command, write_job
+from support.jobs import JOBS, SETTINGS, Names, command, write_job
 
 SIGNED_VARIANT = "openvino-int4-npu-cw"  # the smallest
 # What the verifier needs: cryptography, and what it is bound with.
@@ -141,8 +141,11 @@ def stage_command(folder: Path, variant: str, into: Path, *, version: str = "0.1
     return command(
         "release", write_job(jobs, job),
         "--build", f"artifacts/build/phi3-tiny/{variant}/BUILD.json",
-        "--verdict", f"artifacts/gates/phi3-tiny/{variant}.json",
-        "--snippet", JOBS.snippet(names), "--into", into, *JOBS.receipts_of(names),
+        "--base", *JOBS.judged_base(names), "--golden", JOBS.golden(names),
+        "--reference", "artifacts/reference/phi3-tiny/REFERENCE.json",
+        "--acceptance", SETTINGS.acceptance, "--snippet", JOBS.snippet(names),
+        "--verdict", jobs / f"{into.name}.verdict.json", "--into", into,
+        *JOBS.receipts_of(names),
     )  # fmt: skip
 
 
