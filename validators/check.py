@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phiforge.control_groups import memory_kills, refuse_memory_kill
 from phiforge.jobs import Check, read_job
 from phiforge.receipts.receipt import Failure, Receipt, Subject
 from validators.blocked import subject, tell, write_blocked
@@ -116,8 +115,6 @@ def _examined(
     from phiforge.trust.keys import RUNNER_KEY, ephemeral, private_from_environment
     from validators.run_check import run_check
 
-    kills = memory_kills()
-
     # Before the work: a key that cannot be used is an error at once.
     signer = private_from_environment(RUNNER_KEY) or ephemeral()
     receipt = run_check(
@@ -136,7 +133,5 @@ def _examined(
         environment=job.row.environment,
         refused=None if part is None else Failure("first-layers", f"{part.name}: {part.reason}"),
     )
-    if receipt["verdict"] == "failed":
-        refuse_memory_kill(kills, f"the check of {about.variant} on {about.device}")
     write_signed(files.receipt, receipt, signer)
     return receipt

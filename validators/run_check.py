@@ -9,6 +9,7 @@ from typing import Any
 from phiforge.artifact.manifest import PayloadError, verify
 from phiforge.artifact.record import RecordError, read_record
 from phiforge.artifact.tree import TreeError
+from phiforge.control_groups import memory_kills, refuse_memory_kill
 from phiforge.jobs import NO_LIMITS, Limits
 from phiforge.receipts.receipt import Basis, Failure, Note, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
@@ -55,6 +56,7 @@ def run_check(
 
     Raises:
         CheckError: no verdict can be given.
+        MemoryKillError: it died, perhaps for want of memory, which is no verdict.
     """
     golden = load_golden(golden_file)
     reference = load_reference(reference_folder)
@@ -76,6 +78,7 @@ def run_check(
         return unusable(subject, basis, *_redacted(failures, payload))
     if subject.kind == "compiler":
         return _compiled(subject, basis, payload, tools, time_limit_s, not_held(source))
+    kills = memory_kills()
     run = run_in_subprocess(
         payload,
         subject.runtime,
@@ -87,7 +90,9 @@ def run_check(
         environment=environment,
     )
     own = None
-    if run.failure is None:
+    if run.failure is not None:
+        refuse_memory_kill(kills, _work(subject))
+    else:
         skipped = left_out(record, limits)
         own = own_predictions(payload, variant, source, reference_folder, skipped)
     pinned = {} if run.evidence is None else run.evidence.pinned
@@ -120,15 +125,21 @@ def _compiled(
 ) -> dict[str, Any]:
     [(_, compiler)] = tools.items()
     module = importlib.import_module(f"validators.runtimes.{subject.runtime}")
+    kills = memory_kills()
     try:
         evidence = module.compile_artifact(
             payload, settings=subject.settings, compiler=compiler, time_limit_s=time_limit_s
         )
     except (ArtifactError, RecordError) as error:
+        refuse_memory_kill(kills, _work(subject))
         name = error.name if isinstance(error, ArtifactError) else "unreadable-artifact"
         failures = _redacted([Failure(name, str(error))], payload)
         return compiled(subject, basis, None, {}, *failures, notes=notes)
     return compiled(subject, basis, evidence, {"openvino": evidence.openvino}, notes=notes)
+
+
+def _work(subject: Subject) -> str:
+    return f"the check of {subject.variant} on {subject.device}"
 
 
 def _redacted(failures: Iterable[Failure], payload: Path) -> tuple[Failure, ...]:
