@@ -396,6 +396,4 @@ def test_a_mistake_is_one_line_with_its_remedy(
     source = {name for name in made if name.startswith("artifacts/source")}
     assert made == source
     if command == FETCH:
-        assert not [
-            name for name in source if name.endswith((".partial", ".json")) or "files/" in name
-        ]
+        assert not [one for one in source if one.endswith((".partial", ".json")) or "files/" in one]

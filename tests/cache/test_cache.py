@@ -1,11 +1,8 @@
 """Agents share what they make; what is not signed, not whole or not theirs costs time only."""
 
 import json
-import socket
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from phiforge.trust import keys
 from phiforge.trust.envelope import sign
 from support.agents import (
     Agent,
-    CheckedVariant,
     MakeAgent,
     Shelf,
     bucket,
@@ -31,7 +27,6 @@ from support.agents import (
 )
 from support.checkout import ROOT, Checkout
 from support.jobs import JOBS, Names, run, write_job
-from support.small_disk import small_disk
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
@@ -252,174 +247,6 @@ def test_nobody_can_believe_what_no_key_signed(
     monkeypatch.setattr(first, "private", "")
     only(first.put(argv), "not shared: no-key")
     assert shelf.names() == []
-
-
-# Receipts
-
-
-@pytest.fixture
-def checked(tmp_path: Path) -> CheckedVariant:
-    return CheckedVariant(tmp_path / "artifacts/work")
-
-
-def test_a_standin_receipt_is_taken_and_the_gate_accepts_it(
-    make: MakeAgent, checked: CheckedVariant
-) -> None:
-    first = make("first")
-    second = make("second", first)
-    signer = keys.load_private(first.private)
-    checked.name_key("npu-standin", signer)  # the row's key, as a lab would name it
-    checked.sign_standin(signer)
-    only(first.put(checked.check()), "shared: phi3-tiny/openvino-int4/npu-standin")
-    receipt = checked.receipt("npu-standin")
-    bytes_then = receipt.read_bytes()
-    for file in receipt.parent.glob("npu-standin.*"):
-        file.unlink()
-    assert second.command(checked.check(key=first.public)).take()
-    assert receipt.read_bytes() == bytes_then
-    release = checked.release()
-    held = statement_in((release / "evidence/provenance.dsse.json").read_bytes())
-    taken = {one["name"]: one for one in held["predicate"]["buildDefinition"]
-             ["resolvedDependencies"] if one["name"].startswith("cache/")}  # fmt: skip
-    described = taken["cache/checks/phi3-tiny/openvino-int4/npu-standin.json"]
-    assert described["annotations"]["builder"] == "urn:test:first"
-    assert described["annotations"]["keyid"] == first.keyid
-    # A check that runs here makes another receipt, of which the note says nothing.
-    checked.sign_standin(signer, validated_tokens=13)
-    release = checked.release(into=checked.folder / "again")
-    assert (
-        b"cache/checks"
-        not in json.dumps(
-            statement_in((release / "evidence/provenance.dsse.json").read_bytes())
-        ).encode()
-    )
-
-
-def test_a_receipt_by_another_key_than_its_row_names_is_not_taken(
-    make: MakeAgent, checked: CheckedVariant
-) -> None:
-    first, third = make("first"), make("third")
-    second = make("second", first)
-    checked.sign_standin(keys.load_private(first.private))
-    first.put(checked.check())
-    answered = second.asked(checked.check(key=third.public), "take", scratch=None)
-    assert "records" not in answered
-    only(answered["notes"], "not taken: ", "wrong-key")
-
-
-def test_a_receipt_by_a_key_that_is_not_configured_is_not_taken(
-    make: MakeAgent, checked: CheckedVariant
-) -> None:
-    first = make("first")
-    second = make("second", first)
-    checked.sign_standin(keys.ephemeral())  # the entry is the first agent's, the receipt is not
-    first.put(checked.check())
-    answered = second.asked(checked.check(), "take", scratch=None)
-    assert "records" not in answered
-    only(answered["notes"], "not taken: ", "wrong-key")
-
-
-def test_a_failed_receipt_is_not_shared(make: MakeAgent, checked: CheckedVariant) -> None:
-    first = make("first")
-    failures = [{"name": "not-finite", "what": "nan", "prompt": None}]
-    signer = keys.load_private(first.private)
-    checked.sign_standin(signer, verdict="failed", failures=failures, reason="nan")
-    only(first.put(checked.check()), "not shared: ", "not-passed")
-
-
-def test_a_receipt_of_other_code_is_stale(make: MakeAgent, checked: CheckedVariant) -> None:
-    first = make("first")
-    second = make("second", first)
-    signer = keys.load_private(first.private)
-    checked.sign_standin(signer, validator_sha256="0" * 64)
-    first.put(checked.check())
-    answered = second.asked(checked.check(), "take", scratch=None)
-    assert "records" not in answered
-    only(answered["notes"], "stale-receipt")
-
-
-def test_device_rows_are_never_asked_for(make: MakeAgent, checked: CheckedVariant) -> None:
-    first = make("first")
-    answered = first.asked(checked.check("cpu"), "take", scratch=None)
-    assert answered == {"notes": []}
-
-
-# A storage that does not do its part
-
-
-@pytest.fixture
-def silent() -> Iterator[tuple[int, list[socket.socket]]]:
-    """A port where connections are taken and nothing is ever said; those connections."""
-    held: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def hold() -> None:
-            try:
-                while True:
-                    held.append(server.accept()[0])
-            except OSError:
-                pass
-
-        threading.Thread(target=hold, daemon=True).start()
-        yield server.getsockname()[1], held
-        for one in held:
-            one.close()
-
-
-def test_a_silent_storage_costs_its_time_limit_once(
-    make: MakeAgent,
-    silent: tuple[int, list[socket.socket]],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    port, connections = silent
-    first = make("first")
-    options = {"endpoint_url": f"http://127.0.0.1:{port}", "region": "us-east-1"}
-    storage = {"url": "s3://bucket/shared", "options": options}
-    second = make("second", first, storage=storage, time_limit_s=2)
-    command = second.command(second.conversion())
-    started = time.monotonic()
-    assert not command.take()
-    assert time.monotonic() - started < 60
-    assert "cache: out of order: no answer in 2 s" in capfd.readouterr().out
-    asked = len(connections)
-    assert not second.command(second.conversion()).take()  # the next job does not wait
-    assert len(connections) == asked
-    assert "not asked, it was out of order" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("storage", "why"),
-    [
-        ({"url": "s4://bucket"}, "Protocol not known: s4"),
-        ({"url": "sftp://me:s3cret@host/x"}, "cache.storage: the password in a URL is a secret"),
-        ({"url": "s3://bucket", "options": {"endpoint_url": "http://127.0.0.1:9", "region": "eu",
-                                            "retries": 1}}, "Could not connect"),
-    ],
-)  # fmt: skip
-def test_a_broken_storage_is_named_and_the_job_goes_on(
-    make: MakeAgent, storage: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    second = make("second", make("first"), storage=storage)
-    answered = second.asked(second.conversion(), "take", scratch=None)
-    assert answered["broken"]
-    only(answered["notes"], "out of order: ", why)
-
-
-def test_a_full_storage_leaves_nothing_half(make: MakeAgent, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "full", 1) as disk:
-        first = make("first", storage={"url": str(disk / "shared")})
-        argv = first.build(b"w" * 2_000_000)
-        answered = first.asked(argv, "put", key=key_of(argv), write=True, again=False)
-        assert answered["broken"]
-        only(answered["notes"], "out of order: ", "No space left on device")
-        shared = Shelf(disk / "shared")
-        assert not [name for name in shared.names() if not name.startswith("files/")]
-        assert not [name for name in shared.names() if "partial" in name]
 
 
 # Commands and the configuration

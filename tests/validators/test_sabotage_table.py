@@ -6,10 +6,8 @@ and the names of the failures.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
@@ -49,10 +47,23 @@ from support.graph_edits import (
     twice,
 )
 from support.jobs import SETTINGS
+from support.row_edits import (
+    exchange_heads,
+    next_code,
+    next_point,
+    one_channel,
+    one_weight,
+    permute_columns,
+    roll_the_last,
+    scaled,
+    swap_nibbles,
+    to_nan,
+    zero_columns,
+    zero_from,
+)
 from validators.lint.openvino_ir import read_ir
 from validators.reference_tree import Reference
 
-Array = npt.NDArray[Any]
 Cases = Iterator[tuple[str, Broken, set[str]]]
 
 FP16, INT8, AWQ = "openvino-fp16", "openvino-int8", "openvino-int4-awq"
@@ -70,51 +81,6 @@ def test_every_honest_variant_passes_its_lint(
 
 
 # Weights
-
-
-def roll(rows: Array) -> None:
-    rows[:] = np.roll(rows, 1, axis=0)
-
-
-def roll_the_last(rows: Array) -> None:
-    """Tokens that no prompt uses."""
-    rows[1200:1500] = np.roll(rows[1200:1500], 1, axis=0)
-
-
-def zero_some(rows: Array) -> None:
-    rows[700:711] = 0
-
-
-def swap_nibbles(rows: Array) -> None:
-    rows[:] = (rows >> 4) | (rows << 4)
-
-
-def next_code(rows: Array) -> None:
-    """One weight takes the neighbouring code."""
-    rows[5, 7] ^= 1
-
-
-def exchange_heads(rows: Array) -> None:
-    rows[:128] = np.roll(rows[:128], 64, axis=0)
-
-
-def permute_columns(rows: Array) -> None:
-    rows[:, :32] = rows[:, 31::-1]
-
-
-def scaled(by: float, rows: slice = slice(3, 4)) -> Callable[[Array], None]:
-    def edit(values: Array) -> None:
-        values[rows] *= values.dtype.type(by)
-
-    return edit
-
-
-def to_nan(rows: Array) -> None:
-    rows[0] = np.nan
-
-
-def one_weight(rows: Array) -> None:
-    rows[9, 9] *= 8
 
 
 def of_weights() -> Cases:
@@ -152,24 +118,7 @@ def of_weights() -> Cases:
     yield "edges exchanged", files(FP16, edges), codes
 
 
-def next_point(rows: Array) -> None:
-    rows[0] += 1
-
-
-def one_channel(rows: Array) -> None:
-    rows.reshape(-1)[3] *= 1.01
-
-
-def zero_columns(rows: Array) -> None:
-    """An ONNX graph has a float matrix the other way round."""
-    rows[:, 700:711] = 0
-
-
 # Constants
-
-
-def zero_from(rows: Array) -> None:
-    rows[2198:] = 0
 
 
 def in_the_window(weights: Weights) -> None:
