@@ -106,6 +106,13 @@ def with_signature(method: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def state_signatures(of: object) -> None:
+    """Make functions of an object's public methods that state their signatures."""
+    for name, _ in inspect.getmembers(type(of), inspect.isfunction):
+        if not name.startswith("_"):
+            setattr(of, name, with_signature(getattr(of, name)))
+
+
 def outside_storage(files: Any) -> Any:
     """Mark files that no storage carries.
 

@@ -4,12 +4,10 @@ Rules only ask: every method below is the value of one directive, for the names 
 job. Methods that are named like a type of `phiforge.jobs` build that job.
 """
 
-import inspect
 import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from phiforge import cluster, jobs, rule_params
 from phiforge.blocked_rows import Rows, Target
 from phiforge.cache import PAYLOADS
 from phiforge.jobs import Blocked
+from phiforge.judged_rows import JudgedRows
 from phiforge.project import PROJECT, project_state
 from phiforge.remote import inbox
 from phiforge.rule_params import Names
@@ -40,7 +39,6 @@ from phiforge.settings.plan import (
     reference_memory_mb,
     release_signing,
     row_of,
-    row_policies,
     stands_signed,
 )
 from phiforge.settings.settings import Settings, load
@@ -98,8 +96,7 @@ class Jobs:
         self._rows, self._variants = self.blocked["rows"], self.blocked["variants"]
         self.rows = Rows(settings, self._is_only_blocked)
         self.requests = cluster.Requests(settings, self._blocked, on_cluster)
-        # The functions of a job ask one after the other.
-        self._policies_of = lru_cache(maxsize=8)(self._row_policies)
+        self.judged = JudgedRows(settings, self._blocked)
         self.targets = Targets(settings, self.plan, self._variants)
         for name in settings.chosen_models:
             rule_params.refuse_wildcards(settings.models[name])
@@ -109,9 +106,7 @@ class Jobs:
             placed_options(settings.models[model], settings.variants[one].options)
         for golden in {settings.models[name].golden for name in settings.chosen_models}:
             load_golden(golden)
-        for name, _ in inspect.getmembers(type(self), inspect.isfunction):
-            if not name.startswith("_"):
-                setattr(self, name, rule_params.with_signature(getattr(self, name)))
+        rule_params.state_signatures(self)
 
     @classmethod
     def configured(cls, config: Mapping[str, Any], workflow: Any) -> "Jobs":
@@ -346,26 +341,6 @@ class Jobs:
 
     # Releases
 
-    def receipts_of(self, names: Names) -> list[str]:
-        """Name the variant's receipts, and those of its base's stand-ins that speak for it."""
-        of = {row: one.base or names.variant for row, one in self._policies(names).items()}
-        return [f"artifacts/checks/{names.model}/{one}/{row}.json" for row, one in of.items()]
-
-    def judged_base(self, names: Names) -> list[str]:
-        """Name the build that a compiled variant is judged with."""
-        rows = self._policies(names).values()
-        return self.base_build(names) if any(row.base for row in rows) else []
-
-    def public_keys(self, names: Names) -> list[str]:
-        return sorted({one.key for one in self._policies(names).values() if one.key is not None})
-
-    def _policies(self, names: Names) -> Mapping[str, jobs.RowPolicy]:
-        return self._policies_of(names.model, names.variant)
-
-    def _row_policies(self, model: str, variant: str) -> Mapping[str, jobs.RowPolicy]:
-        of = self.settings.variants[variant]
-        return row_policies(of, self.settings, partial(self._blocked, model))
-
     def snippet(self, names: Names) -> str:
         return str(self._variant(names).snippet)
 
@@ -383,7 +358,7 @@ class Jobs:
             base_model=model.base_model,
             # A key that is named signs what stands unsigned.
             signed="key" in self._signing or stands_signed(names.model, names.variant),
-            gate=jobs.Gate(self.settings.channel, self._gates(names), self._policies(names)),
+            gate=jobs.Gate(self.settings.channel, self._gates(names), self.judged.policies(names)),
         )
 
     def promote(self, names: Names) -> jobs.Promote:

@@ -6,12 +6,12 @@ rule release:
     """
     input:
         build="artifacts/build/{model}/{variant}/BUILD.json",
-        base=JOBS.judged_base,
-        receipts=JOBS.receipts_of,
+        base=JOBS.judged.bases,
+        receipts=JOBS.judged.receipts,
         reference="artifacts/reference/{model}/REFERENCE.json",
         golden=outside_storage(JOBS.golden),
         acceptance=outside_storage(SETTINGS.acceptance),
-        public_keys=outside_storage(JOBS.public_keys),
+        public_keys=outside_storage(JOBS.judged.public_keys),
         template=outside_storage("phiforge/release/card.md.j2"),
         snippet=outside_storage(JOBS.snippet),
     output:

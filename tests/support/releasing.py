@@ -141,11 +141,11 @@ def stage_command(folder: Path, variant: str, into: Path, *, version: str = "0.1
     return command(
         "release", write_job(jobs, job),
         "--build", f"artifacts/build/phi3-tiny/{variant}/BUILD.json",
-        "--base", *JOBS.judged_base(names), "--golden", JOBS.golden(names),
+        "--base", *JOBS.judged.bases(names), "--golden", JOBS.golden(names),
         "--reference", "artifacts/reference/phi3-tiny/REFERENCE.json",
         "--acceptance", SETTINGS.acceptance, "--snippet", JOBS.snippet(names),
         "--verdict", jobs / f"{into.name}.verdict.json", "--into", into,
-        *JOBS.receipts_of(names),
+        *JOBS.judged.receipts(names),
     )  # fmt: skip
 
 
