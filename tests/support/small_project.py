@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phiforge.artifact.record import read_record
-from phiforge.jobs import Promote, Publish, Recipe, Release
+from phiforge.jobs import Gate, Promote, Publish, Recipe, Release
 from phiforge.trust import keys
 from phiforge.verify.trust import Trust
 from phiforge.verify.verification import verify
@@ -17,7 +17,7 @@ from support.checkout import ROOT
 from support.hub_server import HubServer
 from support.jobs import write_job
 from support.kills import Scenario
-from support.small_release import MODEL, NPU, VARIANT, SmallVariant
+from support.small_release import MINIMUM, MODEL, NPU, VARIANT, SmallVariant
 
 NAME = f"{MODEL}/{VARIANT}"
 RELEASE = f"artifacts/release/{NAME}"
@@ -38,7 +38,6 @@ class Project:
         self.variant = SmallVariant(folder / "work")
         for row in ("cpu", NPU):
             self.variant.name_key(row, keys.ephemeral())
-        self.variant.gate()
         (folder / "snippet.py").write_text("print('loads')\n")
         for name in ("config", "envs", "models"):
             (folder / name).symlink_to(ROOT / name)
@@ -74,13 +73,26 @@ class Project:
 
     def release(self, version: str) -> tuple[str, ...]:
         """The command of rule release."""
+        gate = Gate("candidate", MINIMUM, self.variant.rows)
         job = Release(
-            MODEL, VARIANT, "small", "", version, RECIPE, "urn:test:builder", ("en",), None, True
+            MODEL,
+            VARIANT,
+            "small",
+            "",
+            version,
+            RECIPE,
+            "urn:test:builder",
+            ("en",),
+            None,
+            True,
+            gate,
         )
         receipts = [f"work/checks/{row}.json" for row in self.variant.rows]
         return (
             "release", self._job(job), "--build", "work/build/BUILD.json",
-            "--verdict", "work/gate.json", "--snippet", "snippet.py", "--into", RELEASE,
+            "--golden", "work/golden.yaml", "--reference", "work/REFERENCE.json",
+            "--acceptance", "work/acceptance.yaml", "--snippet", "snippet.py",
+            "--verdict", "work/gate.json", "--into", RELEASE,
             "--record", f"artifacts/released/{NAME}.json", *receipts,
         )  # fmt: skip
 
