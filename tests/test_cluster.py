@@ -30,7 +30,6 @@ from support.jobs import CONFIG, JOBS, SETTINGS, Names, check_job, run, write_jo
 from support.pages import blocks_of, page_text
 
 NAMES = Names(variant="openvino-int4-npu", device="npu-4000")
-GROUPS = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.fixture
@@ -146,41 +145,6 @@ def test_a_node_signs_with_its_own_key_or_not_at_all(
         nodes["npu-4000"]["runner_key"] = str(private)
         monkeypatch.setenv("PHIFORGE_NODES", json.dumps(nodes))
         assert said in check.run("--key", named.with_suffix(".pub"))
-
-
-HOG = "import mmap\nm = mmap.mmap(-1, 1 << 28)\nfor at in range(0, 1 << 28, 4096): m[at] = 1"
-PROBE = """
-import subprocess, sys
-from pathlib import Path
-from phiforge.control_groups import memory_kills, refuse_memory_kill
-(Path(sys.argv[1]) / "cgroup.procs").write_text("0")
-before = memory_kills()
-refuse_memory_kill(before, "the check of a variant")
-print(subprocess.run([sys.executable, "-c", sys.argv[2]]).returncode, flush=True)
-refuse_memory_kill(before, "the check of a variant")
-"""
-
-
-@pytest.mark.skipif(
-    not os.access(GROUPS / "cgroup.procs", os.W_OK), reason="needs root and cgroup v1"
-)
-def test_what_the_kernel_killed_for_want_of_memory_is_no_verdict() -> None:
-    own = re.search(r":memory:/(.*)", Path("/proc/self/cgroup").read_text())
-    assert own is not None
-    group = GROUPS / own[1] / f"phiforge-test-{os.getpid()}"
-    group.mkdir()
-    try:
-        (group / "memory.limit_in_bytes").write_text(str(100 << 20))
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, group, HOG],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    finally:
-        group.rmdir()
-    assert done.stdout.strip() == str(-signal.SIGKILL)
-    assert "MemoryKillError: the kernel killed for want of memory during the check of" in (
-        done.stderr
-    )
 
 
 def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: Path) -> None:

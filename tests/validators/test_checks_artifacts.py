@@ -1,5 +1,6 @@
 """Checks of real artifacts: honest ones pass, broken ones are caught by name, nothing lies."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from phiforge.jobs import Blocked
 from support.bench import Bench, copied, reseal
 from support.checkout import ROOT
 from support.jobs import check_job, command
+from support.memory_kills import kill_for_want_of_memory, needs_control_groups
 from validators.isolation import run_in_subprocess
 
 
@@ -103,6 +105,45 @@ def test_a_runtime_that_dies_leaves_a_receipt_that_names_its_death(
     assert "openvino" in said["toolchain"]
 
 
+@needs_control_groups
+def test_what_dies_while_the_kernel_kills_for_want_of_memory_is_no_verdict(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    receipt = tmp_path / "receipt.json"
+    with checking(bench, built("openvino-fp16").parent, receipt) as (check, worker):
+        kill_for_want_of_memory()
+        worker.send_signal(signal.SIGKILL)
+        assert check.wait(60) == 1
+    assert (
+        receipt.with_suffix(".log")
+        .read_text()
+        .startswith(
+            "error: the kernel killed for want of memory during the check of openvino-fp16 on cpu, "
+            "which is no verdict. Remedy: give the job more memory"
+        )
+    )
+    assert not receipt.exists()
+
+
+@needs_control_groups
+def test_what_the_lint_finds_stands_though_the_kernel_kills_a_neighbour(
+    bench: Bench, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    artifact = copied(built("openvino-fp16"), tmp_path)
+    (artifact / "payload/config.json").write_text("{}")
+    golden, receipt = tmp_path / "golden.yaml", tmp_path / "receipt.json"
+    os.mkfifo(golden)
+    waiting = replace(bench, golden=golden)
+    job = check_job("openvino-fp16", "cpu")
+    begin = command("check-here", *waiting.arguments(job, artifact, receipt))
+    check = subprocess.Popen(begin, cwd=ROOT)
+    with golden.open("wb") as asked:  # it is at work once it reads
+        kill_for_want_of_memory()
+        asked.write(bench.golden.read_bytes())
+    assert check.wait(60) == 0
+    assert [one["name"] for one in read_record(receipt)["failures"]] == ["damaged-payload"]
+
+
 def test_a_killed_check_takes_its_runtime_with_it(
     bench: Bench, built: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -121,8 +162,8 @@ def checking(
     """A running check on the row cpu, and its child once that has reported what it does."""
     job = check_job("openvino-fp16", "cpu")
     begin = command("check-here", *bench.arguments(job, artifact, receipt))
-    quiet = subprocess.DEVNULL
-    check = subprocess.Popen(begin, cwd=ROOT, stdout=quiet, stderr=quiet)
+    with receipt.with_suffix(".log").open("w") as log:
+        check = subprocess.Popen(begin, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
     try:
         yield check, worker_of(check)
     finally:
