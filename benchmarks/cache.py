@@ -4,7 +4,7 @@
 
 Each agent is a clean checkout with an empty folder. CPU time is that of Snakemake and of every
 process below it. A third agent loses the storage in the middle of its run. The result goes to
-cache.json beside this file.
+cache.json beside this file, by its variants.
 """
 
 import argparse
@@ -54,7 +54,6 @@ def main() -> None:
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": facts(),
-        "variants": variants.split(","),
         "first": first,
         "second": second,
         "share_of_cpu": round(second["cpu_s"] / first["cpu_s"], 3),
@@ -62,7 +61,9 @@ def main() -> None:
         "storage_lost": {"variants": FEW.split(","), **third, "same_payloads": same(first, third)},
     }
     into = Path(__file__).with_name("cache.json")
-    into.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    runs = json.loads(into.read_text()) if into.is_file() else {}
+    runs[variants] = result
+    into.write_text(json.dumps(runs, indent=2, sort_keys=True) + "\n")
     print(json.dumps(result, indent=2))
 
 
