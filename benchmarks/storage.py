@@ -1,6 +1,6 @@
 """Release every variant on machines that share no files, and count what goes through the storage.
 
-    python benchmarks/storage.py [--variants NAME …] [--folder FOLDER]
+    python benchmarks/storage.py [--variants NAME …] [--jobs 2] [--folder FOLDER]
 
 Needs `make storage` (docs/cluster.md), and half an hour. The storage is moto's S3 on this machine;
 each job runs in an empty folder of its own (storage_job.py) and is known to the storage by its
@@ -86,9 +86,11 @@ class Bench:
 
     Args:
         endpoint: of the storage.
+        at_once: how many jobs may run at a time.
     """
 
-    def __init__(self, folder: Path, endpoint: str) -> None:
+    def __init__(self, folder: Path, endpoint: str, at_once: int) -> None:
+        self._at_once = at_once
         self._jobs, self._endpoint = folder / "jobs", endpoint
         self._jobs.mkdir(parents=True, exist_ok=True)
         self.checkout = make_checkout(folder / "client")
@@ -104,7 +106,7 @@ class Bench:
                     *(str(SNAKEMAKE), "--profile", "profiles/storage"),
                     *("--default-storage-prefix", f"s3://{BUCKET}/run"),
                     *("--storage-s3-endpoint-url", self._endpoint),
-                    *("--executor", "cluster-generic", "--jobs", "2"),
+                    *("--executor", "cluster-generic", "--jobs", str(self._at_once)),
                     *("--cluster-generic-submit-cmd", f"{job} submit {self._jobs} {installed} --"),
                     *("--cluster-generic-status-cmd", f"{job} status"),
                     *("--seconds-between-status-checks", "2"),
@@ -169,6 +171,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--variants", nargs="*", default=[], help="by default every one")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--folder", type=Path, help="keep everything here")
     arguments = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -179,7 +182,7 @@ def main() -> None:
     ):
         create_bucket(url)
         chosen = ["--config", f"variants={','.join(arguments.variants)}"]
-        bench = Bench(arguments.folder or Path(scratch), url)
+        bench = Bench(arguments.folder or Path(scratch), url, arguments.jobs)
         result = measure(bench, storage, chosen if arguments.variants else [])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     text = json.dumps({**result, "date": today, "machine": facts()}, indent=2, sort_keys=True)
