@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -150,6 +151,29 @@ def plan_quickly(*, dry_run: bool) -> None:
     with_parameters(Resource.evaluate, inspect.signature(Resource.evaluate))
     if dry_run:
         Job.shellcmd = property(lru_cache(maxsize=1)(Job.shellcmd.fget))
+
+
+def look_for_jobs_once_a_second() -> None:
+    """Let one timer at a time wake Snakemake's scheduler.
+
+    For its limit of jobs a second it sets a timer whenever it looks for jobs, and each makes it
+    look again: after a hundred jobs it looked a hundred times a second. See
+    https://github.com/snakemake/snakemake/pull/3744
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def wake_once(scheduler: Any, delay: float) -> None:
+        def wake() -> None:
+            scheduler.is_timer_set = False
+            scheduler._open_jobs.release()
+
+        if not getattr(scheduler, "is_timer_set", False):
+            scheduler.is_timer_set = True
+            timer = threading.Timer(delay, wake)
+            timer.daemon = True  # a run that has ended waits for none
+            timer.start()
+
+    JobScheduler._schedule_reevalutation = wake_once
 
 
 def with_parameters(function: Any, signature: inspect.Signature) -> None:

@@ -39,6 +39,7 @@ param = JOBS.param
 outside_storage = JOBS.outside_storage
 os.environ.update(JOBS.environment)
 rule_params.plan_quickly(dry_run=workflow.dryrun)
+rule_params.look_for_jobs_once_a_second()
 atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)
 
 
