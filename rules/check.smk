@@ -30,6 +30,7 @@ rule check:
         artifact=subpath(input.build, parent=True),
         source=subpath(input.source, parent=True),
         reference=subpath(input.reference, parent=True),
+        predictions="artifacts/predictions/{model}/{variant}",
     message:
         "check {wildcards.model} {wildcards.variant} on {wildcards.device}"
     shell:
@@ -38,7 +39,8 @@ rule check:
         " python -m phiforge check {params.job.file:q} --artifact {params.artifact:q}"
         " --source {params.source:q}/files --reference {params.reference:q}"
         " --golden {input.golden:q} --acceptance {input.acceptance:q}"
-        " --memory-mb {params.memory_mb} {params.beside} --receipt {output.receipt:q} > {log:q} 2>&1"
+        " --predictions {params.predictions:q} --memory-mb {params.memory_mb} {params.beside}"
+        " --receipt {output.receipt:q} > {log:q} 2>&1"
 
 
 for ROWS, MODELS in JOBS.rows.sets().items():

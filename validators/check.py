@@ -35,6 +35,7 @@ class CheckFiles:
         receipt: where the receipt goes, its envelope beside it.
         source: folder of the source's files; None: they are not on this machine.
         first_layers: receipt of the model's first layers, where the row is too slow for all.
+        predictions: folder for those of the artifact's own weights; None: they are not kept.
     """
 
     artifact: Path
@@ -44,6 +45,7 @@ class CheckFiles:
     receipt: Path
     source: Path | None = None
     first_layers: Path | None = None
+    predictions: Path | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "CheckFiles":
@@ -61,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, help="the source's files, where they are here")
     parser.add_argument(
         "--first-layers", nargs="?", type=Path, help="receipt of the first layers of a large model"
+    )
+    parser.add_argument(
+        "--predictions", type=Path, help="where those of the artifact's weights are kept"
     )
     parser.add_argument(
         "--time-limit-s", type=float, default=TIME_LIMIT_S, help="a runtime that hangs is ended"
@@ -131,6 +136,7 @@ def _examined(
         time_limit_s=time_limit_s,
         limits=job.limits,
         environment=job.row.environment,
+        predictions=files.predictions,
         refused=None if part is None else Failure("first-layers", f"{part.name}: {part.reason}"),
     )
     write_signed(files.receipt, receipt, signer)

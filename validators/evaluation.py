@@ -31,7 +31,7 @@ from phiforge.receipts.gates import Gates, Metrics
 from phiforge.receipts.golden import GoldenPrompt, GoldenSet
 from phiforge.receipts.receipt import CheckResult, Failure, Note
 from validators.contract import UNPROVEN, ExecutionEvidence, Generation
-from validators.execution import Predictions
+from validators.execution import Own
 from validators.lint.detokenizer import same_text
 from validators.lint.tokenizer import judge_corpus
 from validators.metrics import compare, concatenate, kl_divergence
@@ -50,7 +50,7 @@ def evaluate(
     precision: str,
     executor: str,
     gates: Gates,
-    own: Predictions | None = None,
+    own: Own | None = None,
 ) -> CheckResult:
     """Compare a run with the reference, the golden prompts and the gates.
 
@@ -100,12 +100,12 @@ def evaluate(
 
 
 def metrics_of(
-    ran: Sequence[PromptResult], reference: Reference, own: Predictions | None
+    ran: Sequence[PromptResult], reference: Reference, own: Own | None
 ) -> Metrics | None:
     """Compare what prompts predict with the reference, and with the artifact's own weights.
 
     Args:
-        own: predictions of float32 arithmetic with these weights; None: they are not at hand.
+        own: what float32 arithmetic with these weights predicts; None: it is not at hand.
 
     Returns:
         None: not all of the prompts were scored.
@@ -116,13 +116,13 @@ def metrics_of(
         return None
     against = concatenate([reference.scored[prompt.id].distribution for prompt in wanted])
     found = compare(against, concatenate(parts))
-    if not own:
+    if own is None:
         return found
     prompts = {prompt.id: prompt for prompt in reference.prompts}
     divergences, costs = [], []
     of_answers: list[bool] = []
     for prompt, part in zip(wanted, parts, strict=True):
-        if (exact := own.get(prompt.id)) is not None:
+        if (exact := own.predictions.get(prompt.id)) is not None:
             count, known = len(exact.first), reference.scored[prompt.id]
             divergences.append(kl_divergence(exact, part.beginning(count)))
             costs.append(kl_divergence(known.distribution.beginning(count), exact))

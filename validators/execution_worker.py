@@ -1,6 +1,6 @@
 """Compute the predictions of an artifact's own weights: a process of its own, for its memory.
 
-    python -m validators.execution_worker JOB.json
+    python -m validators.execution_worker < JOB.json
 
 The Phi-3 in float32 is given the weights that the payload stores, widened or dequantized. What is
 left between this and the artifact's answers is arithmetic.
@@ -14,7 +14,7 @@ import torch
 
 from phiforge.child import die_with_parent
 from phiforge.errors import run_command
-from validators.execution import RESULT, write_predictions
+from validators.execution import write_predictions
 from validators.layerwise import Way, layerwise
 from validators.lint.architecture import read_architecture
 from validators.lint.held_weights import Weights
@@ -28,11 +28,11 @@ TOOLCHAIN = ("torch", "transformers", "numpy")
 
 def main() -> None:
     die_with_parent()
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = json.load(sys.stdin)
     source, reference = Path(job["source"]), load_reference(Path(job["reference"]))
     architecture = read_architecture(source)
     assert architecture is not None  # validators.execution asks for no other
-    asked = [prompt for prompt in reference.prompts if prompt.id not in job["skipped"]]
+    asked = [prompt for prompt in reference.prompts if prompt.id not in job["left_out"]]
     found: dict[str, TopKDistribution] = {}
     with (
         torch.inference_mode(),
@@ -48,7 +48,7 @@ def main() -> None:
         known = reference.scored[one.id].distribution.top_ids[: len(positions)]
         following = [one.sequence[position + 1] for position in positions]
         found[one.id] = truncate_top_k(log_probabilities(logits.numpy()), known, following)
-    write_predictions(Path(job["into"]) / RESULT, found)
+    write_predictions(Path(job["into"]), found)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,12 @@ class TopKDistribution:
     first: Integers
     following: Floats
 
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the probabilities at each position add up to 1; else no divergence means any."""
+        total = np.exp(self.top).sum(axis=-1) + np.exp(self.remainder)
+        return bool(np.allclose(total, 1.0, rtol=0.0, atol=1e-6))
+
     def beginning(self, count: int) -> "TopKDistribution":
         """Return the first ``count`` positions."""
         return TopKDistribution(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from phiforge.artifact.tree import fresh_tree
 from phiforge.cache.work import Work
 from phiforge.checkout import ROOT
 from phiforge.errors import PhiforgeError, printable
+from validators.predictions import alone
 
 PAUSED = Path("artifacts/jobs")
 PAUSE_S = 600
@@ -34,19 +35,22 @@ class CachedCommand:
         self._alarm = self._refused = False
 
     def take(self) -> bool:
-        """Put in place what others have made; whether there was something."""
+        """Put in place what others have made; whether nothing is left to do for the command."""
         records: list[list[str]] = []
         try:
             if self._work.tree is None:
                 records = self._taken(None)
             else:
-                with fresh_tree(self._work.tree) as scratch:
+                together = nullcontext() if self._work.is_all else alone(self._work.tree)
+                with together, fresh_tree(self._work.tree) as scratch:
                     records = self._taken(scratch)
         except _NotTakenError:
             return False
         for path, text in records:
             write_bytes(Path(path), text.encode())
-        return True
+        if not self._work.is_all:
+            self._key = None  # who takes them does not share them
+        return self._work.is_all
 
     def put(self) -> None:
         """Share what the command has made, or hold it against two builders that disagree."""

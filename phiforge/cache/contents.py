@@ -15,12 +15,14 @@ from phiforge.artifact.record import canonical, read_record, write_record
 from phiforge.artifact.tree import files_under, make_read_only, sha256_file
 from phiforge.cache import CacheRefusal
 from phiforge.cache.entry import Believed
-from phiforge.cache.key import Job, pinned, source_record
+from phiforge.cache.key import Job, Predict, pinned, source_record
 from phiforge.cache.work import BUILD, REFERENCE, Work
 from phiforge.jobs import Check, Convert
 from phiforge.receipts.signed_receipt import read_signed
 from phiforge.trust.document import parse_json
 from phiforge.trust.keys import PublicKey, read_public
+from validators.predictions import RECORD as PREDICTED
+from validators.predictions import are_kept
 
 TREE, SMALL = "tree/", "record/"
 
@@ -54,13 +56,14 @@ def describe(work: Work, job: Job) -> Made:
         tree = {f"{TREE}{name}": (work.tree / name, digest) for name, digest in listed.items()}
         return Made(build["artifact_sha256"], {**tree, **records})
     if work.tree:
-        reference = read_record(work.tree / REFERENCE)
-        _refuse_other_tools(reference["toolchain"], job)
+        predicted = isinstance(job, Predict)
+        record = read_record(work.tree / (PREDICTED if predicted else REFERENCE))
+        _refuse_other_tools(record["toolchain"], job)
         names = [name for name in files_under(work.tree) if name.suffix != ".cached"]
         tree = {
             f"{TREE}{name}": (work.tree / name, sha256_file(work.tree / name)) for name in names
         }
-        return Made(_answers(reference), tree)
+        return Made(_basis(record) if predicted else _answers(record), tree)
     if isinstance(job, Check):
         receipt = read_signed(work.options.receipt)
         _refuse_other_tools(receipt.toolchain, job)
@@ -92,6 +95,14 @@ def accept(
         build = _build(work, job, scratch, small, entry)
         make_read_only(scratch)
         return [(work.records[0], canonical({**build, "cache": origin}))]
+    if isinstance(job, Predict) and scratch:
+        predictions = read_record(scratch / PREDICTED)
+        _expect("what it follows from", job.basis, predictions["follow_from"])
+        _expect("its scores", True, are_kept(scratch, job.basis))
+        _expect("its basis", entry.entry.result, _basis(predictions))
+        _refuse_other_tools(predictions["toolchain"], job)
+        _note_origin(scratch / PREDICTED, origin)
+        return []
     if scratch:
         from validators.reference_tree import load_reference
 
@@ -99,8 +110,7 @@ def accept(
         reference = read_record(scratch / REFERENCE)
         _refuse_other_tools(reference["toolchain"], job)
         _expect("its answers", entry.entry.result, _answers(reference))
-        digest = sha256_file(scratch / REFERENCE)
-        write_record(origin_path(scratch / REFERENCE), {**origin, "sha256": digest})
+        _note_origin(scratch / REFERENCE, origin)
         return []
     if isinstance(job, Check):
         return _receipt(work, job, small, entry, keys, origin)
@@ -185,6 +195,15 @@ def _refuse_other_tools(toolchain: Mapping[str, str], job: Job) -> None:
 def _expect(what: str, expected: Any, found: Any) -> None:
     if expected != found:
         raise CacheRefusal("other-contents", f"{what} is not what it must be")
+
+
+def _note_origin(record: Path, origin: Mapping[str, Any]) -> None:
+    write_record(origin_path(record), {**origin, "sha256": sha256_file(record)})
+
+
+def _basis(predictions: Mapping[str, Any]) -> str:
+    """Digest what they follow from: their last digits differ between processors."""
+    return hashlib.sha256(canonical(predictions["follow_from"]).encode()).hexdigest()
 
 
 def _answers(reference: Mapping[str, Any]) -> str:

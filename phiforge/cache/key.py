@@ -5,22 +5,38 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import canonical, read_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.cache.work import REFERENCE, SOURCE, Work
+from phiforge.cache.work import PREDICTIONS, REFERENCE, SHARED_ROWS, SOURCE, Work
 from phiforge.jobs import Check, Convert, Place, Reference, read_job
 from phiforge.settings.modules import made_with
 from validators.code_digest import check_modules
+from validators.predictions import MODULES, follow_from
 
 SCHEMA = "phiforge/cache/1"
-SHARED_ROWS = ("standin", "compiler")  # what a device says is believed of its own machine only
 _JOBS = {"convert": Convert, "reference": Reference, "check": Check, "place": Place}
+_JOBS |= {PREDICTIONS: Check}
 
-Job = Convert | Reference | Check | Place
+
+@dataclass(frozen=True)
+class Predict:
+    """Compute what an artifact's own weights predict; part of its check on a device.
+
+    Attributes:
+        basis: of `validators.predictions.follow_from`.
+    """
+
+    model: str
+    variant: str
+    basis: Mapping[str, Any]
+
+
+Job = Convert | Reference | Check | Place | Predict
 
 
 def read_shared_job(work: Work) -> Job | None:
@@ -29,10 +45,21 @@ def read_shared_job(work: Work) -> Job | None:
     job: Job = read_job(kind, work.options.job)
     if isinstance(job, Convert | Check) and job.blocked is not None:
         return None
+    if isinstance(job, Check) and work.rule == PREDICTIONS:
+        return _predict(work, job)
     if isinstance(job, Check):
         here = job.row.kind in SHARED_ROWS and job.row.runner == "local"
         return job if here and work.options.first_layers is None else None
     return job
+
+
+def _predict(work: Work, job: Check) -> Predict | None:
+    options = work.options
+    if not (options.source / "config.json").is_file():
+        return None
+    payload, reference = options.artifact / "payload", options.reference / REFERENCE
+    basis = follow_from(payload, asdict(job.recipe), options.source, reference, job.limits)
+    return Predict(job.model, job.variant, basis)
 
 
 def modules(job: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -43,6 +70,8 @@ def modules(job: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(job, Check):
         found = check_modules(job.row.runtime)
         return found, found
+    if isinstance(job, Predict):
+        return MODULES, MODULES
     one = "validators.reference" if isinstance(job, Reference) else "converters.openvino.placement"
     return (one,), (one,)
 
@@ -55,7 +84,7 @@ def cache_key(work: Work, job: Job) -> str:
         "job": json.loads(json.dumps(job, default=vars)),
         "made_with": made_with(*modules(job)),
         "python": f"{sys.version_info.major}.{sys.version_info.minor} on {platform.machine()}",
-        "inputs": dict(_inputs(work)),
+        "inputs": {} if isinstance(job, Predict) else dict(_inputs(work)),
     }
     return hashlib.sha256(canonical(basis).encode()).hexdigest()
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.cache.exchange import Exchange
-from phiforge.cache.key import read_shared_job
+from phiforge.cache.key import Predict, cache_key, read_shared_job
 from phiforge.cache.work import read_work
 from phiforge.child import die_with_parent
 from phiforge.errors import PhiforgeError
+from validators.predictions import are_kept, maker
 
 FIRST_ANSWER_S = 30  # whether there is an entry, a storage says at once
 
@@ -55,6 +56,13 @@ def answer(
     job = None if work is None else read_shared_job(work)
     if work is None or job is None:
         return {"notes": []}
+    if isinstance(job, Predict) and work.tree is not None:
+        kept = are_kept(work.tree, job.basis)
+        ours = kept and maker(work.tree) is None
+        if request["do"] == "take" and kept:  # by another row of the artifact
+            return {"notes": [], **({"key": cache_key(work, job)} if ours else {})}
+        if request["do"] == "put" and not ours:
+            return {"notes": []}
     exchange, limit = None, request["time_limit_s"]
     patience(min(limit, FIRST_ANSWER_S) if request["do"] == "take" else limit)
     try:

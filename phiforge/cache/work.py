@@ -1,12 +1,17 @@
 """Read from the command line of a rule what it makes, and where."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from phiforge.cache import PAYLOADS
+from phiforge.jobs import Check, read_job
 from phiforge.receipts.receipt_files import envelope_path
 
+PREDICTIONS = "predictions"  # of a check on a device: all of it that is the same on another one
+SHARED_ROWS = ("standin", "compiler")  # what a device says is believed of its own machine only
 RULES = ("convert", "reference", "check", "place")
 SOURCE, BUILD, REFERENCE = "SOURCE.json", "BUILD.json", "REFERENCE.json"
 
@@ -16,6 +21,7 @@ class Work:
     """What one job of a rule makes.
 
     Attributes:
+        rule: or `PREDICTIONS`, a part of what the rule check does.
         options: of the command.
         tree: a folder that appears as a whole; None: there is none.
         records: small files, in the order in which they are written, the tracked one last.
@@ -25,6 +31,11 @@ class Work:
     options: argparse.Namespace
     tree: Path | None
     records: tuple[Path, ...]
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left to do for the command once this is taken."""
+        return self.rule != PREDICTIONS
 
 
 def read_work(argv: Sequence[str]) -> Work | None:
@@ -40,11 +51,16 @@ def read_work(argv: Sequence[str]) -> Work | None:
     parser.add_argument("job", type=Path, nargs="?")
     for one in ("into", "receipt", "file", "source", "base", "golden", "acceptance", "artifact"):
         parser.add_argument(f"--{one}", type=Path, nargs="?")
-    for one in ("reference", "calibration", "first-layers", "key"):
+    for one in ("reference", "calibration", "first-layers", "key", "predictions"):
         parser.add_argument(f"--{one}", type=Path, nargs="?")
     options, _ = parser.parse_known_args(argv)
     if options.job is None or not (options.receipt if argv[0] == "check" else options.into):
         return None
+    if argv[0] == "check" and (row := read_job(Check, options.job).row).kind not in SHARED_ROWS:
+        # Where no files are shared, each job's predictions end with it, and so does what is noted.
+        here = row.runner in ("local", "cluster") and not os.environ.get(PAYLOADS)
+        kept = options.predictions if here else None
+        return None if kept is None else Work(PREDICTIONS, options, kept, ())
     tree, records = _made(options)
     return Work(argv[0], options, tree, records)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.origin import read_origin
+from phiforge.receipts.receipt import PREDICTIONS_TAKEN
 from phiforge.trust.statement import PROVENANCE, descriptor, statement
 
 CACHED = "cache/"
@@ -106,16 +107,25 @@ def taken_from_cache(
     about = f"{build['model']}/{build['variant']}"
     if "cache" in build:
         yield _taken(f"build/{about}", {**build["cache"], "sha256": build["artifact_sha256"]})
-    references = {}
+    shared: dict[str, Mapping[str, Any]] = {}  # what several receipts rest on
     for path, receipt in receipts.items():
+        checked = f"{receipt['model']}/{receipt['variant']}"
         if (origin := read_origin(path)) is not None:
-            yield _taken(f"checks/{receipt['model']}/{receipt['variant']}/{path.name}", origin)
+            yield _taken(f"checks/{checked}/{path.name}", origin)
         for top in path.absolute().parents[3:4]:  # artifacts/checks/MODEL/VARIANT/ROW.json
-            reference = read_origin(top / "reference" / build["model"] / "REFERENCE.json")
+            name = f"reference/{build['model']}/REFERENCE.json"
+            reference = read_origin(top / name)
             if reference is not None and reference["sha256"] == receipt["reference_sha256"]:
-                references[reference["sha256"]] = reference
-    for reference in references.values():
-        yield _taken(f"reference/{build['model']}/REFERENCE.json", reference)
+                shared[name] = reference
+            name = f"predictions/{checked}/PREDICTIONS.json"
+            if _rests_on_taken_predictions(receipt) and (origin := read_origin(top / name)):
+                shared[name] = origin
+    for name, origin in shared.items():
+        yield _taken(name, origin)
+
+
+def _rests_on_taken_predictions(receipt: Mapping[str, Any]) -> bool:
+    return any(note["name"] == PREDICTIONS_TAKEN for note in receipt["lint"])
 
 
 def is_taken(statement: Mapping[str, Any]) -> bool:

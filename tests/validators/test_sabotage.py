@@ -134,7 +134,7 @@ def test_what_is_computed_with_the_right_weights_is_judged_by_them(
     simulated = read_record(bench.reference / "REFERENCE.json")["simulated"]
     gates = load_gates(ROOT / "config/acceptance.yaml", "int4", {}, simulated)
     for payload, expected in ((built(variant), set()), (broken, {"execution-kl"})):
-        own = own_predictions(payload, recipe, SOURCE, bench.reference, {})
+        own = own_predictions(payload, recipe, SOURCE, bench.reference)
         assert own is not None
         run = run_in_subprocess(
             payload, runtime.runtime, runtime.settings, bench.reference, bench.golden,
