@@ -36,6 +36,7 @@ VARIANTS = (
 )
 FEW = "genai-dml-fp16,genai-dml-int4"  # for the run that makes everything again
 RULES = ("convert", "reference", "check")
+PART = "/predictions, made by "  # of a check, which the agent's own device then does
 
 
 def main() -> None:
@@ -125,10 +126,15 @@ def environment() -> dict[str, str]:
 
 
 def jobs(artifacts: Path, rule: str) -> dict[str, Any]:
-    """Count the jobs of a rule that took something, and name those that worked themselves."""
-    logs = {path.stem: path.read_text() for path in sorted(artifacts.glob(f"logs/{rule}/*.log"))}
-    taken = [name for name, text in logs.items() if "cache: taken: " in text]
-    return {"taken": len(taken), "made": sorted(logs.keys() - taken)}
+    """Count what jobs of a rule took, and name those that worked themselves."""
+    taken: dict[str, list[str]] = {}
+    for path in sorted(artifacts.glob(f"logs/{rule}/*.log")):
+        lines = path.read_text().splitlines()
+        taken[path.stem] = [line for line in lines if line.startswith("cache: taken: ")]
+    parts = [name for name, lines in taken.items() if any(PART in line for line in lines)]
+    whole = [name for name, lines in taken.items() if any(PART not in line for line in lines)]
+    made = sorted(taken.keys() - whole)
+    return {"taken": len(whole), "predictions_taken": len(parts), "made": made}
 
 
 def lose(artifacts: Path, shelf: Path) -> None:

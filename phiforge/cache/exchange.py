@@ -18,7 +18,7 @@ from phiforge.cache.entry import (
     sign_entry,
 )
 from phiforge.cache.files import Files
-from phiforge.cache.key import Job, cache_key
+from phiforge.cache.key import Job, Predict, cache_key
 from phiforge.cache.work import Work
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import Check
@@ -148,6 +148,8 @@ class Exchange:
         return f"entries/{self._work.rule}/{self.key}"
 
     def _row(self) -> str:
+        if isinstance(self._job, Predict):
+            return "predictions"
         row = getattr(self._job, "row", None)
         return "" if row is None else row.name
 

@@ -49,14 +49,14 @@ def test_predictions_are_taken_and_the_check_goes_on(
     second = make("second", first)
     argv = ask(checked, tmp_path / "one")
     predict(argv)
-    only(first.put(argv), "shared: phi3-tiny/openvino-int4")
+    only(first.put(argv), "shared: phi3-tiny/openvino-int4/predictions")
     taker = second.command(ask(checked, into))
     assert not taker.take()  # the device itself has said nothing
     assert (into / SCORES).read_bytes() == b"scores"
     assert read_record(into / "PREDICTIONS.cached")["builder"] == "urn:test:first"
     taker.put()
     said = capfd.readouterr().out
-    assert "cache: taken: phi3-tiny/openvino-int4, made by urn:test:first" in said
+    assert "cache: taken: phi3-tiny/openvino-int4/predictions, made by urn:test:first" in said
     assert "shared" not in said
     # Another row of the artifact finds them, asks for nothing and shares nothing of others'.
     assert second.asked(ask(checked, into), "take", scratch="unused") == {"notes": []}
@@ -165,9 +165,9 @@ def test_a_device_check_computes_no_predictions_that_another_agent_has(
         return done.stdout, read_record(receipt)
 
     said, ours = check(first, "one", write=True)
-    assert f"cache: shared: phi3-tiny/{variant}" in said
+    assert f"cache: shared: phi3-tiny/{variant}/predictions" in said
     said, theirs = check(make("second", first), "two", keys=[str(first.public)])
-    assert f"cache: taken: phi3-tiny/{variant}, made by urn:test:first" in said
+    assert f"cache: taken: phi3-tiny/{variant}/predictions, made by urn:test:first" in said
     assert (tmp_path / "two/predictions/PREDICTIONS.cached").is_file()
     assert PREDICTIONS_TAKEN in [note["name"] for note in theirs["lint"]]
     assert theirs["verdict"] == ours["verdict"] == "passed"
