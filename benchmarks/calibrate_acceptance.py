@@ -57,6 +57,7 @@ from phiforge.errors import run_command
 from phiforge.offline import go_offline
 
 if TYPE_CHECKING:
+    from phiforge.jobs import Limits
     from phiforge.settings.settings import Settings
 
 STABLE = Path("benchmarks/acceptance/reference-stability.json")
@@ -74,7 +75,7 @@ MILD = "mild"
 class Subject:
     """A built variant and how it is scored: the module and settings of each row.
 
-    ``skipped``: prompt id to why it is left out.
+    ``limits`` leave golden prompts out, ``skipped``: id to why.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Subject:
     form: Mapping[str, Any]
     payload: Path
     rows: Mapping[str, tuple[str, Mapping[str, Any]]]
+    limits: "Limits"
     skipped: Mapping[str, str]
 
     def own_predictions(self, artifacts: Path, model: str) -> Any:
@@ -89,7 +91,7 @@ class Subject:
         from validators.execution import own_predictions
 
         source, reference = (artifacts / kind / model for kind in ("source", "reference"))
-        return own_predictions(self.payload, self.form, source / "files", reference, self.skipped)
+        return own_predictions(self.payload, self.form, source / "files", reference, self.limits)
 
 
 def measure(
@@ -167,9 +169,10 @@ def _subjects(
             if runs and chosen.environment is None and device.detect.tool is None:
                 rows[row] = (chosen.runtime, chosen.settings)
         if rows:
-            skipped = left_out(record, declared_limits(variant.options, {}))
+            limits = declared_limits(variant.options, {})
+            skipped = left_out(record, limits)
             form = {"format": variant.format, "options": variant.options}
-            yield Subject(name, variant.precision, form, payload, rows, skipped)
+            yield Subject(name, variant.precision, form, payload, rows, limits, skipped)
 
 
 @dataclass(frozen=True)
