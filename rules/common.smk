@@ -38,7 +38,11 @@ PAGE_TEMPLATES = [
 param = JOBS.param
 outside_storage = JOBS.outside_storage
 os.environ.update(JOBS.environment)
-rule_params.plan_quickly(dry_run=workflow.dryrun)
+# workflow.dryrun is not set before the rules are read
+rule_params.plan_quickly(
+    dry_run=workflow.output_settings.dryrun,
+    shows_commands=workflow.output_settings.printshellcmds,
+)
 rule_params.look_for_jobs_once_a_second()
 atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)
 

@@ -30,6 +30,19 @@ def test_a_narrowed_run_plans_what_it_needs_and_nothing_else(fresh: Checkout) ->
     }
 
 
+def test_a_dry_run_shows_commands_where_they_are_asked_for(fresh: Checkout) -> None:
+    target = "artifacts/build/phi3-tiny/openvino-fp16/BUILD.json"
+    shown, plain = (fresh.snakemake("-n", *option, target).stdout for option in (["-p"], []))
+    command = "python -m phiforge convert artifacts/jobs/convert/phi3-tiny.openvino-fp16.json"
+    assert command in shown and "python -m" not in plain
+    for message in ("fetch phi3-tiny", "convert phi3-tiny to openvino-fp16"):
+        assert message in shown and message in plain
+    # Each takes longer to format than all else of its job to plan.
+    with fresh.edited("rules/fetch.smk", lambda text: text.replace("{log:q}", "{absent:q}")):
+        assert fresh.snakemake("-n", target, check=False).returncode == 0
+        assert fresh.snakemake("-n", "-p", target, check=False).returncode != 0
+
+
 def test_a_real_model_is_one_option_away(fresh: Checkout) -> None:
     planned = fresh.planned("all", "--config", "models=phi-3-mini-4k", "variants=genai-dml-int4")
     assert "fetch phi-3-mini-4k" in planned
