@@ -9,11 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from snakemake.io import is_flagged
@@ -156,6 +158,8 @@ def test_a_check_that_a_scheduler_ends_says_so_and_leaves_no_receipt(tmp_path: P
     command += [f"--{name}={tmp_path / name}" for name in names]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     at_work = os.open(waiting, os.O_WRONLY)  # opened once it reads
+    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+        time.sleep(0.01)  # until it waits: a signal just before that ends no system call
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     os.close(at_work)
