@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from phiforge.artifact.manifest import PayloadError, verify
+from phiforge.artifact.origin import PREDICTIONS_TAKEN
 from phiforge.artifact.record import RecordError, read_record
 from phiforge.artifact.tree import TreeError
 from phiforge.control_groups import memory_kills, refuse_memory_kill
 from phiforge.jobs import NO_LIMITS, Limits
-from phiforge.receipts.receipt import (
-    PREDICTIONS_TAKEN,
-    Basis,
-    Failure,
-    Note,
-    Subject,
-    compiled,
-    judged,
-    unusable,
-)
+from phiforge.receipts.receipt import Basis, Failure, Note, Subject, compiled, judged, unusable
 from validators.acceptance import load_gates
 from validators.code_digest import validator_digest
 from validators.contract import ArtifactError, CheckError

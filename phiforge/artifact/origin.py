@@ -7,6 +7,8 @@ from typing import Any
 from phiforge.artifact.record import read_record
 from phiforge.artifact.tree import sha256_file
 
+PREDICTIONS_TAKEN = "predictions-taken"  # a receipt's note: the cache had what the weights predict
+
 
 def origin_path(record: Path) -> Path:
     """Return where the note on a record lies.

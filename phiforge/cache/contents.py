@@ -1,7 +1,7 @@
 """Describe what a job has made, and hold what an entry has against the job."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ def describe(work: Work, job: Job) -> Made:
         tree = {f"{TREE}{name}": (work.tree / name, digest) for name, digest in listed.items()}
         return Made(build["artifact_sha256"], {**tree, **records})
     if work.tree:
-        predicted = isinstance(job, Predict)
-        record = read_record(work.tree / (PREDICTED if predicted else REFERENCE))
+        name, result = _record_of(job)
+        record = read_record(work.tree / name)
         _refuse_other_tools(record["toolchain"], job)
         names = [name for name in files_under(work.tree) if name.suffix != ".cached"]
         tree = {
             f"{TREE}{name}": (work.tree / name, sha256_file(work.tree / name)) for name in names
         }
-        return Made(_basis(record) if predicted else _answers(record), tree)
+        return Made(result(record), tree)
     if isinstance(job, Check):
         receipt = read_signed(work.options.receipt)
         _refuse_other_tools(receipt.toolchain, job)
@@ -95,30 +95,27 @@ def accept(
         build = _build(work, job, scratch, small, entry)
         make_read_only(scratch)
         return [(work.records[0], canonical({**build, "cache": origin}))]
-    if isinstance(job, Predict) and scratch:
-        predictions = read_record(scratch / PREDICTED)
-        _expect("what it follows from", job.basis, predictions["follow_from"])
-        _expect("its scores", True, are_kept(scratch, job.basis))
-        _expect("its basis", entry.entry.result, _basis(predictions))
-        _refuse_other_tools(predictions["toolchain"], job)
-        _note_origin(scratch / PREDICTED, origin)
-        return []
     if scratch:
-        from validators.reference_tree import load_reference
+        if isinstance(job, Predict):
+            _expect("what it follows from, or its scores,", True, are_kept(scratch, job.basis))
+        else:
+            from validators.reference_tree import load_reference
 
-        load_reference(scratch)
-        reference = read_record(scratch / REFERENCE)
-        _refuse_other_tools(reference["toolchain"], job)
-        _expect("its answers", entry.entry.result, _answers(reference))
-        _note_origin(scratch / REFERENCE, origin)
+            load_reference(scratch)
+        name, result = _record_of(job)
+        record = read_record(scratch / name)
+        _refuse_other_tools(record["toolchain"], job)
+        _expect("the result that is signed", entry.entry.result, result(record))
+        digest = sha256_file(scratch / name)
+        write_record(origin_path(scratch / name), {**origin, "sha256": digest})
         return []
     if isinstance(job, Check):
         return _receipt(work, job, small, entry, keys, origin)
-    file, record = work.records
+    file, facts_file = work.records
     text = small[file.name].decode()
     _expect("its matrices", entry.entry.result, _placed(text))
-    facts = {**parse_json(small[record.name], record.name), "placement": str(file)}
-    return [(file, text), (record, canonical({**facts, "cache": origin}))]
+    facts = {**parse_json(small[facts_file.name], facts_file.name), "placement": str(file)}
+    return [(file, text), (facts_file, canonical({**facts, "cache": origin}))]
 
 
 def _build(
@@ -197,8 +194,9 @@ def _expect(what: str, expected: Any, found: Any) -> None:
         raise CacheRefusal("other-contents", f"{what} is not what it must be")
 
 
-def _note_origin(record: Path, origin: Mapping[str, Any]) -> None:
-    write_record(origin_path(record), {**origin, "sha256": sha256_file(record)})
+def _record_of(job: Job) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
+    """Name the record in a job's tree, and what of it is the same whoever makes it."""
+    return (PREDICTED, _basis) if isinstance(job, Predict) else (REFERENCE, _answers)
 
 
 def _basis(predictions: Mapping[str, Any]) -> str:

@@ -12,15 +12,20 @@ from typing import Any
 from phiforge.artifact.checksums import CHECKSUMS
 from phiforge.artifact.record import canonical, read_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.cache.work import PREDICTIONS, REFERENCE, SHARED_ROWS, SOURCE, Work
+from phiforge.cache.work import PREDICTIONS, REFERENCE, SOURCE, Work
 from phiforge.jobs import Check, Convert, Place, Reference, read_job
 from phiforge.settings.modules import made_with
 from validators.code_digest import check_modules
 from validators.predictions import MODULES, follow_from
 
 SCHEMA = "phiforge/cache/1"
-_JOBS = {"convert": Convert, "reference": Reference, "check": Check, "place": Place}
-_JOBS |= {PREDICTIONS: Check}
+_JOBS = {
+    "convert": Convert,
+    "reference": Reference,
+    "check": Check,
+    PREDICTIONS: Check,
+    "place": Place,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def read_shared_job(work: Work) -> Job | None:
     if isinstance(job, Check) and work.rule == PREDICTIONS:
         return _predict(work, job)
     if isinstance(job, Check):
-        here = job.row.kind in SHARED_ROWS and job.row.runner == "local"
+        here = job.row.runner == "local"
         return job if here and work.options.first_layers is None else None
     return job
 

@@ -78,9 +78,6 @@ class Note:
     what: Text
 
 
-PREDICTIONS_TAKEN = "predictions-taken"  # note: a shared cache had what the weights predict
-
-
 @dataclass(frozen=True)
 class Proof:
     """One observation of what executed; ``failure`` is None where it holds, else a name."""

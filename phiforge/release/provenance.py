@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from phiforge.artifact.origin import read_origin
-from phiforge.receipts.receipt import PREDICTIONS_TAKEN
+from phiforge.artifact.origin import PREDICTIONS_TAKEN, read_origin
 from phiforge.trust.statement import PROVENANCE, descriptor, statement
 
 CACHED = "cache/"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from phiforge.artifact.origin import PREDICTIONS_TAKEN
 from phiforge.artifact.record import read_record, write_record
 from phiforge.cache import CACHE, PAYLOADS
 from phiforge.cache.key import Predict, read_shared_job
 from phiforge.cache.work import Work, read_work
-from phiforge.receipts.receipt import PREDICTIONS_TAKEN
 from phiforge.release.provenance import taken_from_cache
 from phiforge.trust import keys
 from support.agents import Agent, CheckedVariant, MakeAgent, Shelf, only
@@ -40,6 +40,15 @@ def predict(argv: list[str], scores: bytes = b"scores") -> None:
     work.tree.mkdir(parents=True, exist_ok=True)
     (work.tree / SCORES).write_bytes(scores)
     write_facts(work.tree, job.basis)
+
+
+def shared(make: MakeAgent, checked: CheckedVariant, into: Path) -> tuple[Agent, Agent, list[str]]:
+    """An agent that has shared predictions, one that believes it, and the first one's command."""
+    first = make("first")
+    argv = ask(checked, into)
+    predict(argv)
+    first.put(argv)
+    return first, make("second", first), argv
 
 
 def test_predictions_are_taken_and_the_check_goes_on(
@@ -101,11 +110,7 @@ def test_changed_predictions_are_refused(
     edit: Any,
     refusal: str,
 ) -> None:
-    first = make("first")
-    second = make("second", first)
-    argv = ask(checked, tmp_path / "one")
-    predict(argv)
-    first.put(argv)
+    _, second, _ = shared(make, checked, tmp_path / "one")
     (name,) = [one for one in shelf.names() if shelf.read(one) == b"scores"]
     shelf.write(name, edit(shelf.read(name)))
     taken, notes = second.take(ask(checked, tmp_path / "two"))
@@ -116,11 +121,7 @@ def test_changed_predictions_are_refused(
 def test_predictions_of_another_build_or_reference_are_not_found(
     make: MakeAgent, checked: CheckedVariant, tmp_path: Path
 ) -> None:
-    first = make("first")
-    second = make("second", first)
-    argv = ask(checked, tmp_path / "one")
-    predict(argv)
-    first.put(argv)
+    first, second, argv = shared(make, checked, tmp_path / "one")
     reference = checked.folder / "REFERENCE.json"
     write_record(reference, {**read_record(reference), "sliding_window": 7})
     taken, notes = second.take(ask(checked, tmp_path / "two"))

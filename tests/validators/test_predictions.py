@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from phiforge.artifact.origin import origin_path
+from phiforge.artifact.origin import PREDICTIONS_TAKEN, origin_path
 from phiforge.artifact.record import read_record, write_record
 from phiforge.artifact.tree import sha256_file
-from phiforge.receipts.receipt import PREDICTIONS_TAKEN
 from support.bench import SOURCE, Bench
 from support.jobs import check_job
 from validators.execution import Own, own_predictions
