@@ -1,25 +1,23 @@
 """Give Snakemake what it asks of Python: jobs as text, and functions that it inspects quickly."""
 
-import gc
 import inspect
 import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from phiforge.cache import CACHE
 from phiforge.errors import PhiforgeError
 from phiforge.jobs import LABS, to_json
+from phiforge.quick_plan import with_parameters
 from phiforge.settings.documents import ConfigurationError
 from phiforge.settings.models import LocalSource, Model
 from phiforge.settings.settings import Settings
 from phiforge.trust.keys import RUNNER_KEY, SIGNING, SIGNING_KEY
 
-_MANY = ("check", "blocked_", "release")  # dozens of jobs a model
 _STAY = ("inbox", "placement", "released", "indexed", "promotions")
 
 
@@ -136,54 +134,6 @@ def outside_storage(files: Any) -> Any:
     return local(path) if path.split("/")[1] in _STAY else path
 
 
-def plan_quickly(*, dry_run: bool, shows_commands: bool = False) -> None:
-    """Spare Snakemake, before it plans, what it does for every job again.
-
-    It asks its own method what it takes for each resource. Python's garbage collector walks
-    through all jobs again and again, and a plan leaves next to no garbage.
-
-    Args:
-        dry_run: Snakemake only says what it would do.
-        shows_commands: it prints shell commands.
-    """
-    from snakemake.resources import Resource
-
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-
-    with_parameters(Resource.evaluate, inspect.signature(Resource.evaluate))
-    if dry_run:
-        plan_without_commands(shows_commands=shows_commands)
-
-
-def plan_without_commands(*, shows_commands: bool) -> None:
-    """Spare a dry run what it would not print, a fifth of its time.
-
-    It formats each command three times, and each message, which names wildcards only, with all
-    that a command may name. That no rule has a conda environment it finds out by all params; those
-    of the rules with the most jobs follow from what those of others are made of.
-    """
-    from snakemake.jobs import Job
-    from snakemake.utils import format as format_text
-
-    if shows_commands:
-        Job.shellcmd = property(lru_cache(maxsize=1)(Job.shellcmd.fget))
-        return
-
-    def message(job: Any) -> str | None:
-        text = job.rule.message
-        return format_text(text, wildcards=job.wildcards) if text else None
-
-    environment_of = Job.conda_env_spec.fget
-
-    def conda_env_spec(job: Any) -> Any:
-        return None if job.rule.name.startswith(_MANY) else environment_of(job)
-
-    Job.shellcmd = property(lambda job: None)
-    Job.message = property(message)
-    Job.conda_env_spec = property(conda_env_spec)
-
-
 def look_for_jobs_once_a_second() -> None:
     """Let one timer at a time wake Snakemake's scheduler.
 
@@ -205,10 +155,6 @@ def look_for_jobs_once_a_second() -> None:
             timer.start()
 
     JobScheduler._schedule_reevalutation = wake_once
-
-
-def with_parameters(function: Any, signature: inspect.Signature) -> None:
-    function._overwrite_params = signature.parameters
 
 
 def begin(artifacts: Path, *, dry_run: bool) -> None:

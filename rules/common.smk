@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from phiforge import rule_params
+from phiforge import quick_plan, rule_params
 from phiforge.doctor import long_work
 from phiforge.errors import PhiforgeError
 from phiforge.rules import Jobs
@@ -38,11 +38,7 @@ PAGE_TEMPLATES = [
 param = JOBS.param
 outside_storage = JOBS.outside_storage
 os.environ.update(JOBS.environment)
-# workflow.dryrun is not set before the rules are read
-rule_params.plan_quickly(
-    dry_run=workflow.output_settings.dryrun,
-    shows_commands=workflow.output_settings.printshellcmds,
-)
+quick_plan.plan_quickly(workflow.output_settings)
 rule_params.look_for_jobs_once_a_second()
 atexit.register(rule_params.tell_no_op, workflow, JOBS.plan.checks)
 
