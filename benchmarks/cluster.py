@@ -233,6 +233,8 @@ def main() -> None:
     parser.add_argument("--every-variant", action="store_true", help="besides, and last")
     parser.add_argument("--folder", type=Path, help="keep the checkout here, and go on with it")
     arguments = parser.parse_args()
+    # A shell's background jobs ignore Ctrl-C, and what they start would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     enter()
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {"scenarios": {}}
     with made_bench(arguments.folder) as bench:
